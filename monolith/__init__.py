@@ -1,0 +1,1 @@
+"""Video analysis in one asyncio process, built on an event store."""
