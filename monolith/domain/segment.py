@@ -1,0 +1,53 @@
+"""A segment: a bounded, ordered piece of a video; the unit of work, recovery, parallelism and retention."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class SegmentPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Frames `first_frame`…`last_frame` (inclusive, counted from 1 over the whole video; last None: to the end of a
+    sequential source). `start`, `end`: seconds of media from the first picture, None where unknown."""
+
+    segment: int
+    first_frame: int
+    last_frame: int | None
+    start: float | None = None
+    end: float | None = None
+
+
+class SourceInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a probe and a packet scan found.
+
+    `indexed`: frame_number = rank of the pts, segments may run in parallel; otherwise frames are numbered as they
+    are decoded and segments run one after another. `width`, `height`: pixels, upright (after `rotation`, degrees
+    clockwise to apply: 0, 90, 180, 270). `duration` in seconds, `frame_rate` per second (average), `frames`: pictures
+    by the scan (None: not known before decoding). `pts_digest`: sha256 of the sorted pts table. `truncated`: why the
+    file is thought to be cut short, else None.
+    """
+
+    container: str
+    codec: str
+    width: int
+    height: int
+    rotation: int
+    duration: float | None
+    frame_rate: float | None
+    frames: int | None
+    indexed: bool
+    pts_digest: str | None
+    truncated: str | None
+    segments: tuple[SegmentPlan, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class StoredFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A sampled picture in a frame pack: `length` bytes of JPEG from `offset`; `timestamp` in seconds from the source's
+    time base (pts × time_base, the first picture's pts taken as it is); width and height in pixels as stored."""
+
+    frame_number: int
+    timestamp: float
+    offset: int
+    length: int
+    width: int
+    height: int

@@ -1,0 +1,122 @@
+"""What the parent and a decoder process say to each other (msgpack over a socket pair). Pixels go to slots, JPEGs
+to the frame pack; neither travels here.
+
+The parent sends one request at a time; the decoder answers with `Probed`, or with `FrameReady`… `PackSynced`…
+`SegmentDone`; or with `Failed` at any time. `Slots` lend frame slots for the request that runs; a slot is the
+decoder's until it comes back in a `FrameReady`. `Cancel` ends the request early (`SegmentDone` follows).
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from monolith.domain.segment import SourceInfo, StoredFrame
+
+
+class Probe(msgspec.Struct, frozen=True, tag="probe"):
+    """Open the local file `path`, scan its packets, plan its segments of about `segment_seconds` of media.
+
+    `scan_path`: where the sorted pts table is kept for the segments' decoders.
+    """
+
+    path: str
+    scan_path: str
+    segment_seconds: float
+
+
+class DecodeSegment(msgspec.Struct, frozen=True, tag="decode"):
+    """Decode the frames `first_frame`…`last_frame` (inclusive, from 1; last None: to the end) of `path`; scale, store
+    in `pack_path` and put into slots every one with `n % frame_step == 0`, but those in `skip`.
+
+    `pts_digest`: of the table that numbered the frames (indexed sources), else None. `max_height`: pixels.
+    `infer_from`: `stored` (the slot holds the decoded JPEG) or `source`.
+    """
+
+    path: str
+    scan_path: str
+    pts_digest: str | None
+    first_frame: int
+    last_frame: int | None
+    frame_step: int
+    skip: tuple[int, ...]
+    pack_path: str
+    max_height: int
+    jpeg_quality: int
+    infer_from: str
+
+
+class StoredFrameSource(msgspec.Struct, frozen=True):
+    """A stored frame and the pack file that holds it."""
+
+    frame: StoredFrame
+    pack_path: str
+
+
+class ReadStored(msgspec.Struct, frozen=True, tag="stored"):
+    """Put frames that are stored already into slots, in order: a resumed segment, or another run."""
+
+    frames: tuple[StoredFrameSource, ...]
+
+
+class Slots(msgspec.Struct, frozen=True, tag="slots"):
+    """Frame slots lent to the decoder."""
+
+    slots: tuple[int, ...]
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """Stop the running request."""
+
+
+class Probed(msgspec.Struct, frozen=True, tag="probed"):
+    """Answer to `Probe`."""
+
+    source: SourceInfo
+
+
+class FrameReady(msgspec.Struct, frozen=True, tag="frame"):
+    """A frame lies in `slot` (RGB, `frame.height` × `frame.width`) and, not yet synced, in the pack.
+
+    `decode_seconds`: since the frame before; `resize_seconds`: conversion and scaling; `encode_seconds`: JPEG.
+    """
+
+    slot: int
+    frame: StoredFrame
+    decode_seconds: float
+    resize_seconds: float
+    encode_seconds: float
+
+
+class PackSynced(msgspec.Struct, frozen=True, tag="synced"):
+    """All frames up to `frame_number` of this request are on the disk (fsync)."""
+
+    frame_number: int
+
+
+class SegmentDone(msgspec.Struct, frozen=True, tag="segment_done"):
+    """The request ends. `unused_slots` come back. `missing`: sampled frame numbers that could not be decoded.
+
+    `frames_seen`: decoded pictures, sampled or not; `last_frame`: the greatest frame number met, None for none;
+    `end_of_source`: the decoder reached the end of the file.
+    """
+
+    unused_slots: tuple[int, ...]
+    missing: tuple[int, ...]
+    frames_seen: int
+    last_frame: int | None
+    end_of_source: bool
+    warnings: tuple[str, ...] = ()
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The request cannot be done. `reason` is for users; `permanent`: trying again cannot help (bad file)."""
+
+    reason: str
+    permanent: bool
+    unused_slots: tuple[int, ...] = ()
+
+
+ToDecoder: TypeAlias = Probe | DecodeSegment | ReadStored | Slots | Cancel
+FromDecoder: TypeAlias = Probed | FrameReady | PackSynced | SegmentDone | Failed

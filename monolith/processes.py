@@ -1,0 +1,144 @@
+"""Child processes of this program: started without fork, linked by a socket pair, never outliving the parent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from monolith.child import LENGTH, MAX_MESSAGE_BYTES
+
+_STDERR_LINES_KEPT: Final = 50
+_STDERR_LINE_BYTES: Final = 64 * 1024
+
+logger = logging.getLogger(__name__)
+
+
+class ChildDiedError(Exception):
+    """The child process ended, or its link broke, before it answered."""
+
+
+class ChildProcess:
+    """A Python module running as a child process, and the parent's end of its link.
+
+    The module is started as `python -m MODULE LINK_FD PARENT_PID ARGUMENTS…`. Its standard error goes to the log,
+    line by line; the last lines are kept for `describe_end`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self.name = name
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._last_lines: deque[str] = deque(maxlen=_STDERR_LINES_KEPT)
+        self._stderr_task = asyncio.create_task(self._log_stderr(), name=f"stderr of {name}")
+
+    @classmethod
+    async def start(
+        cls, name: str, module: str, arguments: Sequence[str] = (), *, pass_fds: Sequence[int] = ()
+    ) -> ChildProcess:
+        """Start `module`. Raises OSError when no process can be made."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid()), *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=(theirs.fileno(), *pass_fds),
+                limit=_STDERR_LINE_BYTES,
+            )  # fmt: skip
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        return cls(name, process, reader, writer)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    async def send(self, message: bytes) -> None:
+        """Raises ChildDiedError."""
+        self._writer.write(LENGTH.pack(len(message)) + message)
+        try:
+            await self._writer.drain()
+        except OSError as error:
+            raise ChildDiedError(self.describe_end()) from error
+
+    async def receive(self) -> bytes:
+        """The next message. Raises ChildDiedError at the end of the link."""
+        try:
+            (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
+            if length > MAX_MESSAGE_BYTES:
+                raise ChildDiedError(f"{self.name} announced a message of {length} bytes")
+            return await self._reader.readexactly(length)
+        except (asyncio.IncompleteReadError, OSError) as error:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), 1)
+            raise ChildDiedError(self.describe_end()) from error
+
+    async def wait(self) -> int:
+        return await self._process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL; harmless when the child is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def stop(self, deadline: float = 5.0) -> None:
+        """Close the link (the child's sign to end), wait `deadline` seconds, then kill. Idempotent."""
+        self._writer.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), deadline)
+        except TimeoutError:
+            logger.warning("%s (pid %d) did not end in %.1f s: killed", self.name, self.pid, deadline)
+        finally:
+            self.kill()
+        await self._process.wait()
+        await self._stderr_task
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    def describe_end(self) -> str:
+        """Why the child ended, for people: exit status and its last words."""
+        code = self.returncode
+        how = (
+            "lost its link"
+            if code is None
+            else f"was killed by signal {-code}"
+            if code < 0
+            else f"exited with {code}"
+        )
+        words = " | ".join(list(self._last_lines)[-3:])
+        return f"{self.name} (pid {self.pid}) {how}" + (f": {words}" if words else "")
+
+    async def _log_stderr(self) -> None:
+        assert self._process.stderr is not None
+        while True:
+            try:
+                line = await self._process.stderr.readline()
+            except ValueError:  # a line beyond the limit: readline has dropped it
+                continue
+            if not line:
+                return
+            text = line.decode(errors="replace").rstrip()
+            self._last_lines.append(text)
+            logger.info("%s: %s", self.name, text)
