@@ -1,0 +1,97 @@
+"""What can be asked of a video. `monolith.domain.video.decide` answers with events."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from monolith.domain.events import SourceKind
+from monolith.domain.segment import SourceInfo
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all commands. `at` is Unix time in seconds: the domain reads no clock."""
+
+    at: float
+
+
+class SubmitVideo(Command, frozen=True, kw_only=True):
+    """A new video with its first run."""
+
+    video_id: str
+    run_id: str
+    video_name: str
+    video_url: str
+    source_kind: SourceKind
+    location: str
+    models: tuple[str, ...]
+    frame_step: int
+    max_height: int
+    jpeg_quality: int
+    infer_from: str
+
+
+class RecordProbe(Command, frozen=True, kw_only=True):
+    """The source was fetched, probed and scanned."""
+
+    path: str
+    spooled: bool
+    size_bytes: int
+    source: SourceInfo
+    ingest_seconds: float
+
+
+class CompleteSegment(Command, frozen=True, kw_only=True):
+    """A run has closed a segment."""
+
+    run_id: str
+    segment: int
+    frames: int
+    dropped: int
+    last_frame: int | None
+    end_of_source: bool
+
+
+class FailSegment(Command, frozen=True, kw_only=True):
+    """An attempt at a segment failed."""
+
+    run_id: str
+    segment: int
+    attempt: int
+    reason: str
+    permanent: bool
+
+
+class FailVideo(Command, frozen=True, kw_only=True):
+    """The source cannot be analysed at all: every unfinished run fails."""
+
+    reason: str
+
+
+class FinishRun(Command, frozen=True, kw_only=True):
+    """Complete or fail the run if nothing is left to do."""
+
+    run_id: str
+
+
+class CancelRuns(Command, frozen=True, kw_only=True):
+    """A user ends every unfinished run."""
+
+    reason: str
+
+
+class DeleteVideo(Command, frozen=True, kw_only=True):
+    """A user wants the video gone."""
+
+
+VideoCommand: TypeAlias = (
+    SubmitVideo
+    | RecordProbe
+    | CompleteSegment
+    | FailSegment
+    | FailVideo
+    | FinishRun
+    | CancelRuns
+    | DeleteVideo
+)

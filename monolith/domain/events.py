@@ -1,0 +1,248 @@
+"""The domain events: what has happened, in the past tense, small, without pixels and without secrets.
+
+Streams: `video-{video_id}`, `frames-{video_id}-{segment}`, `results-{run_id}-{segment}` (segment counted from 0,
+in six digits). Ids are UUID strings. Times are Unix seconds (UTC) unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from monolith.domain.detection import Detection
+from monolith.domain.models import ModelIdentity
+from monolith.domain.segment import SegmentPlan, SourceInfo, StoredFrame
+
+SourceKind: TypeAlias = Literal["file", "url", "upload"]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all domain events."""
+
+
+class VideoSubmitted(Event, frozen=True, kw_only=True):
+    """A user asked for a video. `video_url` is shown to users (redacted: without a password); `location` is where the
+    program finds it: an absolute path for files and uploads, the URL for URLs."""
+
+    video_id: str
+    video_name: str
+    video_url: str
+    source_kind: SourceKind
+    location: str
+    submitted_at: float
+
+
+class RunRequested(Event, frozen=True, kw_only=True):
+    """One pass of `models` (keys) over the video's frames with `n % frame_step == 0`."""
+
+    video_id: str
+    run_id: str
+    models: tuple[str, ...]
+    frame_step: int
+    max_height: int
+    jpeg_quality: int
+    infer_from: str
+    requested_at: float
+
+
+class VideoProbed(Event, frozen=True, kw_only=True):
+    """The source lies at `path` (spooled there from a URL, or the file itself) and holds a video.
+
+    `spooled`: the file is ours to remove. `ingest_seconds`: fetching, probing and scanning.
+    """
+
+    video_id: str
+    path: str
+    spooled: bool
+    size_bytes: int
+    source: SourceInfo
+    ingest_seconds: float
+
+
+class SegmentsPlanned(Event, frozen=True, kw_only=True):
+    """The segments of the video; `final`: no more will come."""
+
+    video_id: str
+    segments: tuple[SegmentPlan, ...]
+    pts_digest: str | None
+    final: bool
+
+
+class SegmentCompleted(Event, frozen=True, kw_only=True):
+    """A run has closed a segment: `frames` analysed, `dropped` sampled frames that have no result."""
+
+    video_id: str
+    run_id: str
+    segment: int
+    frames: int
+    dropped: int
+    last_frame: int | None
+
+
+class SegmentFailed(Event, frozen=True, kw_only=True):
+    """An attempt at a segment failed. `permanent`: another attempt cannot help."""
+
+    video_id: str
+    run_id: str
+    segment: int
+    attempt: int
+    reason: str
+    permanent: bool
+
+
+class SourceEnded(Event, frozen=True, kw_only=True):
+    """A sequential source has ended after `frames` pictures."""
+
+    video_id: str
+    frames: int
+
+
+class RunCompleted(Event, frozen=True, kw_only=True):
+    """Every segment of the run is closed. `coverage`: frames with results / frames sampled, 0–1."""
+
+    video_id: str
+    run_id: str
+    frames: int
+    dropped: int
+    greatest_frame: int
+    coverage: float
+    completed_at: float
+
+
+class RunFailed(Event, frozen=True, kw_only=True):
+    """The run ended without covering the video; what was analysed is kept. `error` is for users."""
+
+    video_id: str
+    run_id: str
+    error: str
+    failed_at: float
+
+
+class RunCancelled(Event, frozen=True, kw_only=True):
+    """A user ended the run; what was analysed is kept."""
+
+    video_id: str
+    run_id: str
+    reason: str
+    cancelled_at: float
+
+
+class VideoDeleted(Event, frozen=True, kw_only=True):
+    """The video and everything about it is to go: files, rows, streams."""
+
+    video_id: str
+    deleted_at: float
+
+
+class FramesStored(Event, frozen=True, kw_only=True):
+    """Sampled pictures, synced in `pack` (a file name below the video's folder) by attempt `attempt`.
+
+    Stage times in seconds, summed over the batch.
+    """
+
+    video_id: str
+    segment: int
+    attempt: int
+    pack: str
+    frames: tuple[StoredFrame, ...]
+    decode_seconds: float
+    resize_seconds: float
+    encode_seconds: float
+
+
+class FramesDropped(Event, frozen=True, kw_only=True):
+    """Sampled pictures without a result in run `run_id`: damaged, or a model could not judge them."""
+
+    video_id: str
+    run_id: str
+    segment: int
+    frame_numbers: tuple[int, ...]
+    reason: str
+    model: str | None = None
+    """The model key that could not judge them; None: no model has them."""
+
+
+class SegmentClaimed(Event, frozen=True, kw_only=True):
+    """Opens attempt `attempt` (from 1) at a segment of a run. `owner`: which process holds it."""
+
+    video_id: str
+    run_id: str
+    segment: int
+    attempt: int
+    owner: str
+    claimed_at: float
+
+
+class AnalysedFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What one model found in one frame. `started_at`: Unix seconds; `seconds`: inference time."""
+
+    frame_number: int
+    timestamp: float
+    detections: tuple[Detection, ...]
+    started_at: float
+    seconds: float
+
+
+class FramesAnalysed(Event, frozen=True, kw_only=True):
+    """What one model found in a batch of frames."""
+
+    video_id: str
+    run_id: str
+    segment: int
+    attempt: int
+    model: ModelIdentity
+    frames: tuple[AnalysedFrame, ...]
+
+
+class SegmentClosed(Event, frozen=True, kw_only=True):
+    """Every sampled frame of the segment has its results or is dropped.
+
+    `frames`: with results of every model; `dropped`: without; `last_frame`: the greatest frame number of the segment,
+    sampled or not (None: it held none); `end_of_source`: the source ended in it.
+    """
+
+    video_id: str
+    run_id: str
+    segment: int
+    attempt: int
+    frames: int
+    dropped: int
+    last_frame: int | None
+    end_of_source: bool
+
+
+VideoEvent: TypeAlias = (
+    VideoSubmitted
+    | RunRequested
+    | VideoProbed
+    | SegmentsPlanned
+    | SegmentCompleted
+    | SegmentFailed
+    | SourceEnded
+    | RunCompleted
+    | RunFailed
+    | RunCancelled
+    | VideoDeleted
+)
+FrameEvent: TypeAlias = FramesStored | FramesDropped
+ResultEvent: TypeAlias = SegmentClaimed | FramesAnalysed | SegmentClosed
+DomainEvent: TypeAlias = VideoEvent | FrameEvent | ResultEvent
+
+DOMAIN_EVENTS: Final[tuple[type[DomainEvent], ...]] = (
+    VideoSubmitted, RunRequested, VideoProbed, SegmentsPlanned, SegmentCompleted, SegmentFailed, SourceEnded,
+    RunCompleted, RunFailed, RunCancelled, VideoDeleted, FramesStored, FramesDropped, SegmentClaimed,
+    FramesAnalysed, SegmentClosed,
+)  # fmt: skip
+
+
+def video_stream(video_id: str) -> str:
+    return f"video-{video_id}"
+
+
+def frames_stream(video_id: str, segment: int) -> str:
+    return f"frames-{video_id}-{segment:06d}"
+
+
+def results_stream(run_id: str, segment: int) -> str:
+    return f"results-{run_id}-{segment:06d}"
