@@ -61,18 +61,13 @@ class FailSegment(Command, frozen=True, kw_only=True):
     attempt: int
     reason: str
     permanent: bool
+    attempts_allowed: int
 
 
 class FailVideo(Command, frozen=True, kw_only=True):
     """The source cannot be analysed at all: every unfinished run fails."""
 
     reason: str
-
-
-class FinishRun(Command, frozen=True, kw_only=True):
-    """Complete or fail the run if nothing is left to do."""
-
-    run_id: str
 
 
 class CancelRuns(Command, frozen=True, kw_only=True):
@@ -85,13 +80,19 @@ class DeleteVideo(Command, frozen=True, kw_only=True):
     """A user wants the video gone."""
 
 
+class RecordPurge(Command, frozen=True, kw_only=True):
+    """Everything about the deleted video is gone."""
+
+    bytes_freed: int
+
+
 VideoCommand: TypeAlias = (
     SubmitVideo
     | RecordProbe
     | CompleteSegment
     | FailSegment
     | FailVideo
-    | FinishRun
     | CancelRuns
     | DeleteVideo
+    | RecordPurge
 )

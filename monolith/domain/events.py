@@ -135,6 +135,14 @@ class VideoDeleted(Event, frozen=True, kw_only=True):
     deleted_at: float
 
 
+class VideoPurged(Event, frozen=True, kw_only=True):
+    """Everything about a deleted video is gone but this stream. `bytes_freed`: on the disk."""
+
+    video_id: str
+    bytes_freed: int
+    purged_at: float
+
+
 class FramesStored(Event, frozen=True, kw_only=True):
     """Sampled pictures, synced in `pack` (a file name below the video's folder) by attempt `attempt`.
 
@@ -224,6 +232,7 @@ VideoEvent: TypeAlias = (
     | RunFailed
     | RunCancelled
     | VideoDeleted
+    | VideoPurged
 )
 FrameEvent: TypeAlias = FramesStored | FramesDropped
 ResultEvent: TypeAlias = SegmentClaimed | FramesAnalysed | SegmentClosed
@@ -231,7 +240,7 @@ DomainEvent: TypeAlias = VideoEvent | FrameEvent | ResultEvent
 
 DOMAIN_EVENTS: Final[tuple[type[DomainEvent], ...]] = (
     VideoSubmitted, RunRequested, VideoProbed, SegmentsPlanned, SegmentCompleted, SegmentFailed, SourceEnded,
-    RunCompleted, RunFailed, RunCancelled, VideoDeleted, FramesStored, FramesDropped, SegmentClaimed,
+    RunCompleted, RunFailed, RunCancelled, VideoDeleted, VideoPurged, FramesStored, FramesDropped, SegmentClaimed,
     FramesAnalysed, SegmentClosed,
 )  # fmt: skip
 

@@ -1,0 +1,25 @@
+"""What can go wrong outside the domain, as the application sees it.
+
+    ApplicationError
+    ├── SourceFailure        the source is at fault; trying again cannot help
+    ├── RetryableFailure     a process, disk or network failed; another attempt may succeed
+    └── FrameRefusedError    no model process survives this frame, or the model cannot judge it
+"""
+
+from __future__ import annotations
+
+
+class ApplicationError(Exception):
+    """Root of the application's errors; the text is for users."""
+
+
+class SourceFailure(ApplicationError):  # noqa: N818 (a failure that is recorded as an event, not a bug)
+    """The source cannot be analysed: not a video, not found, forbidden, too large."""
+
+
+class RetryableFailure(ApplicationError):  # noqa: N818
+    """Something around the work failed; the work itself may be tried again."""
+
+
+class FrameRefusedError(ApplicationError):
+    """This frame cannot be judged; others can."""

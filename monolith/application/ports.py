@@ -1,0 +1,91 @@
+"""What the application needs of the world. Each port is small and owned here; adapters are wired by `bootstrap`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from monolith.domain.models import ModelIdentity
+from monolith.domain.segment import SourceInfo
+from monolith.inference.messages import FrameRef, FrameResult
+from monolith.ingest.messages import DecodeSegment, FrameReady, PackSynced, ReadStored, SegmentDone
+
+Clock: TypeAlias = Callable[[], float]
+"""Unix time in seconds."""
+
+DecodeRequest: TypeAlias = DecodeSegment | ReadStored
+DecoderMessage: TypeAlias = FrameReady | PackSynced | SegmentDone
+
+
+class DecodeSession(Protocol):
+    """One request at work in a decoder process. Iterate until `SegmentDone`."""
+
+    @property
+    def outstanding_slots(self) -> frozenset[int]:
+        """Slots lent that have not come back."""
+        ...
+
+    async def lend(self, slots: Sequence[int]) -> None: ...
+
+    def __aiter__(self) -> AsyncIterator[DecoderMessage]: ...
+
+
+class Decoders(Protocol):
+    """Decoder processes. Raise `SourceFailure` for a bad source, `RetryableFailure` when the process failed."""
+
+    async def probe(self, path: Path, scan_path: Path, segment_seconds: float) -> SourceInfo: ...
+
+    def open(self, request: DecodeRequest) -> AbstractAsyncContextManager[DecodeSession]: ...
+
+
+class Slots(Protocol):
+    """The frame slots in shared memory, handed out fairly."""
+
+    async def acquire(self, owner: str) -> int: ...
+
+    def release(self, slot: int) -> None: ...
+
+
+class Inference(Protocol):
+    """The models. `infer` raises `FrameRefusedError` when the frame cannot be judged by any means."""
+
+    @property
+    def identities(self) -> dict[str, ModelIdentity]: ...
+
+    async def infer(self, model_key: str, frame: FrameRef, *, key: str) -> FrameResult: ...
+
+
+class Fetcher(Protocol):
+    """Brings the file behind a URL to `target`; goes on where an earlier call stopped."""
+
+    async def fetch(self, url: str, target: Path) -> int:
+        """The size in bytes. Raises `SourceFailure`, `RetryableFailure`."""
+        ...
+
+
+class Storage(Protocol):
+    """Where a video's files lie. Paths are absolute; folders exist when returned."""
+
+    def spool_path(self, video_id: str) -> Path: ...
+
+    def scan_path(self, video_id: str) -> Path: ...
+
+    def pack_path(self, video_id: str, pack: str) -> Path: ...
+
+    async def remove_pack(self, video_id: str, pack: str) -> None: ...
+
+    async def remove_source(self, video_id: str) -> int:
+        """Remove the spooled source; bytes freed."""
+        ...
+
+    async def remove_video(self, video_id: str) -> int:
+        """Remove all files of the video; bytes freed."""
+        ...
+
+
+class ReadModelGate(Protocol):
+    """Lets an answer wait until the read model has seen the write."""
+
+    async def wait_for(self, commit_position: int, timeout: float) -> None: ...

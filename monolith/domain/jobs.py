@@ -1,0 +1,55 @@
+"""What is to be done next for a video. It follows from its events alone, so a restart finds the same jobs."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from monolith.domain.run import Run
+from monolith.domain.video import Video
+
+
+class ProbeJob(msgspec.Struct, frozen=True):
+    """Fetch the source if need be, probe it, plan its segments."""
+
+    video_id: str
+
+
+class SegmentJob(msgspec.Struct, frozen=True):
+    """Analyse one segment in one run."""
+
+    video_id: str
+    run_id: str
+    segment: int
+
+
+class PurgeJob(msgspec.Struct, frozen=True):
+    """Remove everything about a deleted video."""
+
+    video_id: str
+
+
+Job: TypeAlias = ProbeJob | SegmentJob | PurgeJob
+
+
+def next_jobs(video: Video, *, at_most: int = 16) -> list[Job]:
+    """The jobs that can be done now, most urgent first, at most `at_most` of them.
+
+    Segments of an indexed source are independent; of a sequential one, only the first open segment can be done.
+    """
+    if video.submitted is None or video.purged:
+        return []
+    if video.deleted:
+        return [PurgeJob(video.video_id)]
+    active = video.active_runs()
+    if active and video.probe is None:
+        return [ProbeJob(video.video_id)]
+    jobs = [job for run in active for job in _segment_jobs(video, run)]
+    return jobs[:at_most]
+
+
+def _segment_jobs(video: Video, run: Run) -> list[Job]:
+    segments = video.open_segments(run)
+    ready = segments if video.indexed else segments[:1]
+    return [SegmentJob(video.video_id, run.request.run_id, plan.segment) for plan in ready]

@@ -1,0 +1,92 @@
+"""What users may ask for, checked. Every check says what was wrong and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from monolith.domain.errors import InvalidRequestError
+from monolith.domain.models import MODEL_KEYS
+
+_MAX_FRAME_STEP: Final = 2**31 - 1
+_MAX_NAME_LENGTH: Final = 500
+_MAX_URL_LENGTH: Final = 8000
+
+
+def check_models(value: object) -> tuple[str, ...]:
+    """`modelsToRun`: a list of model names, at least one → the names without repeats, in the order asked."""
+    known = ", ".join(MODEL_KEYS)
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes) or not value:
+        raise InvalidRequestError(
+            f"modelsToRun must be a list of one or more of: {known}", field="modelsToRun"
+        )
+    for name in value:
+        if name not in MODEL_KEYS:
+            raise InvalidRequestError(
+                f"unknown model {name!r}; modelsToRun takes: {known}", field="modelsToRun"
+            )
+    return tuple(dict.fromkeys(value))
+
+
+def check_frame_step(value: object) -> int:
+    """`frameStep`: a whole number ≥ 1, or its digits in a string; missing (None) or "" means 1."""
+    if value is None or value == "":
+        return 1
+    step = _whole_number(value)
+    if step is None or not 1 <= step <= _MAX_FRAME_STEP:
+        raise InvalidRequestError(
+            f"frameStep must be a whole number from 1 to {_MAX_FRAME_STEP}, not {_shown(value)}",
+            field="frameStep",
+        )
+    return step
+
+
+def check_name(value: object, default: str) -> str:
+    """`videoName`: text of at most 500 characters; missing or blank means `default`."""
+    if value is None or value == "":
+        return default[:_MAX_NAME_LENGTH]
+    if not isinstance(value, str) or len(value) > _MAX_NAME_LENGTH or not value.isprintable():
+        raise InvalidRequestError(
+            f"videoName must be printable text of at most {_MAX_NAME_LENGTH} characters", field="videoName"
+        )
+    return value.strip() or default[:_MAX_NAME_LENGTH]
+
+
+def check_url(value: object) -> str:
+    """`videoURL`: an http or https URL with a host and a path."""
+    if not isinstance(value, str) or not value:
+        raise InvalidRequestError("videoURL must be the http(s) URL of a video file", field="videoURL")
+    if len(value) > _MAX_URL_LENGTH or not value.isprintable() or " " in value:
+        raise InvalidRequestError(
+            f"videoURL must be a URL of at most {_MAX_URL_LENGTH} printable characters without blanks",
+            field="videoURL",
+        )
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError as error:
+        raise InvalidRequestError(f"videoURL is not a URL: {error}", field="videoURL") from error
+    if parts.scheme not in ("http", "https"):
+        shown = f"{parts.scheme}: is not allowed" if parts.scheme else "it has no scheme"
+        raise InvalidRequestError(f"videoURL must start with http:// or https://; {shown}", field="videoURL")
+    if not parts.hostname or not parts.path.strip("/"):
+        raise InvalidRequestError(
+            "videoURL needs a host and a path, as in http://example.org/clip.mp4", field="videoURL"
+        )
+    return value
+
+
+def _whole_number(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdecimal() and len(value) <= 20:
+        return int(value)
+    return None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

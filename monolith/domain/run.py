@@ -1,0 +1,52 @@
+"""One pass of a set of models over a video."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from monolith.domain.events import RunRequested, SegmentCompleted, SegmentFailed
+
+RunStatus: TypeAlias = Literal["active", "completed", "failed", "cancelled"]
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as its events tell. `failures`: how often an attempt at a segment failed since its last progress."""
+
+    request: RunRequested
+    status: RunStatus = "active"
+    completed: dict[int, SegmentCompleted] = {}
+    failures: dict[int, int] = {}
+
+    @property
+    def active(self) -> bool:
+        return self.status == "active"
+
+    @property
+    def frames(self) -> int:
+        return sum(done.frames for done in self.completed.values())
+
+    @property
+    def dropped(self) -> int:
+        return sum(done.dropped for done in self.completed.values())
+
+    @property
+    def greatest_frame(self) -> int:
+        return max((done.last_frame or 0 for done in self.completed.values()), default=0)
+
+    @property
+    def coverage(self) -> float:
+        """Frames with results / frames sampled, 0–1; 1 for a run that sampled nothing."""
+        sampled = self.frames + self.dropped
+        return self.frames / sampled if sampled else 1.0
+
+    def with_completed(self, done: SegmentCompleted) -> Run:
+        return msgspec.structs.replace(self, completed={**self.completed, done.segment: done})
+
+    def with_failure(self, failed: SegmentFailed) -> Run:
+        count = self.failures.get(failed.segment, 0) + 1
+        return msgspec.structs.replace(self, failures={**self.failures, failed.segment: count})
+
+    def ended(self, status: RunStatus) -> Run:
+        return msgspec.structs.replace(self, status=status)

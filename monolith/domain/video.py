@@ -1,0 +1,338 @@
+"""A video: what its stream says (`evolve`), and what may happen to it next (`decide`). Pure: no clock, no I/O.
+
+Rules:
+- The first event is VideoSubmitted; it comes with the first RunRequested.
+- VideoProbed comes once, with SegmentsPlanned; nothing is analysed before.
+- A run completes when every planned segment is completed and, for a sequential source, the source has ended;
+  segments planned beyond its end need no completion.
+- A run whose source is cut short, or that has no picture with results, ends as RunFailed; its results stay.
+- After a run's end nothing more is recorded for it. After VideoDeleted only VideoPurged follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import assert_never
+
+import msgspec
+
+from monolith.domain.commands import (
+    CancelRuns,
+    CompleteSegment,
+    DeleteVideo,
+    FailSegment,
+    FailVideo,
+    RecordProbe,
+    RecordPurge,
+    SubmitVideo,
+    VideoCommand,
+)
+from monolith.domain.errors import NotPossibleError, VideoNotFoundError
+from monolith.domain.events import (
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunRequested,
+    SegmentCompleted,
+    SegmentFailed,
+    SegmentsPlanned,
+    SourceEnded,
+    VideoDeleted,
+    VideoEvent,
+    VideoProbed,
+    VideoPurged,
+    VideoSubmitted,
+)
+from monolith.domain.run import Run, RunStatus
+from monolith.domain.segment import SegmentPlan
+
+
+class Video(msgspec.Struct, frozen=True, kw_only=True):
+    """A video as its events tell. `submitted` is None before the first event."""
+
+    submitted: VideoSubmitted | None = None
+    probe: VideoProbed | None = None
+    segments: tuple[SegmentPlan, ...] = ()
+    planned: bool = False
+    frames: int | None = None
+    """Pictures of the whole video, once known."""
+    runs: dict[str, Run] = {}
+    deleted: bool = False
+    purged: bool = False
+
+    @property
+    def video_id(self) -> str:
+        assert self.submitted is not None
+        return self.submitted.video_id
+
+    @property
+    def exists(self) -> bool:
+        return self.submitted is not None and not self.deleted
+
+    @property
+    def indexed(self) -> bool:
+        return self.probe is not None and self.probe.source.indexed
+
+    def active_runs(self) -> list[Run]:
+        return [run for run in self.runs.values() if run.active]
+
+    def needed_segments(self) -> Iterator[SegmentPlan]:
+        """The planned segments that hold pictures, as far as is known."""
+        return (
+            plan for plan in self.segments if self.frames is None or plan.first_frame <= max(1, self.frames)
+        )
+
+    def open_segments(self, run: Run) -> list[SegmentPlan]:
+        """Segments that the run has still to complete, in order."""
+        return [plan for plan in self.needed_segments() if plan.segment not in run.completed]
+
+
+class VideoDecider:
+    """The decider of `video-{video_id}` streams."""
+
+    def initial(self) -> Video:
+        return Video()
+
+    def evolve(self, state: Video, event: VideoEvent) -> Video:
+        return evolve(state, event)
+
+    def decide(self, state: Video, command: VideoCommand) -> Sequence[VideoEvent]:
+        return decide(state, command)
+
+
+def evolve(video: Video, event: VideoEvent) -> Video:
+    """The video after `event`."""
+    match event:
+        case VideoSubmitted():
+            return msgspec.structs.replace(video, submitted=event)
+        case RunRequested():
+            return _with_run(video, Run(request=event))
+        case VideoProbed():
+            frames = event.source.frames if event.source.indexed else None
+            return msgspec.structs.replace(video, probe=event, frames=frames)
+        case SegmentsPlanned():
+            segments = video.segments + event.segments
+            return msgspec.structs.replace(video, segments=segments, planned=event.final)
+        case SegmentCompleted():
+            return _with_run(video, video.runs[event.run_id].with_completed(event))
+        case SegmentFailed():
+            return _with_run(video, video.runs[event.run_id].with_failure(event))
+        case SourceEnded():
+            return msgspec.structs.replace(video, frames=event.frames)
+        case RunCompleted():
+            return _ended(video, event.run_id, "completed")
+        case RunFailed():
+            return _ended(video, event.run_id, "failed")
+        case RunCancelled():
+            return _ended(video, event.run_id, "cancelled")
+        case VideoDeleted():
+            return msgspec.structs.replace(video, deleted=True)
+        case VideoPurged():
+            return msgspec.structs.replace(video, purged=True)
+        case _:
+            assert_never(event)
+
+
+def decide(video: Video, command: VideoCommand) -> Sequence[VideoEvent]:
+    """The events that answer `command`; none where it asks for what has happened already.
+
+    Raises VideoNotFoundError, NotPossibleError.
+    """
+    match command:
+        case SubmitVideo():
+            return _submit(video, command)
+        case RecordProbe():
+            return _record_probe(video, command)
+        case CompleteSegment():
+            return _complete_segment(video, command)
+        case FailSegment():
+            return _fail_segment(video, command)
+        case FailVideo():
+            return _fail_runs(video, command.reason, command.at)
+        case CancelRuns():
+            return _cancel(video, command)
+        case DeleteVideo():
+            return _delete(video, command)
+        case RecordPurge():
+            return _record_purge(video, command)
+        case _:
+            assert_never(command)
+
+
+def _with_run(video: Video, run: Run) -> Video:
+    return msgspec.structs.replace(video, runs={**video.runs, run.request.run_id: run})
+
+
+def _ended(video: Video, run_id: str, status: RunStatus) -> Video:
+    return _with_run(video, video.runs[run_id].ended(status))
+
+
+def _submit(video: Video, command: SubmitVideo) -> list[VideoEvent]:
+    if video.submitted is not None:
+        return []
+    return [
+        VideoSubmitted(
+            video_id=command.video_id,
+            video_name=command.video_name,
+            video_url=command.video_url,
+            source_kind=command.source_kind,
+            location=command.location,
+            submitted_at=command.at,
+        ),
+        RunRequested(
+            video_id=command.video_id,
+            run_id=command.run_id,
+            models=command.models,
+            frame_step=command.frame_step,
+            max_height=command.max_height,
+            jpeg_quality=command.jpeg_quality,
+            infer_from=command.infer_from,
+            requested_at=command.at,
+        ),
+    ]
+
+
+def _record_probe(video: Video, command: RecordProbe) -> list[VideoEvent]:
+    if video.probe is not None or not video.active_runs():
+        return []
+    probed = VideoProbed(
+        video_id=video.video_id,
+        path=command.path,
+        spooled=command.spooled,
+        size_bytes=command.size_bytes,
+        source=command.source,
+        ingest_seconds=command.ingest_seconds,
+    )
+    planned = SegmentsPlanned(
+        video_id=video.video_id,
+        segments=command.source.segments,
+        pts_digest=command.source.pts_digest,
+        final=True,
+    )
+    return [probed, planned, *_runs_beyond_the_end(video, command)]
+
+
+def _runs_beyond_the_end(video: Video, command: RecordProbe) -> Iterator[RunFailed]:
+    frames = command.source.frames
+    if frames is None or not command.source.indexed:
+        return
+    for run in video.active_runs():
+        if run.request.frame_step > frames:
+            yield _failed(run, _nothing_sampled(run, frames), command.at)
+
+
+def _nothing_sampled(run: Run, frames: int) -> str:
+    return (
+        f"frameStep {run.request.frame_step} is beyond the video's {frames} frames, so none was analysed; "
+        f"use a frameStep of at most {frames}"
+    )
+
+
+def _complete_segment(video: Video, command: CompleteSegment) -> list[VideoEvent]:
+    run = video.runs.get(command.run_id)
+    if run is None or not run.active or command.segment in run.completed:
+        return []
+    done = SegmentCompleted(
+        video_id=video.video_id,
+        run_id=command.run_id,
+        segment=command.segment,
+        frames=command.frames,
+        dropped=command.dropped,
+        last_frame=command.last_frame,
+    )
+    events: list[VideoEvent] = [done]
+    after = evolve(video, done)
+    if command.end_of_source and after.frames is None:
+        ended = SourceEnded(video_id=video.video_id, frames=_frames_seen(after, command))
+        events.append(ended)
+        after = evolve(after, ended)
+    return [*events, *_end_of_run(after, command)]
+
+
+def _frames_seen(video: Video, command: CompleteSegment) -> int:
+    """The last segment of a source may hold no picture: then the one before knows the number."""
+    return command.last_frame or video.runs[command.run_id].greatest_frame
+
+
+def _end_of_run(video: Video, command: CompleteSegment) -> Iterator[VideoEvent]:
+    run = video.runs[command.run_id]
+    if not video.planned or video.frames is None or video.open_segments(run):
+        return
+    assert video.probe is not None
+    if video.probe.source.truncated is not None:
+        kept = f"{run.frames} analysed frames are kept"
+        yield _failed(run, f"the video is truncated: {video.probe.source.truncated}; {kept}", command.at)
+    elif run.frames == 0:
+        yield _failed(run, _why_no_frames(video, run), command.at)
+    else:
+        yield RunCompleted(
+            video_id=video.video_id,
+            run_id=command.run_id,
+            frames=run.frames,
+            dropped=run.dropped,
+            greatest_frame=run.greatest_frame,
+            coverage=run.coverage,
+            completed_at=command.at,
+        )
+
+
+def _why_no_frames(video: Video, run: Run) -> str:
+    if run.dropped:
+        return f"none of the {run.dropped} sampled frames could be analysed: the video is damaged"
+    if not video.frames:
+        return "the video holds no frame that can be decoded"
+    return _nothing_sampled(run, video.frames)
+
+
+def _fail_segment(video: Video, command: FailSegment) -> list[VideoEvent]:
+    run = video.runs.get(command.run_id)
+    if run is None or not run.active or command.segment in run.completed:
+        return []
+    failed = SegmentFailed(
+        video_id=video.video_id,
+        run_id=command.run_id,
+        segment=command.segment,
+        attempt=command.attempt,
+        reason=command.reason,
+        permanent=command.permanent,
+    )
+    attempts = run.failures.get(command.segment, 0) + 1
+    if not command.permanent and attempts < command.attempts_allowed:
+        return [failed]
+    return [failed, _failed(run, command.reason, command.at)]
+
+
+def _fail_runs(video: Video, reason: str, at: float) -> list[VideoEvent]:
+    return [_failed(run, reason, at) for run in video.active_runs()]
+
+
+def _failed(run: Run, error: str, at: float) -> RunFailed:
+    return RunFailed(video_id=run.request.video_id, run_id=run.request.run_id, error=error, failed_at=at)
+
+
+def _cancelled(run: Run, reason: str, at: float) -> RunCancelled:
+    return RunCancelled(
+        video_id=run.request.video_id, run_id=run.request.run_id, reason=reason, cancelled_at=at
+    )
+
+
+def _cancel(video: Video, command: CancelRuns) -> list[VideoEvent]:
+    if not video.exists:
+        raise VideoNotFoundError(video.video_id if video.submitted else "with this id")
+    active = video.active_runs()
+    if not active:
+        raise NotPossibleError("the analysis has ended already; there is nothing to cancel")
+    return [_cancelled(run, command.reason, command.at) for run in active]
+
+
+def _delete(video: Video, command: DeleteVideo) -> list[VideoEvent]:
+    if not video.exists:
+        raise VideoNotFoundError(video.video_id if video.submitted else "with this id")
+    cancelled = [_cancelled(run, "the video was deleted", command.at) for run in video.active_runs()]
+    return [*cancelled, VideoDeleted(video_id=video.video_id, deleted_at=command.at)]
+
+
+def _record_purge(video: Video, command: RecordPurge) -> list[VideoEvent]:
+    if not video.deleted or video.purged:
+        return []
+    return [VideoPurged(video_id=video.video_id, bytes_freed=command.bytes_freed, purged_at=command.at)]
