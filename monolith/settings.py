@@ -1,0 +1,278 @@
+"""The program's settings: from `VIDEO_ANALYSIS_*` in the environment or a TOML file, checked once, with origins.
+
+Later wins: default, file, environment, command line. The file is the one that `VIDEO_ANALYSIS_CONFIG` names,
+else `video-analysis.toml` in the current folder; its keys are the names below. `Settings(...)` itself reads
+nothing: only `load_settings` looks at the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+import msgspec
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+PREFIX: Final = "VIDEO_ANALYSIS_"
+CONFIG_VARIABLE: Final = f"{PREFIX}CONFIG"
+CONFIG_FILE: Final = "video-analysis.toml"
+
+Origin: TypeAlias = Literal["default", "file", "environment", "command line"]
+Network: TypeAlias = IPv4Network | IPv6Network
+
+_UNITS: Final = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+                 "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}  # fmt: skip
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
+
+
+class SettingsError(Exception):
+    """Settings are wrong. Each line names one, says where it came from and what would be right."""
+
+
+def parse_size(value: object) -> object:
+    """`"20 GiB"`, `"500MB"`, `"1024"` → bytes; anything else is left for the validator to refuse."""
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or match[2].lower() not in _UNITS:
+        return value
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+Size: TypeAlias = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Seconds: TypeAlias = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=1024)]
+
+_SIZE_IS: Final = "a number of bytes, such as 500000000 or 20 GiB"
+_SECONDS_IS: Final = "a number of seconds above 0, such as 30"
+_COUNT_IS: Final = "a whole number from 0 (chosen by the program) to 1024"
+
+
+def _setting(default: Any, meaning: str, right: str) -> Any:
+    """A field: what it means, and what a right value looks like (both shown to users)."""
+    return Field(default=default, description=meaning, json_schema_extra={"right": right})
+
+
+class Settings(BaseModel):
+    """All settings, checked and frozen. Times in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    host: str = _setting(
+        "127.0.0.1", "address to listen on", "an IP address or a host name, such as 127.0.0.1"
+    )
+    port: Annotated[int, Field(ge=0, le=65535)] = _setting(
+        8000, "TCP port to listen on (0: any free one)", "a whole number from 0 to 65535, such as 8000"
+    )
+    data_dir: Path = _setting(
+        Path("data"), "folder for events, frames and read models", "a folder, such as ./data"
+    )
+    public_url: str = _setting(
+        "",
+        "address under which users reach this program; empty: as the request came",
+        "an address such as https://video.example.org, or nothing",
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = _setting(
+        "info", "least severe log lines shown", "one of debug, info, warning, error"
+    )
+
+    frame_max_height: Annotated[int, Field(ge=16, le=8192)] = _setting(
+        720,
+        "stored frames are scaled down to this height, in pixels",
+        "a whole number from 16 to 8192, such as 720",
+    )
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = _setting(
+        90, "quality of stored frames", "a whole number from 1 to 100, such as 90"
+    )
+    segment_seconds: Annotated[float, Field(ge=1, le=3600)] = _setting(
+        60.0, "seconds of media in one unit of work", "a number of seconds from 1 to 3600, such as 60"
+    )
+    infer_from: Annotated[Literal["stored", "source"], BeforeValidator(_lower)] = _setting(
+        "stored", "models see the stored JPEG, or the picture before it", "one of stored, source"
+    )
+    keep_sources: bool = _setting(
+        False, "keep fetched and uploaded videos after their first run", "one of true, false"
+    )
+
+    workers: Count = _setting(0, "inference processes", _COUNT_IS)
+    worker_threads: Count = _setting(0, "threads of each inference process", _COUNT_IS)
+    precision: Annotated[Literal["auto", "bf16", "f32"], BeforeValidator(_lower)] = _setting(
+        "auto", "number format of inference; auto: bf16 where the processor has it", "one of auto, bf16, f32"
+    )
+    max_concurrent_segments: Count = _setting(0, "segments analysed at the same time", _COUNT_IS)
+    segment_attempts: Annotated[int, Field(ge=1, le=100)] = _setting(
+        3, "attempts at a segment before its run fails", "a whole number from 1 to 100, such as 3"
+    )
+    worker_start_deadline: Seconds = _setting(
+        120.0, "an inference process must be ready by then", _SECONDS_IS
+    )
+    worker_batch_deadline: Seconds = _setting(
+        60.0, "an inference process must answer a batch by then", _SECONDS_IS
+    )
+    decoder_deadline: Seconds = _setting(60.0, "a decoder must show a sign of life by then", _SECONDS_IS)
+    probe_deadline: Seconds = _setting(600.0, "a video must be probed and scanned by then", _SECONDS_IS)
+    shutdown_deadline: Seconds = _setting(
+        20.0, "work in flight may finish until then at the end", _SECONDS_IS
+    )
+
+    allowed_networks: Annotated[tuple[Network, ...], BeforeValidator(_split)] = _setting(
+        (),
+        "networks that videos may be fetched from besides public addresses",
+        "networks separated by commas, such as 192.168.1.0/24,fd00:1::/64",
+    )
+    max_source_bytes: Size = _setting("20 GiB", "largest video that is fetched", _SIZE_IS)
+    max_upload_bytes: Size = _setting("20 GiB", "largest video that may be uploaded", _SIZE_IS)
+    min_free_bytes: Size = _setting("1 GiB", "disk space that is never used up", _SIZE_IS)
+    fetch_connect_timeout: Seconds = _setting(
+        10.0, "for the name, the connection and TLS of a fetch", _SECONDS_IS
+    )
+    fetch_read_timeout: Seconds = _setting(30.0, "longest silence of a server in a fetch", _SECONDS_IS)
+    fetch_timeout: Seconds = _setting(6 * 3600.0, "longest time for a whole fetch", _SECONDS_IS)
+    fetch_min_rate: Size = _setting("1 KiB", "bytes a second below which a fetch counts as stalled", _SIZE_IS)
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_plain(cls, host: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9.:_-]+", host):
+            raise ValueError("not a host")
+        return host
+
+    @field_validator("public_url")
+    @classmethod
+    def _url_is_whole(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (
+            parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment
+        ):
+            raise ValueError("not an address")
+        return url.rstrip("/")
+
+    @property
+    def serves_loopback_only(self) -> bool:
+        """Whether nothing beyond this machine can reach the server."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def url(self) -> str:
+        """Where people on this machine reach the server."""
+        if self.public_url:
+            return self.public_url
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+class LoadedSettings(msgspec.Struct, frozen=True):
+    """Checked settings, and where each value came from. `file`: the TOML file that was read, if any."""
+
+    settings: Settings
+    origins: dict[str, Origin]
+    file: Path | None
+
+
+def load_settings(
+    overrides: Mapping[str, object] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> LoadedSettings:
+    """Read and check all settings. `overrides`: from the command line, None values count as not given.
+
+    `environment` (default: the process's) and `folder` (default: the current one) are where to look.
+    Raises SettingsError.
+    """
+    environment = os.environ if environment is None else environment
+    file = _config_file(environment, folder or Path())
+    layers: dict[Origin, dict[str, object]] = {
+        "file": _from_file(file) if file else {},
+        "environment": _from_environment(environment),
+        "command line": {k: v for k, v in (overrides or {}).items() if v is not None},
+    }
+    values: dict[str, object] = {}
+    origins: dict[str, Origin] = dict.fromkeys(Settings.model_fields, "default")
+    for origin, layer in layers.items():
+        values.update(layer)
+        origins.update(dict.fromkeys(layer, origin))
+    try:
+        return LoadedSettings(Settings.model_validate(values), origins, file)
+    except ValidationError as error:
+        lines = dict.fromkeys(_explain(e, origins, file) for e in error.errors())
+        raise SettingsError("\n".join(lines)) from error
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def right_value(name: str) -> str:
+    """What a right value of a setting looks like."""
+    extra = Settings.model_fields[name].json_schema_extra
+    assert isinstance(extra, dict)
+    return str(extra["right"])
+
+
+def _config_file(environment: Mapping[str, str], folder: Path) -> Path | None:
+    named = environment.get(CONFIG_VARIABLE, "")
+    path = Path(named) if named else folder / CONFIG_FILE
+    if path.is_file():
+        return path
+    if named:
+        raise SettingsError(
+            f"{CONFIG_VARIABLE}: there is no file {named}; name a TOML file, or unset the variable."
+        )
+    return None
+
+
+def _from_file(path: Path) -> dict[str, object]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
+    for name in values:
+        if name not in Settings.model_fields:
+            raise SettingsError(f"{path}: there is no setting {name!r}{_guess(name, str)}.")
+    return values
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    """Values of our variables; an empty one counts as not set."""
+    values: dict[str, object] = {}
+    for key, value in environment.items():
+        if not key.startswith(PREFIX) or key == CONFIG_VARIABLE or not value.strip():
+            continue
+        name = key.removeprefix(PREFIX).lower()
+        if name not in Settings.model_fields:
+            raise SettingsError(f"{key}: there is no such setting{_guess(name, variable)}.")
+        values[name] = value.strip()
+    return values
+
+
+def _guess(name: str, spell: Any) -> str:
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    return f"; did you mean {spell(close[0])}" if close else ""
+
+
+def _explain(error: ErrorDetails, origins: Mapping[str, Origin], file: Path | None) -> str:
+    name = str(error["loc"][0])
+    if name not in Settings.model_fields:
+        return f"there is no setting {name!r}{_guess(name, str)}."
+    where = {"file": f"{name} in {file}", "command line": "--" + name.replace("_", "-")}
+    spelled = where.get(origins[name], variable(name))
+    return f"{spelled}: {error['input']!r} is not right; it takes {right_value(name)}."
