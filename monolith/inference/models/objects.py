@@ -1,0 +1,102 @@
+"""Objects of the 80 COCO classes, by NanoDet-g.
+
+Each cell of three grids (strides 8, 16, 32) gives 80 class scores and, for each side of its box, a distribution
+over the distances 0–10 strides; the expected distance is the side (Generalized Focal Loss, Li et al. 2020, eq. 5).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from monolith.domain.detection import ObjectDetection
+from monolith.domain.models import ModelIdentity
+from monolith.inference.backends.base import CompiledNetwork, FloatArray
+from monolith.inference.models.base import Letterbox, Picture, solid, suppress
+from monolith.inference.models.coco import COCO_LABELS
+
+OUTPUTS: Final = ("scores", "bins")
+SIDE: Final = 416
+STRIDES: Final = (8, 16, 32)
+OVERLAP: Final = 0.6
+"""IoU above which the weaker of two boxes of one class goes (upstream's value)."""
+CANDIDATES: Final = 1000
+DETECTIONS: Final = 100
+
+
+class ObjectsModel:
+    """Detects objects of at least confidence `floor` (0–1), at most 100 in a picture."""
+
+    def __init__(self, network: CompiledNetwork, identity: ModelIdentity, *, floor: float) -> None:
+        self.identity = identity
+        self._network = network
+        self._floor = floor
+        self._letterbox = Letterbox(SIDE, enlarge=True)
+        self._cells: dict[tuple[int, int], FloatArray] = {}
+
+    def warm_up(self) -> None:
+        self.detect(np.zeros((SIDE, SIDE, 3), np.uint8))
+
+    def detect(self, frame: Picture) -> tuple[ObjectDetection, ...]:
+        pixels = self._letterbox.fit(frame)
+        scores, bins = self._network.run(pixels)
+        rows, classes, confidences = candidates(scores[0], self._floor)
+        boxes = decode_boxes(bins[0][rows], self._centres(pixels.shape[1], pixels.shape[2])[rows])
+        boxes = self._letterbox.back(boxes)
+        keep = suppress(boxes, confidences, classes, overlap=OVERLAP, limit=DETECTIONS)
+        return as_objects(boxes[keep], confidences[keep], classes[keep])
+
+    def _centres(self, height: int, width: int) -> FloatArray:
+        size = (height, width)
+        if size not in self._cells:
+            self._cells[size] = cell_centres(height, width)
+        return self._cells[size]
+
+
+def cell_centres(height: int, width: int) -> FloatArray:
+    """x, y and stride of every cell for an input of `height` × `width`, in the order of the network's rows."""
+    grids = []
+    for stride in STRIDES:
+        y, x = np.mgrid[: height // stride, : width // stride].reshape(2, -1) * stride + stride / 2
+        grids.append(np.stack([x, y, np.full(len(x), stride)], axis=1))
+    return np.concatenate(grids).astype(np.float32)
+
+
+def candidates(
+    scores: FloatArray, floor: float
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], FloatArray]:
+    """Rows (cells), classes and scores of the best entries of `scores` (cells × classes) that reach `floor`."""
+    flat = scores.reshape(-1)
+    found = np.flatnonzero(flat >= floor)
+    if len(found) > CANDIDATES:
+        found = np.sort(found[np.argsort(-flat[found], kind="stable")[:CANDIDATES]])
+    rows, classes = np.divmod(found, scores.shape[1])
+    return rows, classes, flat[found]
+
+
+def decode_boxes(bins: FloatArray, cells: FloatArray) -> FloatArray:
+    """`bins` (n × 44: 11 logits each for left, top, right, bottom) around `cells` (n × 3) → boxes n × 4, xyxy."""
+    logits = bins.reshape(-1, 4, 11)
+    weights = np.exp(logits - logits.max(axis=2, keepdims=True))
+    distances = weights @ np.arange(11, dtype=np.float32) / weights.sum(axis=2) * cells[:, 2:]
+    centres = cells[:, :2]
+    return np.concatenate([centres - distances[:, :2], centres + distances[:, 2:]], axis=1)
+
+
+def as_objects(
+    boxes: FloatArray, confidences: FloatArray, classes: npt.NDArray[np.intp]
+) -> tuple[ObjectDetection, ...]:
+    """Rounded for storage; boxes without an area are left out."""
+    usable = solid(boxes)
+    rows = zip(boxes[usable].tolist(), confidences[usable].tolist(), classes[usable].tolist(), strict=True)
+    return tuple(
+        ObjectDetection(
+            class_id=class_id,
+            class_name=COCO_LABELS[class_id],
+            confidence=round(confidence, 4),
+            xyxy=(round(left, 1), round(top, 1), round(right, 1), round(bottom, 1)),
+        )
+        for (left, top, right, bottom), confidence, class_id in rows
+    )
