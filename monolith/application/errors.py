@@ -1,9 +1,9 @@
 """What can go wrong outside the domain, as the application sees it.
 
-    ApplicationError
-    ├── SourceFailure        the source is at fault; trying again cannot help
-    ├── RetryableFailure     a process, disk or network failed; another attempt may succeed
-    └── FrameRefusedError    no model process survives this frame, or the model cannot judge it
+ApplicationError
+├── SourceFailure        the source is at fault; trying again cannot help
+├── RetryableFailure     a process, disk or network failed; another attempt may succeed
+└── FrameRefusedError    no model process survives this frame, or the model cannot judge it
 """
 
 from __future__ import annotations

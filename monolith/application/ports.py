@@ -76,13 +76,23 @@ class Storage(Protocol):
 
     async def remove_pack(self, video_id: str, pack: str) -> None: ...
 
-    async def remove_source(self, video_id: str) -> int:
-        """Remove the spooled source; bytes freed."""
+    async def remove_source(self, video_id: str, location: str) -> int:
+        """Remove the fetched or uploaded file of the video (never one outside the data directory); bytes freed."""
         ...
 
     async def remove_video(self, video_id: str) -> int:
         """Remove all files of the video; bytes freed."""
         ...
+
+
+class Secrets(Protocol):
+    """URLs that carry a password: kept in files that only this user reads, never in events."""
+
+    async def keep_url(self, video_id: str, url: str) -> None: ...
+
+    async def url_of(self, video_id: str) -> str | None: ...
+
+    async def forget(self, video_id: str) -> None: ...
 
 
 class ReadModelGate(Protocol):

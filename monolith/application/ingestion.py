@@ -1,0 +1,81 @@
+"""Bring a source to the disk, probe and scan it, plan its segments."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+
+from monolith.application.errors import SourceFailure
+from monolith.application.ports import Clock, Decoders, Fetcher, Secrets, Storage
+from monolith.application.video_stream import VideoStreams
+from monolith.domain.commands import FailVideo, RecordProbe, VideoCommand
+from monolith.domain.events import VideoSubmitted
+from monolith.domain.jobs import ProbeJob
+
+
+class _Found(msgspec.Struct, frozen=True):
+    path: Path
+    spooled: bool
+    size: int
+
+
+class Ingestion:
+    """Does `ProbeJob`s. Raises RetryableFailure when another try may succeed; a bad source fails the video."""
+
+    def __init__(
+        self,
+        streams: VideoStreams,
+        fetcher: Fetcher,
+        decoders: Decoders,
+        storage: Storage,
+        secrets: Secrets,
+        clock: Clock,
+        *,
+        segment_seconds: float,
+    ) -> None:
+        self._streams = streams
+        self._fetcher = fetcher
+        self._decoders = decoders
+        self._storage = storage
+        self._secrets = secrets
+        self._clock = clock
+        self._segment_seconds = segment_seconds
+
+    async def run(self, job: ProbeJob) -> None:
+        """Record VideoProbed and SegmentsPlanned, or RunFailed with the reason."""
+        video = await self._streams.load(job.video_id)
+        if video.submitted is None or video.probe is not None or not video.active_runs():
+            return
+        try:
+            command: VideoCommand = await self._ingest(video.submitted)
+        except SourceFailure as error:
+            command = FailVideo(at=self._clock(), reason=str(error))
+        await self._streams.execute(job.video_id, command)
+
+    async def _ingest(self, video: VideoSubmitted) -> RecordProbe:
+        started = time.perf_counter()
+        found = await self._bring(video)
+        scan_path = self._storage.scan_path(video.video_id)
+        source = await self._decoders.probe(found.path, scan_path, self._segment_seconds)
+        return RecordProbe(
+            at=self._clock(),
+            path=str(found.path),
+            spooled=found.spooled,
+            size_bytes=found.size,
+            source=source,
+            ingest_seconds=time.perf_counter() - started,
+        )
+
+    async def _bring(self, video: VideoSubmitted) -> _Found:
+        if video.source_kind == "url":
+            target = self._storage.spool_path(video.video_id)
+            url = await self._secrets.url_of(video.video_id) or video.location
+            return _Found(target, spooled=True, size=await self._fetcher.fetch(url, target))
+        path = Path(video.location)
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise SourceFailure(f"the file cannot be read: {error.strerror}") from error
+        return _Found(path, spooled=video.source_kind == "upload", size=size)

@@ -1,0 +1,148 @@
+"""Decides what happens next, from events alone.
+
+It follows all `video-…` streams. While it catches up it only counts; when it has caught up it looks at every video
+that is not finished, and from then on at each video that something happens to. What is to be done follows from the
+video's state (`next_jobs`), so a restart after any crash finds the same jobs; jobs are safe to repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from eventsourcing.events import CaughtUp, RecordedEvent
+from eventsourcing.store import EventStore
+from monolith.application.ingestion import Ingestion
+from monolith.application.pipeline import SegmentPipeline
+from monolith.application.ports import Clock
+from monolith.application.purge import Purge
+from monolith.application.scheduler import Scheduler
+from monolith.application.video_stream import VideoStreams
+from monolith.domain.commands import FailVideo
+from monolith.domain.jobs import Job, ProbeJob, PurgeJob, SegmentJob, next_jobs
+from monolith.domain.video import Video
+
+_PREFIX: Final = "video-"
+_OPENED_BY: Final = {"RunRequested", "VideoDeleted"}
+_CLOSED_BY: Final = {"RunCompleted", "RunFailed", "RunCancelled", "VideoPurged"}
+
+logger = logging.getLogger(__name__)
+
+
+class ProcessManager:
+    """Run it as one task; it ends when cancelled, and its failure is its owner's to see."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        streams: VideoStreams,
+        ingestion: Ingestion,
+        pipeline: SegmentPipeline,
+        purge: Purge,
+        clock: Clock,
+        *,
+        concurrent_segments: int,
+        concurrent_fetches: int = 4,
+        keep_sources: bool = False,
+    ) -> None:
+        self._store = store
+        self._streams = streams
+        self._ingestion = ingestion
+        self._pipeline = pipeline
+        self._purge = purge
+        self._clock = clock
+        self._keep_sources = keep_sources
+        self._open: dict[str, int] = {}
+        self._started = asyncio.Event()
+        places: dict[type[Job], int] = {
+            ProbeJob: concurrent_fetches,
+            SegmentJob: concurrent_segments,
+            PurgeJob: 1,
+        }
+        self.scheduler = Scheduler(self._run_job, self._give_up, places)
+
+    async def run(self) -> None:
+        """Act until cancelled."""
+        async with (
+            self.scheduler,
+            self._store.subscribe(after=None, prefixes=(_PREFIX,)) as items,
+        ):
+            async for item in items:
+                if isinstance(item, CaughtUp):
+                    await self._start()
+                else:
+                    await self._note(item)
+
+    async def wait_until_started(self, timeout: float) -> None:
+        """Until every unfinished video has been looked at. Raises TimeoutError."""
+        await asyncio.wait_for(self._started.wait(), timeout)
+
+    def open_videos(self) -> int:
+        """Videos with something left to do."""
+        return len(self._open)
+
+    async def _start(self) -> None:
+        if not self._started.is_set():
+            self._started.set()
+            for video_id in list(self._open):
+                await self._look_at(video_id)
+
+    async def _note(self, events: list[RecordedEvent]) -> None:
+        for event in events:
+            self._count(event)
+        if self._started.is_set():
+            for video_id in dict.fromkeys(_video_ids(events)):
+                await self._look_at(video_id)
+
+    def _count(self, event: RecordedEvent) -> None:
+        """A video is open while it has more beginnings (run, deletion) than ends: known without decoding."""
+        change = (event.event_type in _OPENED_BY) - (event.event_type in _CLOSED_BY)
+        if change:
+            video_id = event.stream_name.removeprefix(_PREFIX)
+            left = self._open.get(video_id, 0) + change
+            if left > 0:
+                self._open[video_id] = left
+            else:
+                self._open.pop(video_id, None)
+
+    async def _look_at(self, video_id: str) -> None:
+        video = await self._streams.load(video_id)
+        self._end_needless(video)
+        self.scheduler.offer(video_id, next_jobs(video))
+        if video.probe is not None and not video.active_runs() and not self._keep_sources:
+            await self._purge.remove_source(video)
+
+    def _end_needless(self, video: Video) -> None:
+        """End jobs whose run is over (cancelled, failed in another segment, deleted)."""
+        active = {run.request.run_id for run in video.active_runs()}
+        for job in self.scheduler.running():
+            if job.video_id != video.video_id or isinstance(job, PurgeJob):
+                continue
+            needless = job.run_id not in active if isinstance(job, SegmentJob) else not active
+            if needless:
+                self.scheduler.cancel(job)
+
+    async def _run_job(self, job: Job) -> None:
+        match job:
+            case ProbeJob():
+                await self._ingestion.run(job)
+            case SegmentJob():
+                await self._pipeline.run(job)
+            case PurgeJob():
+                await self._purge.run(job)
+
+    async def _give_up(self, job: Job, error: Exception) -> None:
+        if isinstance(job, PurgeJob):
+            logger.error(
+                "video %s could not be purged: %s; it is tried again after a restart", job.video_id, error
+            )
+            return
+        await self._streams.execute(
+            job.video_id, FailVideo(at=self._clock(), reason=str(error) or repr(error))
+        )
+
+
+def _video_ids(events: Iterable[RecordedEvent]) -> Iterable[str]:
+    return (event.stream_name.removeprefix(_PREFIX) for event in events)

@@ -1,0 +1,147 @@
+"""Runs jobs: bounded, fair between videos, each job at most once at a time.
+
+Rules:
+- `offer` replaces what waits for a video; a job that runs is not started again beside itself.
+- Each kind of job has its lane with its own number of places, so a slow download never holds up analysis.
+- Videos take turns: a lane serves the video that was served longest ago.
+- A job that raises is tried again after a growing pause, and given up after `attempts` times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
+
+from monolith.application.errors import RetryableFailure
+from monolith.domain.jobs import Job
+
+RunJob: TypeAlias = Callable[[Job], Awaitable[None]]
+GiveUp: TypeAlias = Callable[[Job, Exception], Awaitable[None]]
+
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 30.0
+
+logger = logging.getLogger(__name__)
+
+
+class Scheduler:
+    """Start it with `async with`; leaving ends all running jobs and waits for them."""
+
+    def __init__(
+        self, run_job: RunJob, give_up: GiveUp, places: dict[type[Job], int], *, attempts: int = 5
+    ) -> None:
+        self._run_job = run_job
+        self._give_up = give_up
+        self._attempts = attempts
+        self._lanes = {kind: _Lane(count) for kind, count in places.items()}
+        self._running: dict[Job, asyncio.Task[None]] = {}
+        self._cancelled: set[Job] = set()
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def __aenter__(self) -> Scheduler:
+        self._tasks = await asyncio.TaskGroup().__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        assert self._tasks is not None
+        tasks, self._tasks = self._tasks, None
+        for task in self._running.values():
+            task.cancel()
+        await tasks.__aexit__(None, None, None)
+
+    def offer(self, video_id: str, jobs: Sequence[Job]) -> None:
+        """These are the jobs of the video now; none: it needs nothing more."""
+        for kind, lane in self._lanes.items():
+            lane.set(video_id, [job for job in jobs if type(job) is kind])
+        self._fill()
+
+    def running(self) -> list[Job]:
+        return list(self._running)
+
+    def waiting(self) -> int:
+        """Jobs offered that have no place yet."""
+        return sum(lane.waiting(self._running) for lane in self._lanes.values())
+
+    def cancel(self, job: Job) -> None:
+        """End a running job; it is not tried again unless offered again."""
+        task = self._running.get(job)
+        if task is not None:
+            self._cancelled.add(job)
+            task.cancel()
+
+    def _fill(self) -> None:
+        if self._tasks is None:
+            return
+        for lane in self._lanes.values():
+            while (job := lane.take(self._running)) is not None:
+                self._running[job] = self._tasks.create_task(self._do(job, lane), name=str(job))
+
+    async def _do(self, job: Job, lane: _Lane) -> None:
+        try:
+            await self._attempt(job)
+        except asyncio.CancelledError:
+            if job not in self._cancelled:
+                raise
+        finally:
+            self._cancelled.discard(job)
+            del self._running[job]
+            lane.done(job)
+            self._fill()
+
+    async def _attempt(self, job: Job) -> None:
+        pause = _FIRST_PAUSE
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return await self._run_job(job)
+            except Exception as error:  # one job's failure must not end the others
+                expected = isinstance(error, RetryableFailure)
+                logger.warning(
+                    "%s, try %d of %d: %s", job, attempt, self._attempts, error, exc_info=not expected
+                )
+                last = error
+            if attempt < self._attempts:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+        await self._give_up_safely(job, last)
+
+    async def _give_up_safely(self, job: Job, error: Exception) -> None:
+        try:
+            await self._give_up(job, error)
+        except Exception:
+            logger.exception("%s could not even be given up; it is tried again after a restart", job)
+
+
+class _Lane:
+    """The jobs of one kind, by video, in the order in which videos are served."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._offered: dict[str, list[Job]] = {}
+
+    def set(self, video_id: str, jobs: list[Job]) -> None:
+        if jobs:
+            self._offered[video_id] = jobs
+        else:
+            self._offered.pop(video_id, None)
+
+    def waiting(self, running: dict[Job, asyncio.Task[None]]) -> int:
+        return sum(job not in running for jobs in self._offered.values() for job in jobs)
+
+    def take(self, running: dict[Job, asyncio.Task[None]]) -> Job | None:
+        if self._free == 0:
+            return None
+        for video_id, jobs in self._offered.items():
+            job = next((job for job in jobs if job not in running), None)
+            if job is not None:
+                self._offered[video_id] = self._offered.pop(video_id)  # to the end of the line
+                self._free -= 1
+                return job
+        return None
+
+    def done(self, job: Job) -> None:
+        """The job is over; it is not run again unless it is offered again."""
+        self._free += 1
+        left = [one for one in self._offered.get(job.video_id, ()) if one != job]
+        self.set(job.video_id, left)

@@ -1,0 +1,130 @@
+"""The two event streams of one segment in one run: what they say already, and what this attempt adds.
+
+One attempt writes at a time. Each append expects the version that this attempt left; a wrong version means that
+another attempt has taken over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eventsourcing.codec import EventCodec
+from eventsourcing.errors import WrongExpectedVersionError
+from eventsourcing.store import EventStore, iterate_stream
+from eventsourcing.versions import NO_STREAM
+from monolith.domain.errors import SupersededError
+from monolith.domain.events import (
+    FrameEvent,
+    FramesAnalysed,
+    FramesDropped,
+    FramesStored,
+    ResultEvent,
+    SegmentClaimed,
+    SegmentClosed,
+    frames_stream,
+    results_stream,
+)
+from monolith.domain.jobs import SegmentJob
+from monolith.domain.segment import StoredFrame
+
+
+class SegmentLog:
+    """What is known of a segment. Open it with `open`, then `claim` before any other append."""
+
+    def __init__(self, store: EventStore, codec: EventCodec, job: SegmentJob) -> None:
+        self.job = job
+        self.attempt = 0
+        self.closed: SegmentClosed | None = None
+        self.stored: dict[int, tuple[StoredFrame, str]] = {}
+        """Frame number → the stored frame and the name of its pack."""
+        self.analysed: dict[str, set[int]] = {}
+        """Model key → frame numbers with results."""
+        self.dropped: dict[str | None, set[int]] = {}
+        """Model key, or None for every model → frame numbers that this run has given up."""
+        self._store = store
+        self._codec = codec
+        self._results_stream = results_stream(job.run_id, job.segment)
+        self._frames_stream = frames_stream(job.video_id, job.segment)
+        self._results_version: int | None = None
+        self._frames_version: int | None = None
+
+    @classmethod
+    async def open(cls, store: EventStore, codec: EventCodec, job: SegmentJob) -> SegmentLog:
+        """Read what earlier attempts have left."""
+        log = cls(store, codec, job)
+        async for recorded in iterate_stream(store, log._results_stream):
+            log._note(codec.decode(recorded))
+            log._results_version = recorded.stream_position
+        async for recorded in iterate_stream(store, log._frames_stream):
+            log._note(codec.decode(recorded))
+            log._frames_version = recorded.stream_position
+        return log
+
+    def is_settled(self, frame_number: int, models: Sequence[str]) -> bool:
+        """Whether every model has judged the frame or given it up."""
+        return all(not self.needs(frame_number, model) for model in models)
+
+    def needs(self, frame_number: int, model: str) -> bool:
+        """Whether `model` has still to judge the frame."""
+        return not (
+            frame_number in self.analysed.get(model, ())
+            or frame_number in self.dropped.get(model, ())
+            or frame_number in self.dropped.get(None, ())
+        )
+
+    def complete_frames(self, models: Sequence[str]) -> set[int]:
+        """Frame numbers with results of every one of `models`."""
+        return set.intersection(*(self.analysed.get(model, set()) for model in models))
+
+    def given_up(self) -> set[int]:
+        """Frame numbers that lack the result of a model or of all."""
+        return set().union(*self.dropped.values())
+
+    async def claim(self, owner: str, at: float) -> None:
+        """Open the next attempt. Raises SupersededError when another process claims at the same time."""
+        claimed = SegmentClaimed(
+            video_id=self.job.video_id,
+            run_id=self.job.run_id,
+            segment=self.job.segment,
+            attempt=self.attempt + 1,
+            owner=owner,
+            claimed_at=at,
+        )
+        await self.append_results([claimed])
+
+    async def append_results(self, events: Sequence[ResultEvent]) -> None:
+        """Raises SupersededError."""
+        self._results_version = await self._append(self._results_stream, events, self._results_version)
+
+    async def append_frames(self, events: Sequence[FrameEvent]) -> None:
+        """Raises SupersededError."""
+        self._frames_version = await self._append(self._frames_stream, events, self._frames_version)
+
+    async def _append(
+        self, stream: str, events: Sequence[ResultEvent | FrameEvent], version: int | None
+    ) -> int:
+        metadata = {"correlation_id": self.job.video_id}
+        new = [self._codec.encode(event, metadata=metadata) for event in events]
+        expected = NO_STREAM if version is None else version
+        try:
+            result = await self._store.append(stream, new, expected_version=expected)
+        except WrongExpectedVersionError as error:
+            raise SupersededError(f"another attempt writes to {stream}") from error
+        for event in events:
+            self._note(event)
+        return result.stream_position
+
+    def _note(self, event: object) -> None:
+        match event:
+            case SegmentClaimed():
+                self.attempt = max(self.attempt, event.attempt)
+            case FramesAnalysed():
+                self.analysed.setdefault(event.model.key, set()).update(f.frame_number for f in event.frames)
+            case SegmentClosed():
+                self.closed = event
+            case FramesStored():
+                self.stored.update((frame.frame_number, (frame, event.pack)) for frame in event.frames)
+            case FramesDropped() if event.run_id == self.job.run_id:
+                self.dropped.setdefault(event.model, set()).update(event.frame_numbers)
+            case _:
+                pass

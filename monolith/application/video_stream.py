@@ -1,0 +1,39 @@
+"""Load a video, decide, append: every write to a `video-…` stream goes through here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from eventsourcing.codec import EventCodec
+from eventsourcing.decider import Outcome, execute, load
+from eventsourcing.store import EventStore
+from monolith.domain.commands import VideoCommand
+from monolith.domain.events import VideoEvent, video_stream
+from monolith.domain.video import Video, VideoDecider
+
+_DECIDER: Final = VideoDecider()
+_MAX_ATTEMPTS: Final = 10
+
+
+class VideoStreams:
+    """The streams of all videos. Methods raise the decider's DomainErrors and EventStoreErrors."""
+
+    def __init__(self, store: EventStore, codec: EventCodec) -> None:
+        self._store = store
+        self._codec = codec
+
+    async def load(self, video_id: str) -> Video:
+        """The video as its stream tells; `submitted` is None for an unknown one."""
+        return (await load(self._store, self._codec, _DECIDER, video_stream(video_id))).state
+
+    async def execute(self, video_id: str, command: VideoCommand) -> Outcome[Video, VideoEvent]:
+        """Decide on `command` and append the answer, deciding again when another writer came first."""
+        return await execute(
+            self._store,
+            self._codec,
+            _DECIDER,
+            video_stream(video_id),
+            command,
+            metadata={"correlation_id": video_id},
+            max_attempts=_MAX_ATTEMPTS,
+        )
