@@ -1,1 +1,1 @@
-"""A small event-sourcing toolkit: event stores, subscriptions, projections, deciders. It knows nothing of video."""
+"""A small event-sourcing toolkit: event stores, subscriptions, projections, deciders. Nothing of video."""

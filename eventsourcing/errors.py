@@ -1,13 +1,14 @@
 """Errors of the toolkit.
 
-    EventStoreError
-    ├── WrongExpectedVersionError   the stream has moved on; reload and decide again
-    ├── StreamTombstonedError       the stream is gone for good
-    ├── EventIdConflictError        an event id was used before for something else
-    ├── UnknownEventTypeError       the codec has no class for a stored event
-    ├── EventDecodingError          a stored event does not fit its class
-    ├── LeaseLostError              another owner holds the lease
-    └── StoreUnavailableError       the database is closed, full, or cannot be reached
+EventStoreError
+├── WrongExpectedVersionError   the stream has moved on; reload and decide again
+├── StreamTombstonedError       the stream is gone for good
+├── EventIdConflictError        an event id was used before for something else
+├── UnknownEventTypeError       the codec has no class for a stored event
+├── EventDecodingError          a stored event does not fit its class
+├── LeaseLostError              another owner holds the lease
+├── ProjectionStoppedError      a projection runner that was waited for does not run (any more)
+└── StoreUnavailableError       the database is closed, full, or cannot be reached
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ class EventDecodingError(EventStoreError):
 
 class LeaseLostError(EventStoreError):
     """Another owner holds the lease, or the fence token is no longer the newest."""
+
+
+class ProjectionStoppedError(EventStoreError):
+    """The projection runner has failed or was stopped: what was waited for will not come."""
 
 
 class StoreUnavailableError(EventStoreError):

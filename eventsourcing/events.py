@@ -22,8 +22,8 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, str] = _NO_METADATA
 
 
-class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An event as a stream holds it.
+class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event as a stream holds it. Adapters may build it from positional fields; others use names.
 
     `stream_position` counts from 0 in its stream, without gaps until a delete; `commit_position` orders all
     events of the store, is opaque, and has gaps. `recorded_at` is Unix time in seconds (UTC).
@@ -55,6 +55,6 @@ class AppendResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CaughtUp(msgspec.Struct, frozen=True, kw_only=True):
-    """A subscription has delivered everything up to `commit_position` (None: the store is empty) and now waits."""
+    """A subscription has delivered everything up to `commit_position` (None: empty store) and now waits."""
 
     commit_position: int | None
