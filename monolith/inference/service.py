@@ -1,0 +1,248 @@
+"""Inference as the rest of the program sees it: a frame and a model's key in, what the model found out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from monolith.domain.models import ModelIdentity
+from monolith.inference.batcher import DynamicBatcher
+from monolith.inference.errors import (
+    AnswerTimeoutError,
+    FrameKillsWorkerError,
+    QueueFullError,
+    ServiceClosedError,
+    WorkerDiedError,
+)
+from monolith.inference.messages import FrameRef, FrameResult
+from monolith.inference.pool import WorkerPool
+from monolith.inference.supervisor import Results
+
+logger = logging.getLogger(__name__)
+
+
+class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in seconds. `max_queue_size`: frames waiting for one model, and frames waiting to be retried;
+    `max_queue_delay`: how long a frame waits for others while a worker has room (0 on a CPU, where batches bring
+    nothing but fewer messages); `answer_timeout`: of a whole `infer`; `isolation_timeout`: for a worker to come free
+    for one frame alone."""
+
+    max_batch_size: int = 4
+    max_queue_size: int = 1024
+    max_queue_delay: float = 0.0
+    answer_timeout: float = 300.0
+    isolation_timeout: float = 60.0
+
+
+class _Request:
+    """One frame for one model, waiting for its answer. Compared and hashed by identity."""
+
+    __slots__ = ("answer", "frame", "key", "model")
+
+    def __init__(self, model: str, key: str, frame: FrameRef, answer: asyncio.Future[FrameResult]) -> None:
+        self.model = model
+        self.key = key
+        self.frame = frame
+        self.answer = answer
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class InferenceService:
+    """Owns its pool: `start` and `close` start and end it.
+
+    Frames wait in one batcher a model and leave as a batch when a worker has room, so batches grow with the load and
+    an idle pool adds no delay. When a worker dies, each frame that it held is tried once more, alone.
+    """
+
+    def __init__(
+        self, pool: WorkerPool, models: Sequence[str], *, limits: ServiceLimits | None = None
+    ) -> None:
+        self._pool = pool
+        self._limits = limits or ServiceLimits()
+        self._batchers = {model: self._batcher() for model in models}
+        self._turns = deque(self._batchers)
+        self._suspects: deque[_Request] = deque()
+        self._open: set[_Request] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._wake = asyncio.Event()
+        self._suspected = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._end: Exception | None = ServiceClosedError("the inference service has not been started")
+
+    @property
+    def identities(self) -> dict[str, ModelIdentity]:
+        """By model key. Empty before `start`."""
+        return self._pool.identities
+
+    @property
+    def healthy(self) -> bool:
+        return self.reason is None
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing can be judged now, for people; None when it can."""
+        return str(self._end) if self._end else self._pool.reason
+
+    def waiting(self) -> dict[str, int]:
+        """Frames that wait for each model; `retries` stands for those that wait to be tried alone."""
+        waiting = {model: len(batcher) for model, batcher in self._batchers.items()}
+        return {**waiting, "retries": len(self._suspects)}
+
+    async def start(self) -> None:
+        """Return when a worker is ready. Raises WorkerStartError; nothing runs then."""
+        self._pool.on_room = self._wake.set
+        await self._pool.start()
+        self._end = None
+        self._own(self._dispatch(), "inference dispatch")
+        self._own(self._isolate(), "inference retries")
+        self._own(self._pool.join(), "inference pool watch")
+
+    async def close(self) -> None:
+        """End the workers; frames still waiting fail with ServiceClosedError. Idempotent."""
+        self._fail_all(ServiceClosedError("the inference service has been closed"))
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._pool.close()
+
+    async def join(self) -> None:
+        """Wait until the service ends; raises what broke it, if not `close`."""
+        await asyncio.wait(self._tasks)
+        for task in self._tasks:
+            if not task.cancelled():
+                task.result()
+
+    async def infer(self, model_key: str, frame: FrameRef, *, key: str) -> FrameResult:
+        """Judge `frame` by a model; `key` (a video) shares the workers fairly with other keys.
+
+        Its slot is read until the answer; after an error or a cancellation a worker may still be reading it, without
+        harm. Raises KeyError (unknown model), QueueFullError at once, AnswerTimeoutError, FrameKillsWorkerError,
+        WorkerDiedError (no worker came up again for the retry), ServiceClosedError. A failure inside the model is no
+        error here: it is the result's `error`.
+        """
+        loop = asyncio.get_running_loop()
+        request = _Request(model_key, key, frame, loop.create_future())
+        self._admit(request, loop.time())
+        try:
+            async with asyncio.timeout(self._limits.answer_timeout):
+                return await request.answer
+        except TimeoutError:
+            reason = self._pool.reason or "the workers are behind"
+            message = f"no answer within {self._limits.answer_timeout:g} s: {reason}"
+            raise AnswerTimeoutError(message) from None
+        finally:
+            self._open.discard(request)
+            self._batchers[model_key].remove(key, request)
+
+    def _batcher(self) -> DynamicBatcher[_Request]:
+        return DynamicBatcher(
+            max_batch_size=self._limits.max_batch_size,
+            max_queue_size=self._limits.max_queue_size,
+            max_queue_delay=self._limits.max_queue_delay,
+        )
+
+    def _admit(self, request: _Request, now: float) -> None:
+        if self._end is not None:
+            raise ServiceClosedError(str(self._end)) from self._end
+        if len(self._suspects) >= self._limits.max_queue_size:
+            raise QueueFullError(f"{len(self._suspects)} frames wait to be tried again")
+        self._batchers[request.model].put(request.key, request, now)
+        self._open.add(request)
+        self._wake.set()
+
+    async def _dispatch(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while (model := self._next_due()) is not None:
+                await self._send(model)
+
+    def _next_due(self) -> str | None:
+        """The next model, in turn, with a batch to send and a worker to take it. If one is due later: wake then."""
+        if not self._pool.has_room():
+            return None
+        now = asyncio.get_running_loop().time()
+        later: list[float] = []
+        for _ in range(len(self._turns)):
+            model = self._turns[0]
+            self._turns.rotate(-1)
+            due = self._batchers[model].due_at()
+            if due is not None and due <= now:
+                return model
+            if due is not None:
+                later.append(due)
+        self._wake_at(min(later, default=None))
+        return None
+
+    def _wake_at(self, when: float | None) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if when is not None:
+            self._alarm = asyncio.get_running_loop().call_at(when, self._wake.set)
+
+    async def _send(self, model: str) -> None:
+        requests = self._batchers[model].take(self._pool.ready_count)
+        answer = await self._pool.submit(model, [request.frame for request in requests])
+        answer.add_done_callback(partial(self._answer, requests))
+
+    def _answer(self, requests: list[_Request], answer: asyncio.Future[Results]) -> None:
+        if answer.exception() is not None:
+            self._suspects.extend(requests)
+            self._suspected.set()
+            return
+        for request, result in zip(requests, answer.result(), strict=True):
+            if not request.answer.done():
+                request.answer.set_result(result)
+
+    async def _isolate(self) -> None:
+        """Try the frames of lost batches again, one after another, each alone on its worker."""
+        while True:
+            await self._suspected.wait()
+            self._suspected.clear()
+            while self._suspects:
+                await self._retry(self._suspects.popleft())
+
+    async def _retry(self, request: _Request) -> None:
+        if request.answer.done():
+            return
+        try:
+            result = await self._pool.run_alone(
+                request.model, request.frame, timeout=self._limits.isolation_timeout
+            )
+        except WorkerDiedError as error:
+            request.fail(
+                FrameKillsWorkerError(f"the frame ended its worker twice, the second time alone: {error}")
+            )
+        except TimeoutError:
+            reason = self._pool.reason or "no worker came free"
+            request.fail(WorkerDiedError(f"its worker died, and the retry found none: {reason}"))
+        else:
+            if not request.answer.done():
+                request.answer.set_result(result)
+
+    def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._task_ended)
+        self._tasks.append(task)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s failed: the service ends", task.get_name(), exc_info=error)
+            self._fail_all(ServiceClosedError(f"{task.get_name()} failed: {error!r}"))
+
+    def _fail_all(self, error: ServiceClosedError) -> None:
+        self._end = self._end or error
+        self._wake_at(None)
+        for request in tuple(self._open):
+            request.fail(error)

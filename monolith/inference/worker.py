@@ -1,0 +1,170 @@
+"""An inference worker: a child process that runs models on frames in shared memory.
+
+Started as `python -m monolith.inference.worker LINK_FD PARENT_PID SLOTS_FD COUNT SLOT_BYTES CONFIG_JSON`. It loads and
+warms its models, says `Ready`, then answers batches in the order in which they came. Two threads: the main one runs
+the models; the reader takes messages and answers `Ping` at once, also while a batch runs. It ends at SIGTERM and at the
+end of the link, which the reader turns into SIGTERM. SIGINT is ignored: Ctrl-C goes to the whole process group and
+the parent decides.
+
+The engines are imported by the child alone (`load_models`), never by a parent that imports this module.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import Final, Literal, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from monolith.child import ParentGoneError, ParentLink, die_with_parent
+from monolith.domain.detection import Detection
+from monolith.domain.models import ModelIdentity
+from monolith.inference.messages import (
+    BatchDone,
+    FrameRef,
+    FrameResult,
+    FromWorker,
+    InferBatch,
+    Ping,
+    Pong,
+    Ready,
+    ToWorker,
+)
+from monolith.inference.shared_memory import FrameSlots
+
+_QUEUED_BATCHES: Final = 64
+"""Far beyond any depth, so that the reader never waits and always answers pings."""
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker loads, and how. `models`: keys of the catalogue; `threads`: of the engine; `nice`: added to the
+    process's niceness, so that the main process stays responsive."""
+
+    models: tuple[str, ...]
+    threads: int = 1
+    precision: Literal["auto", "f32", "bf16"] = "auto"
+    backend: str = "openvino"
+    infer_from: str = "stored"
+    nice: int = 10
+
+
+class Model(Protocol):
+    """The part of a model that a worker uses."""
+
+    @property
+    def identity(self) -> ModelIdentity: ...
+
+    def warm_up(self) -> None: ...
+
+    def detect(self, rgb: npt.NDArray[np.uint8], /) -> tuple[Detection, ...]:
+        """`rgb`: height × width × 3."""
+        ...
+
+
+Loader = Callable[[WorkerConfig], Mapping[str, Model]]
+
+
+def load_models(config: WorkerConfig) -> dict[str, Model]:
+    """The catalogue's models. Raises ValueError for an unknown backend, and what the catalogue and backend raise."""
+    import cv2
+
+    from monolith.inference.backends.openvino import OpenVinoBackend
+    from monolith.inference.models import catalogue
+
+    if config.backend != "openvino":
+        raise ValueError(f"unknown backend {config.backend!r}: this worker knows 'openvino'")
+    cv2.setNumThreads(1)  # the processes are the parallelism
+    backend = OpenVinoBackend(threads=config.threads, precision=config.precision)
+    return {key: catalogue.load(key, backend, infer_from=config.infer_from) for key in config.models}
+
+
+def main(arguments: Sequence[str], load: Loader = load_models) -> None:
+    """Run until SIGTERM or the end of the link. `arguments`: as in the module's docstring."""
+    link_fd, parent_pid, slots_fd, count, slot_bytes = map(int, arguments[:5])
+    die_with_parent(parent_pid)
+    config = msgspec.json.decode(arguments[5], type=WorkerConfig)
+    os.nice(config.nice)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _exit_cleanly)
+    outbox = _Outbox(ParentLink(link_fd))
+    batches: queue.Queue[InferBatch] = queue.Queue(_QUEUED_BATCHES)
+    threading.Thread(target=_read, args=(outbox, batches), name="reader", daemon=True).start()
+    models = load(config)
+    for model in models.values():
+        model.warm_up()
+    slots = FrameSlots.attach(slots_fd, count, slot_bytes)
+    outbox.send(Ready(pid=os.getpid(), models=tuple(model.identity for model in models.values())))
+    _serve(outbox, batches, models, slots)
+
+
+class _Outbox:
+    """The link, with sends from two threads kept whole."""
+
+    def __init__(self, link: ParentLink) -> None:
+        self.link = link
+        self._lock = threading.Lock()
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def send(self, message: FromWorker) -> None:
+        """Raises ParentGoneError."""
+        with self._lock:
+            self.link.send(self._encoder.encode(message))
+
+
+def _exit_cleanly(signal_number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _read(outbox: _Outbox, batches: queue.Queue[InferBatch]) -> None:
+    decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+    try:
+        while True:
+            message = decoder.decode(outbox.link.receive())
+            if isinstance(message, Ping):
+                outbox.send(Pong(message.number))
+            else:
+                batches.put(message)
+    except ParentGoneError:
+        pass
+    finally:  # aimed at the main thread, or its wait for a batch would not be interrupted
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
+def _serve(
+    outbox: _Outbox, batches: queue.Queue[InferBatch], models: Mapping[str, Model], slots: FrameSlots
+) -> None:
+    while True:
+        batch = batches.get()
+        results = tuple(_judge(models, batch.model, slots, frame) for frame in batch.frames)
+        outbox.send(BatchDone(batch.batch_id, results))
+
+
+def _judge(models: Mapping[str, Model], key: str, slots: FrameSlots, frame: FrameRef) -> FrameResult:
+    """Never raises an Exception: a frame that cannot be judged says why, the others of its batch go on."""
+    started_at, start = time.time(), time.perf_counter()
+    try:
+        detections = models[key].detect(slots.view(frame.slot, frame.height, frame.width))
+        error = None
+    except Exception as failure:
+        logger.exception("model %s failed on a frame", key)
+        detections, error = (), f"{type(failure).__name__}: {failure}"
+    return FrameResult(detections, started_at, time.perf_counter() - start, error)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ParentGoneError:
+        sys.exit(0)

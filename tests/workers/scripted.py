@@ -1,0 +1,73 @@
+"""An inference worker whose models do what they are told: by their names at the start, by pixels for each frame.
+
+Names: `plain`; `slow:SECONDS` a frame; `late:SECONDS` to load; `missing` fails to load; `stubborn` ignores SIGTERM.
+The first byte of a frame is one of the actions below, the second comes back as `class_id`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from monolith.child import ParentGoneError
+from monolith.domain.detection import Detection, ObjectDetection
+from monolith.domain.models import ModelIdentity
+from monolith.inference.worker import Model, WorkerConfig, main
+
+ANSWER: Final = 0
+RAISE: Final = 1
+EXIT: Final = 2
+SEGFAULT: Final = 3
+HANG: Final = 4
+
+
+class ScriptedModel:
+    def __init__(self, key: str) -> None:
+        self._script, _, self._argument = key.partition(":")
+        self.identity = ModelIdentity(
+            key=key, name=key, version="1", digest="0" * 64, precision="f32", infer_from="stored"
+        )
+        if self._script == "late":
+            time.sleep(float(self._argument))
+        if self._script == "missing":
+            raise FileNotFoundError("the weights of 'missing' are not there: run `models pull`")
+
+    def warm_up(self) -> None:
+        if self._script == "stubborn":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def detect(self, rgb: npt.NDArray[np.uint8], /) -> tuple[Detection, ...]:
+        action, number = int(rgb[0, 0, 0]), int(rgb[0, 0, 1])
+        if self._script == "slow":
+            time.sleep(float(self._argument))
+        _act(action)
+        return (ObjectDetection(class_id=number, class_name="number", confidence=1.0, xyxy=(0, 0, 1, 1)),)
+
+
+def _act(action: int) -> None:
+    if action == RAISE:
+        raise ValueError("this frame is bad")
+    if action == EXIT:
+        os._exit(3)
+    if action == SEGFAULT:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if action == HANG:
+        time.sleep(3600)
+
+
+def load_scripted(config: WorkerConfig) -> Mapping[str, Model]:
+    return {key: ScriptedModel(key) for key in config.models}
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:], load_scripted)
+    except ParentGoneError:
+        sys.exit(0)
