@@ -1,0 +1,171 @@
+"""Opening local video files and reading packets and pictures from them. Runs in decoder processes only.
+
+A file may lie about what it is. So: only the `file` protocol, only demuxers that read one file and nothing else
+(no playlists, no lists of files, no filter graphs), and caps on dimensions before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, cast
+
+import av
+import av.error
+from av.container import InputContainer
+from av.container.core import Flags
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from monolith.ingest.errors import SourceError
+from monolith.ingest.unreadable import explain_unreadable
+
+DEMUXERS: Final = (
+    "mov", "matroska", "mpegts", "flv", "avi", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "vvc", "ivf", "obu",
+    "ogg", "asf", "mxf", "nut", "dv", "rm", "wtv", "gif", "mjpeg", "yuv4mpegpipe", "h263", "vc1", "av1", "swf",
+)  # fmt: skip
+"""Demuxers that read pictures from the one file they were given. Never: hls, dash, concat, image2, lavfi, sdp…"""
+
+CONTAINERS_IN_WORDS: Final = "MP4, MOV, MKV, WebM, MPEG-TS, FLV, AVI, Ogg, ASF, MXF"
+_MAX_ERRORS_IN_A_ROW: Final = 64
+_MAX_THREADS: Final = 4
+_COVER = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Greatest picture that is decoded: pixels of a side, pixels of a picture."""
+
+    side: int = 16_384
+    pixels: int = 1 << 27
+
+
+LIMITS: Final = Limits()
+
+
+@dataclass
+class OpenVideo:
+    """An open file and its best video stream. `damaged`: packets that could not be read or decoded so far."""
+
+    container: InputContainer
+    stream: VideoStream
+    damaged: int = 0
+    last_error: str = field(default="")
+
+    def packets(self) -> Iterator[Packet[VideoStream]]:
+        """The stream's packets in file order, then one empty packet (flush). Skips what cannot be demuxed."""
+        in_a_row = 0
+        while True:
+            try:
+                for packet in self.container.demux(self.stream):
+                    in_a_row = 0
+                    yield packet
+                return
+            except (av.error.FFmpegError, ValueError) as error:
+                in_a_row += 1
+                self._damage(error)
+                if in_a_row >= _MAX_ERRORS_IN_A_ROW:
+                    return
+
+    def pictures(self, packets: Iterator[Packet[VideoStream]] | None = None) -> Iterator[VideoFrame]:
+        """Decoded pictures in presentation order. Damaged packets are counted and passed over."""
+        for packet in self.packets() if packets is None else packets:
+            try:
+                yield from packet.decode()
+            except av.error.EOFError:
+                return
+            except (av.error.FFmpegError, ValueError) as error:
+                self._damage(error)
+
+    def _damage(self, error: Exception) -> None:
+        self.damaged += 1
+        self.last_error = getattr(error, "strerror", None) or str(error)
+
+    def close(self) -> None:
+        self.container.close()
+
+    def __enter__(self) -> OpenVideo:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_video(path: Path, limits: Limits = LIMITS) -> OpenVideo:
+    """Open `path` and choose its video stream. Raises SourceError."""
+    container = _open_container(path, limits)
+    try:
+        stream = _best_stream(container)
+        check_dimensions(stream.width, stream.height, limits)
+        stream.codec_context.options = {"max_pixels": _pixel_option(limits)}
+        stream.thread_type = "AUTO"
+        stream.thread_count = min(_MAX_THREADS, os.cpu_count() or 1)
+    except BaseException:
+        container.close()
+        raise
+    return OpenVideo(container, stream)
+
+
+def check_dimensions(width: int, height: int, limits: Limits = LIMITS) -> None:
+    """Raises SourceError."""
+    if width < 1 or height < 1:
+        raise SourceError(
+            "the video stream does not say how large its pictures are: it is damaged, or its codec is unknown"
+        )
+    if max(width, height) > limits.side or width * height > limits.pixels:
+        raise SourceError(
+            f"pictures of {width}×{height} are too large: at most {limits.side} pixels a side"
+            f" and {limits.pixels} pixels a picture"
+        )
+
+
+def _pixel_option(limits: Limits) -> str:
+    return str(limits.pixels + limits.pixels // 8)  # coded sizes are rounded up to whole macroblocks
+
+
+def _open_container(path: Path, limits: Limits) -> InputContainer:
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": ",".join(DEMUXERS),
+        "max_pixels": _pixel_option(limits),
+    }
+    try:
+        container = av.open(f"file:{path.absolute()}", "r", options=options, metadata_errors="replace")
+    except (av.error.FileNotFoundError, av.error.PermissionError, av.error.IsADirectoryError) as error:
+        raise SourceError(f"the video file cannot be opened: {error.strerror}") from error
+    except (av.error.FFmpegError, ValueError) as error:
+        raise SourceError(explain_unreadable(path, CONTAINERS_IN_WORDS)) from error
+    container.flags &= ~cast(int, Flags.gen_pts.value)  # timestamps as the file has them
+    return container
+
+
+def _best_stream(container: InputContainer) -> VideoStream:
+    streams = container.streams.video
+    moving = [stream for stream in streams if not stream.disposition & _COVER]
+    if not moving:
+        raise SourceError(_no_video(container, covers=len(streams)))
+    decodable = [stream for stream in moving if stream.codec_context is not None]
+    if not decodable:
+        raise SourceError("the codec of the video stream is not supported: use H.264, HEVC, VP8, VP9 or AV1")
+    return max(
+        decodable, key=lambda stream: (_is_default(stream), stream.width * stream.height, -stream.index)
+    )
+
+
+def _is_default(stream: VideoStream) -> bool:
+    return bool(stream.disposition & Disposition.default)
+
+
+def _no_video(container: InputContainer, *, covers: int) -> str:
+    kinds = sorted({stream.type for stream in container.streams if stream.type != "video"})
+    there = [*kinds, *(["cover art"] if covers else [])]
+    return (
+        f"the file has no video stream (it has: {', '.join(there) or 'nothing'}): submit a file with pictures"
+    )
