@@ -1,0 +1,186 @@
+"""The SQLite file of the read models: one writer, a few readers, each used by one thread at a time.
+
+The file is derived from the event store. One that another version wrote, or that is damaged, is thrown away and built
+again; for the same reason a commit need not reach the disk at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Final, TypeVar
+
+import apsw
+
+from eventsourcing.errors import StoreUnavailableError
+from monolith.readmodels.schema import SIGNATURE, TABLES
+
+T = TypeVar("T")
+
+_READ_DEADLINE: Final = 30.0
+_BUSY_MILLISECONDS: Final = 5000
+_MAPPED_BYTES: Final = 4 << 30
+_SIDE_FILES: Final = ("", "-wal", "-shm", "-journal")
+
+logger = logging.getLogger(__name__)
+
+
+class Database:
+    """Runs functions on connections in threads. Raises StoreUnavailableError when closed, full or too busy."""
+
+    def __init__(self, path: Path, writer: apsw.Connection, readers: list[apsw.Connection]) -> None:
+        self.path = path
+        self._writer = writer
+        self._readers: SimpleQueue[apsw.Connection] = SimpleQueue()
+        for reader in readers:
+            self._readers.put(reader)
+        self._reader_count = len(readers)
+        self._write_threads = ThreadPoolExecutor(1, "read-model-writer")
+        self._read_threads = ThreadPoolExecutor(len(readers), "read-model-reader")
+        self._read_turns = asyncio.Semaphore(len(readers))
+        self._closed = False
+
+    @classmethod
+    async def open(cls, path: Path, *, readers: int = 4) -> Database:
+        """Open or make the file at `path` (its folder exists). Blocks no loop; raises StoreUnavailableError."""
+        with _translated():
+            writer, connections = await asyncio.to_thread(_open, path, readers)
+        return cls(path, writer, connections)
+
+    async def write(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Run `work` in one transaction: all of it, or nothing if it raises."""
+
+        def run() -> T:
+            with self._writer:
+                result = work(self._writer)
+            return result
+
+        return await self._submit(self._write_threads, run)
+
+    async def read(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Run `work`, short and read-only, on a snapshot. Waits at most 30 s for its turn."""
+
+        def run() -> T:
+            connection = self._readers.get_nowait()
+            try:
+                with connection:
+                    result = work(connection)
+                return result
+            finally:
+                self._readers.put(connection)
+
+        try:
+            async with asyncio.timeout(_READ_DEADLINE):
+                await self._read_turns.acquire()
+        except TimeoutError as error:
+            raise StoreUnavailableError("the read models are too busy; try again") from error
+        try:
+            return await self._submit(self._read_threads, run)
+        finally:
+            self._read_turns.release()
+
+    async def _submit(self, threads: ThreadPoolExecutor, run: Callable[[], T]) -> T:
+        if self._closed:
+            raise StoreUnavailableError("the read models are closed")
+        future = asyncio.get_running_loop().run_in_executor(threads, run)
+        with _translated():
+            try:
+                return await asyncio.shield(future)
+            except asyncio.CancelledError:
+                # The connection belongs to the thread until it is done with it: wait, then give up.
+                await asyncio.wait((future,))
+                if not future.cancelled():
+                    future.exception()
+                raise
+
+    async def close(self) -> None:
+        """Finish what runs and close the file. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._read_threads.shutdown()
+        self._write_threads.shutdown()
+        for _ in range(self._reader_count):
+            self._readers.get_nowait().close()
+        self._writer.close()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """SQLite's errors of the file and the disk as StoreUnavailableError; mistakes in SQL stay what they are."""
+    try:
+        yield
+    except (apsw.SQLError, apsw.ConstraintError, apsw.MismatchError):
+        raise
+    except apsw.Error as error:
+        raise StoreUnavailableError(f"the read models cannot be used: {error}") from error
+
+
+def _open(path: Path, readers: int) -> tuple[apsw.Connection, list[apsw.Connection]]:
+    try:
+        writer = _open_writer(path)
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        logger.warning("the read models at %s are damaged (%s) and will be built again", path, error)
+        remove_database(path)
+        writer = _open_writer(path)
+    if not _is_current(writer):
+        logger.warning("the read models at %s are of another version and will be built again", path)
+        writer.close()
+        remove_database(path)
+        writer = _open_writer(path)
+    return writer, [_open_reader(path) for _ in range(readers)]
+
+
+def _open_writer(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path))
+    try:
+        connection.set_busy_timeout(_BUSY_MILLISECONDS)
+        connection.transaction_mode = "IMMEDIATE"
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            "wal_autocheckpoint=4000",
+            "cache_size=-65536",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        if not _has_tables(connection):
+            with connection:
+                connection.execute(TABLES)
+                connection.execute("INSERT INTO meta VALUES('signature', ?)", (SIGNATURE,))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _has_tables(connection: apsw.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get is not None
+
+
+def _is_current(connection: apsw.Connection) -> bool:
+    try:
+        return bool(connection.execute("SELECT value FROM meta WHERE key = 'signature'").get == SIGNATURE)
+    except apsw.SQLError:
+        return False
+
+
+def _open_reader(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.set_busy_timeout(_BUSY_MILLISECONDS)
+    connection.execute("PRAGMA query_only=1")
+    connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
+    return connection
+
+
+def remove_database(path: Path) -> None:
+    """Remove the file at `path` and what SQLite keeps beside it."""
+    for suffix in _SIDE_FILES:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -1,0 +1,454 @@
+"""Events → rows, in the same transaction as the checkpoint.
+
+Events about a video or a run that has no row (deleted meanwhile) change nothing: a rebuild, which sees the remains of
+deleted videos only, ends with the same rows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import apsw
+import msgspec
+
+from eventsourcing.events import RecordedEvent
+from monolith.domain.events import (
+    DomainEvent,
+    FramesAnalysed,
+    FramesDropped,
+    FramesStored,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunRequested,
+    SegmentClaimed,
+    SegmentClosed,
+    SegmentCompleted,
+    SegmentFailed,
+    SegmentsPlanned,
+    SourceEnded,
+    VideoDeleted,
+    VideoProbed,
+    VideoSubmitted,
+)
+from monolith.domain.models import DEFAULT_THRESHOLDS, MODEL_KEYS
+from monolith.readmodels.database import Database
+from monolith.readmodels.rendering import RowRenderer, encode_detections
+from monolith.readmodels.schema import (
+    FRAME_BITS,
+    KEY_BITS,
+    MAX_FRAME_NUMBER,
+    MODEL_BITS,
+    MODEL_MASK,
+    MODEL_NUMBERS,
+    frame_id,
+    result_id,
+)
+
+PROJECTION_NAME: Final = "read-models"
+PREFIXES: Final = ("video-", "frames-", "results-")
+
+_ALL_MODELS: Final = MODEL_MASK
+"""`dropped.model_no` of a frame that no model has."""
+_CACHED: Final = 10_000
+_LONGEST_ERROR: Final = 2000
+
+
+class EventDecoder(Protocol):
+    """What the projection needs of the event codec."""
+
+    def decode(self, recorded: RecordedEvent, /) -> msgspec.Struct: ...
+
+
+class _Run(msgspec.Struct, frozen=True):
+    run_no: int
+    video_no: int
+    models: int
+    """How many."""
+
+
+class ReadModelProjection:
+    """The `Projection` of the read models (see `eventsourcing.projection`)."""
+
+    name = PROJECTION_NAME
+    prefixes: Sequence[str] = PREFIXES
+
+    def __init__(self, database: Database, codec: EventDecoder) -> None:
+        self._database = database
+        self._codec = codec
+
+    async def apply(self, events: list[RecordedEvent]) -> None:
+        """Project `events` (in commit order) and the checkpoint: all or nothing. Those projected before are skipped.
+
+        Raises what decoding raises, and StoreUnavailableError.
+        """
+        await self._database.write(functools.partial(_apply, events, self._codec))
+
+    async def checkpoint(self) -> int | None:
+        """Commit position of the last event projected or parked."""
+        return await self._database.read(_checkpoint)
+
+    async def park(self, event: RecordedEvent, error: BaseException) -> None:
+        """Set a poisonous event aside and go on behind it."""
+        await self._database.write(functools.partial(_park, event, error))
+
+
+def _checkpoint(connection: apsw.Connection) -> int | None:
+    found = connection.execute(
+        "SELECT commit_position FROM checkpoints WHERE name = ?", (PROJECTION_NAME,)
+    ).get
+    return int(found) if found is not None else None
+
+
+def _advance(connection: apsw.Connection, commit_position: int) -> None:
+    connection.execute("INSERT OR REPLACE INTO checkpoints VALUES(?, ?)", (PROJECTION_NAME, commit_position))
+
+
+def _apply(events: list[RecordedEvent], codec: EventDecoder, connection: apsw.Connection) -> None:
+    done = _checkpoint(connection)
+    projector = _Projector(connection)
+    last = None
+    for event in events:
+        if done is None or event.commit_position > done:
+            projector.project(codec.decode(event), event.commit_position)
+            last = event.commit_position
+    if last is not None:
+        _advance(connection, last)
+
+
+def _park(event: RecordedEvent, error: BaseException, connection: apsw.Connection) -> None:
+    text = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
+    connection.execute(
+        "INSERT OR REPLACE INTO parked VALUES(?, ?, ?, ?)",
+        (event.commit_position, event.stream_name, event.event_type, text),
+    )
+    done = _checkpoint(connection)
+    if done is None or event.commit_position > done:
+        _advance(connection, event.commit_position)
+
+
+class _Projector:
+    """Projects events on one connection, within one transaction."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._runs: dict[str, _Run | None] = {}
+        self._videos: dict[str, int | None] = {}
+
+    def project(self, event: Any, position: int) -> None:
+        """Change the rows as `event` says; events of other types change nothing."""
+        handler = _HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, event, position)
+
+    # Looking up.
+
+    def _one(self, sql: str, values: tuple[apsw.SQLiteValue, ...]) -> Any:
+        return self._connection.execute(sql, values).get
+
+    def _run(self, run_id: str) -> _Run | None:
+        if run_id not in self._runs:
+            row = self._one(
+                "SELECT run_no, video_no, json_array_length(models) FROM runs WHERE run_id = ?", (run_id,)
+            )
+            self._runs[run_id] = None if row is None else _Run(*row)
+        return self._runs[run_id]
+
+    def _video(self, video_id: str) -> int | None:
+        if video_id not in self._videos:
+            self._videos[video_id] = self._one("SELECT video_no FROM videos WHERE video_id = ?", (video_id,))
+        return self._videos[video_id]
+
+    # The video.
+
+    def video_submitted(self, event: VideoSubmitted, position: int) -> None:
+        self._connection.execute(
+            "INSERT OR IGNORE INTO videos(video_id, video_name, video_url, source_kind, submitted_at, commit_position)"
+            " VALUES(?, ?, ?, ?, ?, ?)",
+            (
+                event.video_id,
+                event.video_name,
+                event.video_url,
+                event.source_kind,
+                event.submitted_at,
+                position,
+            ),
+        )
+        self._videos.pop(event.video_id, None)
+
+    def video_probed(self, event: VideoProbed, position: int) -> None:
+        video_no = self._video(event.video_id)
+        self._connection.execute(
+            "UPDATE videos SET probe = ?, ingest_seconds = ?, frames_total = ?, commit_position = ? WHERE video_no = ?",
+            (_json(_without_segments(event)), event.ingest_seconds, event.source.frames, position, video_no),
+        )
+        self._connection.execute(
+            "UPDATE runs SET status = 'Processing' WHERE video_no = ? AND status = 'Pending'", (video_no,)
+        )
+        self._show_status(video_no, position)
+
+    def segments_planned(self, event: SegmentsPlanned, position: int) -> None:
+        video_no = self._video(event.video_id)
+        if video_no is not None:
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO segments VALUES(?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        video_no,
+                        plan.segment,
+                        plan.first_frame,
+                        plan.last_frame,
+                        plan.start,
+                        plan.end,
+                        position,
+                    )
+                    for plan in event.segments
+                ],
+            )
+
+    def source_ended(self, event: SourceEnded, position: int) -> None:
+        self._connection.execute(
+            "UPDATE videos SET frames_total = ?, commit_position = ? WHERE video_id = ?",
+            (event.frames, position, event.video_id),
+        )
+
+    def video_deleted(self, event: VideoDeleted, position: int) -> None:
+        video_no = self._video(event.video_id)
+        if video_no is None:
+            return
+        runs: list[Any] = self._connection.execute(
+            "SELECT run_no FROM runs WHERE video_no = ?", (video_no,)
+        ).fetchall()
+        for (run_no,) in runs:
+            self._delete_run(run_no)
+        ids = frame_id(video_no, 0), frame_id(video_no, MAX_FRAME_NUMBER)
+        self._connection.execute("DELETE FROM frames WHERE id BETWEEN ? AND ?", ids)
+        for table in ("segments", "videos"):
+            self._connection.execute(f"DELETE FROM {table} WHERE video_no = ?", (video_no,))  # noqa: S608
+        self._runs.clear()
+        self._videos.clear()
+
+    def _delete_run(self, run_no: int) -> None:
+        ids = result_id(run_no, 0, 0), result_id(run_no, MAX_FRAME_NUMBER, MODEL_MASK)
+        self._connection.execute("DELETE FROM results WHERE id BETWEEN ? AND ?", ids)
+        for table in ("dropped", "run_models", "run_segments", "runs"):
+            self._connection.execute(f"DELETE FROM {table} WHERE run_no = ?", (run_no,))  # noqa: S608
+
+    # Its runs.
+
+    def run_requested(self, event: RunRequested, position: int) -> None:
+        video_no = self._video(event.video_id)
+        if video_no is None:
+            return
+        probed = self._one("SELECT probe IS NOT NULL FROM videos WHERE video_no = ?", (video_no,))
+        self._connection.execute(
+            "INSERT OR IGNORE INTO runs(run_id, video_no, models, frame_step, max_height, jpeg_quality, infer_from,"
+            " requested_at, status, commit_position) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (event.run_id, video_no, _json(event.models), event.frame_step, event.max_height, event.jpeg_quality,
+             event.infer_from, event.requested_at, "Processing" if probed else "Pending", position),
+        )  # fmt: skip
+        self._runs.pop(event.run_id, None)
+        self._connection.execute(
+            "UPDATE videos SET first_run_no = (SELECT run_no FROM runs WHERE run_id = ?)"
+            " WHERE video_no = ? AND first_run_no IS NULL",
+            (event.run_id, video_no),
+        )
+        self._show_status(video_no, position)
+
+    def run_completed(self, event: RunCompleted, position: int) -> None:
+        self._connection.execute(
+            "UPDATE runs SET coverage = ? WHERE run_id = ?", (event.coverage, event.run_id)
+        )
+        self._end_run(event.run_id, "Completed", None, event.completed_at, position)
+
+    def run_failed(self, event: RunFailed, position: int) -> None:
+        self._end_run(event.run_id, "Failed", event.error, event.failed_at, position)
+
+    def run_cancelled(self, event: RunCancelled, position: int) -> None:
+        reason = event.reason if event.reason.startswith("cancelled") else f"cancelled: {event.reason}"
+        self._end_run(event.run_id, "Failed", reason, event.cancelled_at, position)
+
+    def _end_run(self, run_id: str, status: str, error: str | None, at: float, position: int) -> None:
+        self._connection.execute(
+            "UPDATE runs SET status = ?, error = ?, ended_at = ?, commit_position = ? WHERE run_id = ?",
+            (status, error, at, position, run_id),
+        )
+        run = self._run(run_id)
+        if run is not None:
+            self._show_status(run.video_no, position)
+
+    def _show_status(self, video_no: int | None, position: int) -> None:
+        self._connection.execute(
+            "UPDATE videos SET commit_position = ?2,"
+            " status = coalesce((SELECT status FROM runs WHERE run_no = videos.first_run_no), status)"
+            " WHERE video_no = ?1",
+            (video_no, position),
+        )
+
+    # Segments of runs.
+
+    def segment_claimed(self, event: SegmentClaimed, position: int) -> None:
+        self._segment(event.run_id, event.segment, "claimed", position, attempt=event.attempt)
+
+    def segment_closed(self, event: SegmentClosed, position: int) -> None:
+        self._segment(
+            event.run_id, event.segment, "closed", position,
+            attempt=event.attempt, frames=event.frames, dropped=event.dropped,
+        )  # fmt: skip
+
+    def segment_completed(self, event: SegmentCompleted, position: int) -> None:
+        self._segment(
+            event.run_id, event.segment, "closed", position, frames=event.frames, dropped=event.dropped
+        )
+
+    def segment_failed(self, event: SegmentFailed, position: int) -> None:
+        self._segment(
+            event.run_id, event.segment, "failed", position, attempt=event.attempt, reason=event.reason
+        )
+
+    def _segment(
+        self,
+        run_id: str,
+        segment: int,
+        state: str,
+        position: int,
+        *,
+        attempt: int | None = None,
+        frames: int | None = None,
+        dropped: int | None = None,
+        reason: str | None = None,
+    ) -> None:
+        run = self._run(run_id)
+        if run is not None:
+            self._connection.execute(
+                "INSERT INTO run_segments VALUES(?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET state = excluded.state, attempt = coalesce(excluded.attempt, attempt),"
+                " frames = excluded.frames, dropped = excluded.dropped, reason = excluded.reason,"
+                " commit_position = excluded.commit_position",
+                (run.run_no, segment, state, attempt, frames, dropped, reason, position),
+            )
+
+    # Frames and results.
+
+    def frames_stored(self, event: FramesStored, position: int) -> None:
+        video_no = self._video(event.video_id)
+        if video_no is None:
+            return
+        before = self._connection.total_changes()
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO frames VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (frame_id(video_no, frame.frame_number), frame.timestamp, event.pack, frame.offset, frame.length,
+                 frame.width, frame.height, event.segment, position)
+                for frame in event.frames
+            ],
+        )  # fmt: skip
+        self._connection.execute(
+            "UPDATE videos SET frames_stored = frames_stored + ?, decode_seconds = decode_seconds + ?,"
+            " resize_seconds = resize_seconds + ?, encode_seconds = encode_seconds + ? WHERE video_no = ?",
+            (self._connection.total_changes() - before, event.decode_seconds, event.resize_seconds,
+             event.encode_seconds, video_no),
+        )  # fmt: skip
+
+    def frames_dropped(self, event: FramesDropped, position: int) -> None:
+        run = self._run(event.run_id)
+        if run is None:
+            return
+        model_no = _ALL_MODELS if event.model is None else MODEL_NUMBERS[event.model]
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO dropped VALUES(?, ?, ?, ?, ?, ?)",
+            [(run.run_no, n, model_no, event.segment, event.reason, position) for n in event.frame_numbers],
+        )
+        self._connection.execute(
+            "UPDATE runs SET commit_position = ?2, frames_dropped ="
+            " (SELECT count(DISTINCT frame_number) FROM dropped WHERE run_no = ?1) WHERE run_no = ?1",
+            (run.run_no, position),
+        )
+
+    def frames_analysed(self, event: FramesAnalysed, position: int) -> None:
+        run = self._run(event.run_id)
+        if run is None or not event.frames:
+            return
+        model_no = MODEL_NUMBERS[event.model.key]
+        numbers = [frame.frame_number for frame in event.frames]
+        whole = functools.partial(self._whole_frames, run, min(numbers), max(numbers))
+        count_before, _ = whole()
+        added = self._add_results(event, run, model_no, position)
+        count, greatest = whole()
+        self._connection.execute(
+            "UPDATE runs SET frames_analyzed = frames_analyzed + ?, greatest_frame = max(greatest_frame, ?),"
+            " commit_position = ? WHERE run_no = ?",
+            (count - count_before, greatest, position, run.run_no),
+        )
+        self._connection.execute(
+            "INSERT INTO run_models VALUES(?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET identity = excluded.identity,"
+            " frames = frames + excluded.frames, seconds = seconds + excluded.seconds,"
+            " commit_position = excluded.commit_position",
+            (
+                run.run_no,
+                model_no,
+                _json(event.model),
+                added,
+                sum(frame.seconds for frame in event.frames),
+                position,
+            ),
+        )
+
+    def _add_results(self, event: FramesAnalysed, run: _Run, model_no: int, position: int) -> int:
+        """How many results are new."""
+        key = MODEL_KEYS[model_no]
+        row = RowRenderer(event.video_id, key, DEFAULT_THRESHOLDS[key]).row
+        low = run.run_no << KEY_BITS | model_no
+        before = self._connection.total_changes()
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO results VALUES(?, ?, ?, ?, ?, ?, ?)",
+            [
+                (low | frame.frame_number << MODEL_BITS, frame.timestamp, frame.started_at, frame.seconds, position,
+                 row(frame), encode_detections(frame.detections))
+                for frame in event.frames
+            ],
+        )  # fmt: skip
+        return self._connection.total_changes() - before
+
+    def _whole_frames(self, run: _Run, first: int, last: int) -> tuple[int, int]:
+        """How many frames between `first` and `last` have a result of every model, and the greatest (0: none)."""
+        found: tuple[int, int] = self._one(
+            "SELECT count(*), coalesce(max(frame), 0) FROM (SELECT id >> ? & ? AS frame FROM results"
+            " WHERE id BETWEEN ? AND ? GROUP BY frame HAVING count(*) = ?)",
+            (MODEL_BITS, (1 << FRAME_BITS) - 1, result_id(run.run_no, first, 0),
+             result_id(run.run_no, last, MODEL_MASK), run.models),
+        )  # fmt: skip
+        return found
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _without_segments(event: VideoProbed) -> dict[str, Any]:
+    """What users may know of a probe: no path of this machine, no long list."""
+    source = msgspec.to_builtins(event.source)
+    del source["segments"], source["pts_digest"]
+    return {**source, "size_bytes": event.size_bytes}
+
+
+_HANDLERS: Final[dict[type[DomainEvent], Callable[[_Projector, Any, int], None]]] = {
+    VideoSubmitted: _Projector.video_submitted,
+    VideoProbed: _Projector.video_probed,
+    SegmentsPlanned: _Projector.segments_planned,
+    SourceEnded: _Projector.source_ended,
+    VideoDeleted: _Projector.video_deleted,
+    RunRequested: _Projector.run_requested,
+    RunCompleted: _Projector.run_completed,
+    RunFailed: _Projector.run_failed,
+    RunCancelled: _Projector.run_cancelled,
+    SegmentClaimed: _Projector.segment_claimed,
+    SegmentClosed: _Projector.segment_closed,
+    SegmentCompleted: _Projector.segment_completed,
+    SegmentFailed: _Projector.segment_failed,
+    FramesStored: _Projector.frames_stored,
+    FramesDropped: _Projector.frames_dropped,
+    FramesAnalysed: _Projector.frames_analysed,
+}

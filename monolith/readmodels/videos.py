@@ -1,0 +1,271 @@
+"""What is known of videos and their runs, as the API shows it."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeAlias
+
+import apsw
+import msgspec
+
+from monolith.domain.models import INFERENCE_MODEL_NAMES, MODEL_KEYS
+
+Status: TypeAlias = Literal["Pending", "Processing", "Completed", "Failed"]
+
+_RUN_COLUMNS: Final = (
+    "run_no, run_id, models, frame_step, status, error, requested_at, ended_at, frames_analyzed,"
+    " frames_dropped, greatest_frame, coverage"
+)
+_VIDEO_COLUMNS: Final = (
+    "video_no, video_id, video_name, video_url, source_kind, submitted_at, probe, frames_total, frames_stored,"
+    " first_run_no"
+)
+_NEVER: Final = 0
+"""`greatest_frame_analyzed` before the first frame (frames count from 1)."""
+
+
+class SegmentCounts(msgspec.Struct, frozen=True):
+    """Segments of the video as planned so far, and how far a run is with them."""
+
+    planned: int
+    closed: int
+    failed: int
+
+
+class RunView(msgspec.Struct, frozen=True, kw_only=True):
+    """A run. `frames_sampled`, `coverage`, `progress` are None while the length of the video is not known.
+
+    `frames_sampled`: frames that the run is to judge; `frames_analyzed`: those with a result of every model;
+    `frames_dropped`: those that will have none; `coverage`: analysed / sampled, 0–1; `progress`: 0–1, 1 at the end.
+    """
+
+    run_no: int
+    run_id: str
+    models: tuple[str, ...]
+    frame_step: int
+    status: Status
+    error: str | None
+    requested_at: float
+    ended_at: float | None
+    frames_sampled: int | None
+    frames_analyzed: int
+    frames_dropped: int
+    greatest_frame_analyzed: int
+    coverage: float | None
+    progress: float | None
+    segments: SegmentCounts
+
+
+class Media(msgspec.Struct, frozen=True, kw_only=True):
+    """What the probe found of the file. `duration` in seconds, sizes in pixels and bytes."""
+
+    container: str
+    codec: str
+    width: int
+    height: int
+    rotation: int
+    duration: float | None
+    frame_rate: float | None
+    frames: int | None
+    indexed: bool
+    truncated: str | None
+    size_bytes: int
+    warnings: tuple[str, ...] = ()
+
+
+class VideoView(msgspec.Struct, frozen=True, kw_only=True):
+    """A video with its runs, the first run first. `parked_events`: events of it that could not be projected."""
+
+    video_no: int
+    video_id: str
+    video_name: str
+    video_url: str
+    source_kind: str
+    submitted_at: float
+    media: Media | None
+    frames_total: int | None
+    frames_stored: int
+    runs: tuple[RunView, ...]
+    parked_events: int
+
+    @property
+    def first_run(self) -> RunView | None:
+        return self.runs[0] if self.runs else None
+
+    @property
+    def status(self) -> Status:
+        return self.runs[0].status if self.runs else "Pending"
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """A sum over a video; times in seconds."""
+
+    metric_name: str
+    metric_value: float
+
+
+def find_video(connection: apsw.Connection, video_id: str) -> VideoView | None:
+    row = connection.execute(
+        f"SELECT {_VIDEO_COLUMNS} FROM videos WHERE video_id = ?",  # noqa: S608
+        (video_id,),
+    ).fetchone()
+    return None if row is None else _video(connection, row)
+
+
+def list_videos(
+    connection: apsw.Connection, status: Status | None, limit: int | None, offset: int
+) -> list[VideoView]:
+    """Videos whose first run has `status` (None: any), the newest first."""
+    rows = connection.execute(
+        f"SELECT {_VIDEO_COLUMNS} FROM videos WHERE ?1 IS NULL OR status = ?1"  # noqa: S608
+        " ORDER BY video_no DESC LIMIT ?2 OFFSET ?3",
+        (status, -1 if limit is None else limit, offset),
+    ).fetchall()
+    return [_video(connection, row) for row in rows]
+
+
+def count_videos(connection: apsw.Connection) -> dict[str, int]:
+    """How many videos there are of each status."""
+    rows: list[Any] = connection.execute("SELECT status, count(*) FROM videos GROUP BY status").fetchall()
+    return dict(rows)
+
+
+def count_parked(connection: apsw.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM parked").get)
+
+
+def video_metrics(connection: apsw.Connection, video: VideoView, run_numbers: list[int]) -> list[Metric]:
+    """Sums of the video, and of the runs `run_numbers`."""
+    row: Any = connection.execute(
+        "SELECT ingest_seconds, frames_stored, decode_seconds, resize_seconds, encode_seconds"
+        " FROM videos WHERE video_no = ?",
+        (video.video_no,),
+    ).fetchone()
+    if row is None:
+        return []
+    ingest, stored, decode, resize, encode = row
+    metrics = [
+        Metric("Video Ingest Time", ingest or 0.0),
+        Metric("Total Frames Extracted", stored),
+        Metric("Frame Decode Time", decode),
+        Metric("Frame Resize Time", resize),
+        Metric("Frame Encode Time", encode),
+    ]
+    runs = [run for run in video.runs if run.run_no in run_numbers]
+    metrics += [Metric("Total Frames Analyzed", sum(run.frames_analyzed for run in runs))]
+    metrics += _model_metrics(connection, run_numbers)
+    first = video.first_run
+    if first is not None and first.ended_at is not None:
+        metrics += _wall_time(first, video.submitted_at)
+    return metrics
+
+
+def _model_metrics(connection: apsw.Connection, run_numbers: list[int]) -> list[Metric]:
+    marks = ",".join("?" * len(run_numbers))
+    rows = connection.execute(
+        f"SELECT model_no, sum(frames), sum(seconds) FROM run_models WHERE run_no IN ({marks}) GROUP BY model_no",  # noqa: S608
+        run_numbers,
+    )
+    metrics = []
+    for model_no, frames, seconds in rows:
+        name = INFERENCE_MODEL_NAMES[MODEL_KEYS[model_no]]
+        metrics += [Metric(f"{name} Frames", frames), Metric(f"{name} Inference Time", seconds)]
+    return metrics
+
+
+def _wall_time(run: RunView, submitted_at: float) -> list[Metric]:
+    assert run.ended_at is not None
+    seconds = max(0.0, run.ended_at - submitted_at)
+    rate = run.frames_analyzed / seconds if seconds else 0.0
+    return [Metric("Wall Time", seconds), Metric("Frames Analyzed Per Second", rate)]
+
+
+def _video(connection: apsw.Connection, row: tuple[Any, ...]) -> VideoView:
+    (video_no, video_id, name, url, kind, submitted_at, probe, total, stored, first_run_no) = row
+    media = None if probe is None else msgspec.json.decode(probe, type=Media)
+    run_rows = connection.execute(
+        f"SELECT {_RUN_COLUMNS} FROM runs WHERE video_no = ? ORDER BY run_no != ?, run_no",  # noqa: S608
+        (video_no, first_run_no),
+    ).fetchall()
+    planned = _count(connection, "SELECT count(*) FROM segments WHERE video_no = ?", video_no)
+    runs = tuple(_run(connection, run, total, _expected_frames(total, media), planned) for run in run_rows)
+    return VideoView(
+        video_no=video_no,
+        video_id=video_id,
+        video_name=name,
+        video_url=url,
+        source_kind=kind,
+        submitted_at=submitted_at,
+        media=media,
+        frames_total=total,
+        frames_stored=stored,
+        runs=runs,
+        parked_events=_parked(connection, video_id, runs),
+    )
+
+
+def _expected_frames(total: int | None, media: Media | None) -> int | None:
+    """How many pictures the video has, or by its duration should have."""
+    if total is not None or media is None or media.duration is None or media.frame_rate is None:
+        return total
+    return round(media.duration * media.frame_rate)
+
+
+def _run(
+    connection: apsw.Connection, row: tuple[Any, ...], total: int | None, expected: int | None, planned: int
+) -> RunView:
+    (run_no, run_id, models, step, status, error, requested, ended, analyzed, dropped, greatest, coverage) = (
+        row
+    )
+    sampled = _sampled(total, step, status, analyzed + dropped)
+    if coverage is None and sampled is not None:
+        coverage = min(1.0, analyzed / sampled) if sampled else None
+    counts = dict(
+        connection.execute(
+            "SELECT state, count(*) FROM run_segments WHERE run_no = ? GROUP BY state", (run_no,)
+        )
+    )
+    return RunView(
+        run_no=run_no,
+        run_id=run_id,
+        models=msgspec.json.decode(models, type=tuple[str, ...]),
+        frame_step=step,
+        status=status,
+        error=error,
+        requested_at=requested,
+        ended_at=ended,
+        frames_sampled=sampled,
+        frames_analyzed=analyzed,
+        frames_dropped=dropped,
+        greatest_frame_analyzed=greatest or _NEVER,
+        coverage=coverage,
+        progress=_progress(status, analyzed + dropped, None if expected is None else expected // step),
+        segments=SegmentCounts(planned, counts.get("closed", 0), counts.get("failed", 0)),
+    )
+
+
+def _sampled(total: int | None, step: int, status: str, done: int) -> int | None:
+    if total is not None:
+        return total // step
+    return done if status == "Completed" else None
+
+
+def _progress(status: str, done: int, sampled: int | None) -> float | None:
+    if status == "Completed":
+        return 1.0
+    if status == "Pending":
+        return 0.0
+    if sampled is None:
+        return None
+    return min(1.0, done / sampled) if sampled else 1.0
+
+
+def _parked(connection: apsw.Connection, video_id: str, runs: tuple[RunView, ...]) -> int:
+    if connection.execute("SELECT 1 FROM parked LIMIT 1").get is None:
+        return 0
+    patterns = [f"video-{video_id}", f"frames-{video_id}-*", *(f"results-{run.run_id}-*" for run in runs)]
+    sql = "SELECT count(*) FROM parked WHERE " + " OR ".join(["stream_name GLOB ?"] * len(patterns))  # noqa: S608
+    return int(connection.execute(sql, patterns).get)
+
+
+def _count(connection: apsw.Connection, sql: str, value: int) -> int:
+    return int(connection.execute(sql, (value,)).get)
