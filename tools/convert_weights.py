@@ -26,6 +26,11 @@ RGB_MEAN = (123.675, 116.28, 103.53)
 RGB_STD = (58.395, 57.12, 57.375)
 
 
+def floats(values: npt.ArrayLike) -> Array:
+    """As float32."""
+    return np.asarray(values, np.float32)
+
+
 class GraphBuilder:
     """Collects nodes and constants of an ONNX graph; every method returns the name of the tensor it makes."""
 
@@ -149,8 +154,8 @@ class NanoDetConverter:
 
     def _placeholder(self, node: dict[str, Any], inputs: list[str]) -> None:
         planes = self._builder.planes("pixels")
-        mean = self._builder.constant(np.float32(RGB_MEAN).reshape(1, 3, 1, 1))
-        scale = self._builder.constant(np.float32(1 / np.array(RGB_STD)).reshape(1, 3, 1, 1))
+        mean = self._builder.constant(floats(RGB_MEAN).reshape(1, 3, 1, 1))
+        scale = self._builder.constant(floats(1 / np.array(RGB_STD)).reshape(1, 3, 1, 1))
         self._define(node, self._builder.add("Mul", self._builder.add("Sub", planes, mean), scale), 1)
 
     def _transpose(self, node: dict[str, Any], inputs: list[str]) -> None:
@@ -220,7 +225,7 @@ class NanoDetConverter:
     def _resizebilinear(self, node: dict[str, Any], inputs: list[str]) -> None:
         tensor, stride = self._tensor(inputs[0])
         factor = int(self._values[inputs[1]][0]) * stride / self.SIDE
-        scales = self._builder.constant(np.float32([1, 1, factor, factor]))
+        scales = self._builder.constant(floats((1, 1, factor, factor)))
         output = self._builder.add("Resize", tensor, "", scales, mode="linear")  # half_pixel is the default
         self._define(node, output, int(stride / factor))
 
@@ -235,7 +240,7 @@ class NanoDetConverter:
     def _reshape(self, node: dict[str, Any], inputs: list[str]) -> None:
         tensor, stride = self._tensor(inputs[0])
         channels = 44 if inputs[0].endswith(":1") else 80
-        shape = self._builder.constant(np.int64([0, channels, -1]))
+        shape = self._builder.constant(np.array([0, channels, -1], np.int64))
         self._define(node, self._builder.add("Reshape", tensor, shape), stride)
 
 
@@ -291,8 +296,8 @@ class MiniXceptionConverter:
 
     def _inputlayer(self, name: str, config: Any, inputs: Any) -> tuple[str, int]:
         planes = self._builder.planes("pixels")
-        scaled = self._builder.add("Mul", planes, self._builder.constant(np.float32(2 / 255)))
-        return self._builder.add("Sub", scaled, self._builder.constant(np.float32(1))), 64
+        scaled = self._builder.add("Mul", planes, self._builder.constant(floats(2 / 255)))
+        return self._builder.add("Sub", scaled, self._builder.constant(floats(1))), 64
 
     def _normalisation(self, layer: str) -> tuple[Array, Array]:
         """(factor, bias) of the batch normalisation that follows `layer`."""

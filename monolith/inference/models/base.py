@@ -3,7 +3,7 @@ input, and turning rows of boxes into clean ones."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import cv2
 import numpy as np
@@ -35,51 +35,51 @@ class Model(Protocol):
 
 
 class Letterbox:
-    """Scales pictures, keeping their shape, into the top left of a float32 input 1 × H × W × 3, black elsewhere.
+    """Puts pictures, scaled down to `side` pixels at most and black beyond their right and lower edge, into a
+    float32 input 1 × H × W × 3 with H and W multiples of 32. The input is overwritten by the next picture."""
 
-    The longer side becomes `side` (smaller pictures grow only if `enlarge`); H and W are the next multiples of
-    32. The input is overwritten by the next picture.
-    """
-
-    def __init__(self, side: int, *, enlarge: bool) -> None:
+    def __init__(self, side: int) -> None:
         self._side = side
-        self._enlarge = enlarge
         self._source = (0, 0)
+        self._scaled = (0, 0)
         self._input: FloatArray = np.zeros((1, 0, 0, 3), np.float32)
-        self._scaled: Picture = np.zeros((0, 0, 3), np.uint8)
 
     def fit(self, frame: Picture) -> FloatArray:
         """The network's input for `frame`."""
         height, width = frame.shape[:2]
         if (height, width) != self._source:
             self._prepare(height, width)
-        scaled = frame
-        if frame.shape != self._scaled.shape:
-            shrinks = self._scaled.shape[1] < width
-            scaled = cv2.resize(
-                frame,
-                self._scaled.shape[1::-1],
-                dst=self._scaled,
-                interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
-            )
-        self._input[0, : scaled.shape[0], : scaled.shape[1]] = scaled
+        rows, columns = self._scaled
+        self._input[0, :rows, :columns] = scale(frame, rows, columns)
         return self._input
 
     def back(self, boxes: FloatArray) -> FloatArray:
         """Boxes (n × 4, xyxy) in pixels of the input → pixels of the picture last fitted, clipped to it."""
-        height, width = self._source
-        factors = (width / self._scaled.shape[1], height / self._scaled.shape[0])
-        limits = np.array([width, height, width, height], np.float32)
-        return np.clip(boxes * np.array(factors * 2, np.float32), 0, limits)
+        return scale_boxes(boxes, self._scaled, self._source)
 
     def _prepare(self, height: int, width: int) -> None:
-        factor = self._side / max(height, width)
-        if not self._enlarge:
-            factor = min(factor, 1.0)
+        factor = min(self._side / max(height, width), 1.0)
         rows, columns = max(round(height * factor), 1), max(round(width * factor), 1)
-        self._scaled = np.empty((rows, columns, 3), np.uint8)
         self._input = np.zeros((1, -(-rows // GRID) * GRID, -(-columns // GRID) * GRID, 3), np.float32)
+        self._scaled = (rows, columns)
         self._source = (height, width)
+
+
+def scale(frame: Picture, rows: int, columns: int) -> Picture:
+    """`frame` at another size: averaged where it shrinks, linear where it grows, itself where nothing changes."""
+    if frame.shape[:2] == (rows, columns):
+        return frame
+    shrinks = rows * columns < frame.shape[0] * frame.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cast(Picture, cv2.resize(frame, (columns, rows), interpolation=interpolation))
+
+
+def scale_boxes(boxes: FloatArray, size: tuple[int, int], target: tuple[int, int]) -> FloatArray:
+    """Boxes (n × 4, xyxy) in a picture of `size` (height, width) → in one of `target`, clipped to it."""
+    height, width = target
+    limits = np.array([width, height, width, height], np.float32)
+    factors = limits / np.array([size[1], size[0], size[1], size[0]], np.float32)
+    return np.clip(boxes * factors, 0, limits)
 
 
 def suppress(
@@ -92,11 +92,14 @@ def suppress(
     """
     if not len(boxes):
         return np.empty(0, np.intp)
-    rectangles = boxes.copy()
+    rectangles: Any = boxes.copy()  # OpenCV's types ask for lists; it takes arrays, and faster
     rectangles[:, 2:] -= boxes[:, :2]
-    kept = cv2.dnn.NMSBoxesBatched(rectangles, scores, classes.astype(np.int32), 0.0, overlap)
-    kept = np.sort(np.asarray(kept, np.intp))
-    return kept[np.argsort(-scores[kept], kind="stable")][:limit]
+    confidences: Any = scores
+    labels: Any = classes.astype(np.int32)
+    found = cv2.dnn.NMSBoxesBatched(rectangles, confidences, labels, 0.0, overlap)
+    kept = np.sort(np.asarray(found, np.intp))
+    best: npt.NDArray[np.intp] = kept[np.argsort(-scores[kept], kind="stable")][:limit]
+    return best
 
 
 def solid(boxes: FloatArray) -> npt.NDArray[np.bool_]:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from typing import Final
 
-import cv2
 import numpy as np
 
 from monolith.domain.detection import ColorShare
 from monolith.domain.models import ModelIdentity
 from monolith.inference.backends.base import FloatArray
-from monolith.inference.models.base import Picture
+from monolith.inference.models.base import Picture, scale
 
 COLORS: Final = 3
 SIDE: Final = 128
 ROUNDS: Final = 24
-"""Rounds at most; pictures settle in about ten, and later rounds move the colours by less than a step."""
+"""Rounds at most; most pictures settle, with less than one pixel in 2000 changing sides, in about ten."""
 
 
 class ColorsModel:
@@ -48,9 +47,11 @@ class ColorsModel:
 def thumbnail_pixels(frame: Picture) -> FloatArray:
     """The pixels of the picture, scaled down to 128 × 128 at most: 4 × n, rows red, green, blue (0–255) and 1."""
     height, width = frame.shape[:2]
-    size = (min(width, SIDE), min(height, SIDE))
-    small = frame if size == (width, height) else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    pixels = np.ones((4, size[0] * size[1]), np.float32)
+    while height % 2 == width % 2 == 0 and min(height, width) >= 2 * SIDE:  # by halves is four times as fast
+        height, width = height // 2, width // 2
+        frame = scale(frame, height, width)
+    small = scale(frame, min(height, SIDE), min(width, SIDE))
+    pixels = np.ones((4, small.size // 3), np.float32)
     pixels[:3] = small.reshape(-1, 3).T
     return pixels
 
@@ -58,14 +59,14 @@ def thumbnail_pixels(frame: Picture) -> FloatArray:
 def cluster(pixels: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Lloyd's algorithm on `pixels` (see `thumbnail_pixels`) → centres (3 × 3, RGB) and their pixel counts."""
     centres, counts = _means(pixels, _first_membership(pixels))
-    before = np.zeros((COLORS, 0), np.bool_)
+    before = np.zeros((COLORS, 1), np.bool_)
     for _ in range(ROUNDS):
         if not counts.all() and not _fill_empty(pixels, centres, counts):
             break
         membership = _nearest(pixels, centres)
-        if before.size and np.array_equal(membership[1:], before[1:]):
-            break
         centres, counts = _means(pixels, membership, centres)
+        if np.count_nonzero(membership ^ before) <= pixels.shape[1] // 1000:
+            break
         before = membership
     return centres, counts
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from monolith.domain.detection import EMOTIONS, FaceDetection
 from monolith.domain.models import ModelIdentity
 from monolith.inference.backends.base import CompiledNetwork, FloatArray
-from monolith.inference.models.base import Picture
+from monolith.inference.models.base import Picture, scale
 from monolith.inference.models.faces import FaceFinder
 
 OUTPUTS: Final = ("emotions",)
@@ -50,9 +50,7 @@ def face_input(frame: Picture, box: FloatArray) -> FloatArray:
     left, top = min(max(int(x - half), 0), width - 1), min(max(int(y - half), 0), height - 1)
     right, bottom = max(min(round(x + half), width), left + 1), max(min(round(y + half), height), top + 1)
     grey = cv2.cvtColor(frame[top:bottom, left:right], cv2.COLOR_RGB2GRAY)
-    shrinks = min(grey.shape) > SIDE
-    scaled = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return scaled[:, :, None].astype(np.float32)
+    return scale(cast(Picture, grey), SIDE, SIDE)[:, :, None].astype(np.float32)
 
 
 def _as_face(number: int, box: list[float], confidence: float, emotions: list[float]) -> FaceDetection:

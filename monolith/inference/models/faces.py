@@ -15,6 +15,8 @@ STRIDE: Final = 4
 OVERLAP: Final = 0.3
 """IoU above which the weaker of two faces goes (upstream's value)."""
 CANDIDATES: Final = 500
+LARGEST: Final = 9.0
+"""Logarithm of a face's side in cells that nothing real reaches; keeps the exponential finite."""
 
 
 class FaceFinder:
@@ -24,7 +26,7 @@ class FaceFinder:
         self._network = network
         self._floor = floor
         self._limit = limit
-        self._letterbox = Letterbox(SIDE, enlarge=False)
+        self._letterbox = Letterbox(SIDE)
 
     @property
     def precision(self) -> str:
@@ -56,5 +58,5 @@ def decode_faces(
         y, x, confidences = y[best], x[best], confidences[best]
     cells = np.stack([x, y], axis=1).astype(np.float32)
     centres = (cells + offsets[::-1, y, x].T + 0.5) * STRIDE
-    halves = np.exp(sizes[::-1, y, x].T) * (STRIDE / 2)
+    halves = np.exp(np.minimum(sizes[::-1, y, x].T, LARGEST)) * (STRIDE / 2)
     return np.concatenate([centres - halves, centres + halves], axis=1), confidences

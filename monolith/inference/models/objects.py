@@ -6,6 +6,7 @@ over the distances 0–10 strides; the expected distance is the side (Generalize
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -14,11 +15,14 @@ import numpy.typing as npt
 from monolith.domain.detection import ObjectDetection
 from monolith.domain.models import ModelIdentity
 from monolith.inference.backends.base import CompiledNetwork, FloatArray
-from monolith.inference.models.base import Letterbox, Picture, solid, suppress
+from monolith.inference.models.base import GRID, Picture, scale, scale_boxes, solid, suppress
 from monolith.inference.models.coco import COCO_LABELS
 
 OUTPUTS: Final = ("scores", "bins")
-SIDE: Final = 416
+BUDGET: Final = 416
+"""The input has about the area of the square that the network was trained on …"""
+LONGEST: Final = 544
+"""… but no side above this, so that wide pictures cost less."""
 STRIDES: Final = (8, 16, 32)
 OVERLAP: Final = 0.6
 """IoU above which the weaker of two boxes of one class goes (upstream's value)."""
@@ -33,18 +37,16 @@ class ObjectsModel:
         self.identity = identity
         self._network = network
         self._floor = floor
-        self._letterbox = Letterbox(SIDE, enlarge=True)
         self._cells: dict[tuple[int, int], FloatArray] = {}
 
     def warm_up(self) -> None:
-        self.detect(np.zeros((SIDE, SIDE, 3), np.uint8))
+        self.detect(np.zeros((360, 640, 3), np.uint8))
 
     def detect(self, frame: Picture) -> tuple[ObjectDetection, ...]:
-        pixels = self._letterbox.fit(frame)
-        scores, bins = self._network.run(pixels)
+        size = input_size(*frame.shape[:2])
+        scores, bins = self._network.run(scale(frame, *size)[None].astype(np.float32))
         rows, classes, confidences = candidates(scores[0], self._floor)
-        boxes = decode_boxes(bins[0][rows], self._centres(pixels.shape[1], pixels.shape[2])[rows])
-        boxes = self._letterbox.back(boxes)
+        boxes = scale_boxes(decode_boxes(bins[0][rows], self._centres(*size)[rows]), size, frame.shape[:2])
         keep = suppress(boxes, confidences, classes, overlap=OVERLAP, limit=DETECTIONS)
         return as_objects(boxes[keep], confidences[keep], classes[keep])
 
@@ -53,6 +55,12 @@ class ObjectsModel:
         if size not in self._cells:
             self._cells[size] = cell_centres(height, width)
         return self._cells[size]
+
+
+def input_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width of the input for a picture: its shape, but for rounding to multiples of 32."""
+    factor = min(BUDGET / math.sqrt(height * width), LONGEST / max(height, width))
+    return max(round(height * factor / GRID), 1) * GRID, max(round(width * factor / GRID), 1) * GRID
 
 
 def cell_centres(height: int, width: int) -> FloatArray:
