@@ -52,7 +52,7 @@ class SegmentPipeline:
         """Analyse the segment, or go on with it, and record its end. A failed attempt is recorded, not raised."""
         video = await self._streams.load(job.video_id)
         run = video.runs.get(job.run_id)
-        if run is None or not run.active or video.probe is None:
+        if run is None or not run.active or job.segment in run.completed or video.probe is None:
             return
         log = await SegmentLog.open(self._store, self._codec, job)
         try:

@@ -1,7 +1,8 @@
 """Runs jobs: bounded, fair between videos, each job at most once at a time.
 
 Rules:
-- `offer` replaces what waits for a video; a job that runs is not started again beside itself.
+- `offer` replaces what waits for a video. A job that runs is never started beside itself; offered again meanwhile,
+  it runs once more when it has ended (a failed attempt is offered again before its task is over).
 - Each kind of job has its lane with its own number of places, so a slow download never holds up analysis.
 - Videos take turns: a lane serves the video that was served longest ago.
 - A job that raises is tried again after a growing pause, and given up after `attempts` times.
@@ -87,11 +88,12 @@ class Scheduler:
         finally:
             self._cancelled.discard(job)
             del self._running[job]
-            lane.done(job)
+            lane.give_back_place()
             self._fill()
 
     async def _attempt(self, job: Job) -> None:
         pause = _FIRST_PAUSE
+        last: Exception = RetryableFailure("never tried")
         for attempt in range(1, self._attempts + 1):
             try:
                 return await self._run_job(job)
@@ -135,13 +137,11 @@ class _Lane:
         for video_id, jobs in self._offered.items():
             job = next((job for job in jobs if job not in running), None)
             if job is not None:
-                self._offered[video_id] = self._offered.pop(video_id)  # to the end of the line
+                left = [one for one in self._offered.pop(video_id) if one != job]
+                self.set(video_id, left)  # at the end of the line
                 self._free -= 1
                 return job
         return None
 
-    def done(self, job: Job) -> None:
-        """The job is over; it is not run again unless it is offered again."""
+    def give_back_place(self) -> None:
         self._free += 1
-        left = [one for one in self._offered.get(job.video_id, ()) if one != job]
-        self.set(job.video_id, left)

@@ -1,0 +1,117 @@
+"""Where files lie in the data directory, and who may read them.
+
+    DATA_DIR/
+    ├── events.db              the event store
+    ├── readmodels.db          what answers are built from; can be rebuilt
+    ├── secrets/               URLs with passwords, mode 0600
+    ├── uploads/               uploaded files until their first run has ended
+    └── videos/VIDEO_ID/
+        ├── source             the fetched file until the first run has ended
+        ├── pts.npy            the sorted pts of its pictures
+        └── packs/             stored frames, one file for each attempt at a segment
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+
+class FileStorage:
+    """The `Storage` port on a local file system. Methods raise OSError."""
+
+    def __init__(self, folder: Path) -> None:
+        self._videos = folder / "videos"
+        self.uploads = folder / "uploads"
+
+    def prepare(self) -> None:
+        """Make the folders; remove uploads that were never finished (`*.part`)."""
+        self._videos.mkdir(parents=True, exist_ok=True)
+        self.uploads.mkdir(parents=True, exist_ok=True)
+        for part in self.uploads.glob("*.part"):
+            part.unlink(missing_ok=True)
+
+    def spool_path(self, video_id: str) -> Path:
+        return self._folder(video_id) / "source"
+
+    def scan_path(self, video_id: str) -> Path:
+        return self._folder(video_id) / "pts.npy"
+
+    def pack_path(self, video_id: str, pack: str) -> Path:
+        packs = self._folder(video_id) / "packs"
+        packs.mkdir(exist_ok=True)
+        return packs / _plain(pack)
+
+    async def remove_source(self, video_id: str, location: str) -> int:
+        """Remove what was fetched or uploaded for the video, never a file outside the data directory."""
+        return await asyncio.to_thread(self._remove_source, video_id, Path(location))
+
+    async def remove_video(self, video_id: str) -> int:
+        """Remove the video's folder; bytes freed."""
+        return await asyncio.to_thread(_remove_tree, self._videos / _plain(video_id))
+
+    def _folder(self, video_id: str) -> Path:
+        folder = self._videos / _plain(video_id)
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _remove_source(self, video_id: str, location: Path) -> int:
+        folder = self._videos / _plain(video_id)
+        files = list(folder.glob("source*")) if folder.is_dir() else []
+        if location.parent == self.uploads:
+            files.append(location)
+        return sum(map(_remove_file, files))
+
+
+class SecretUrls:
+    """The `Secrets` port: one file a video, readable by this user alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "secrets"
+
+    async def keep_url(self, video_id: str, url: str) -> None:
+        await asyncio.to_thread(self._write, video_id, url)
+
+    async def url_of(self, video_id: str) -> str | None:
+        path = self._folder / _plain(video_id)
+        return await asyncio.to_thread(path.read_text) if path.exists() else None
+
+    async def forget(self, video_id: str) -> None:
+        (self._folder / _plain(video_id)).unlink(missing_ok=True)
+
+    def _write(self, video_id: str, url: str) -> None:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        path = self._folder / _plain(video_id)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(url)
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def _plain(name: str) -> str:
+    """A name that stays in its folder. Raises ValueError for any other."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ValueError(f"{name!r} is not a plain file name")
+    return name
+
+
+def _remove_file(path: Path) -> int:
+    try:
+        size = path.stat().st_size
+        path.unlink()
+    except FileNotFoundError:
+        return 0
+    return size
+
+
+def _remove_tree(folder: Path) -> int:
+    if not folder.is_dir():
+        return 0
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    shutil.rmtree(folder)
+    return size

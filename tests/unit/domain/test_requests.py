@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monolith.domain.errors import InvalidRequestError
+from monolith.domain.requests import check_frame_step, check_models, check_name, check_url
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize(("value", "step"), [(None, 1), ("", 1), (1, 1), (10, 10), ("10", 10), (" 7 ", 7)])
+def test_frame_step(value: object, step: int) -> None:
+    assert check_frame_step(value) == step
+
+
+@pytest.mark.parametrize("value", [0, -1, "0", "-3", "ten", 1.5, True, [], 2**31, "9" * 30, "²"])
+def test_a_wrong_frame_step_says_what_is_right(value: object) -> None:
+    with pytest.raises(
+        InvalidRequestError, match="frameStep must be a whole number from 1 to 2147483647"
+    ) as error:
+        check_frame_step(value)
+    assert error.value.field == "frameStep"
+
+
+def test_models_keep_their_order_without_repeats() -> None:
+    asked = ["objects_detection", "color_detection", "objects_detection"]
+    assert check_models(asked) == ("objects_detection", "color_detection")
+
+
+@pytest.mark.parametrize("value", [None, [], "objects_detection", 3, {}, b"x"])
+def test_models_must_be_a_list(value: object) -> None:
+    with pytest.raises(InvalidRequestError, match="must be a list of one or more of: color_detection"):
+        check_models(value)
+
+
+def test_an_unknown_model_is_named() -> None:
+    with pytest.raises(InvalidRequestError, match="unknown model 'yolo'; modelsToRun takes: color_detection"):
+        check_models(["yolo"])
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        ("", "must be the http"),
+        (None, "must be the http"),
+        ("example.org/a.mp4", "has no scheme"),
+        ("file:///etc/passwd", "file: is not allowed"),
+        ("ftp://example.org/a.mp4", "ftp: is not allowed"),
+        ("http:///a.mp4", "needs a host and a path"),
+        ("http://example.org", "needs a host and a path"),
+        ("http://example.org/", "needs a host and a path"),
+        ("http://[::1/a.mp4", "not a URL"),
+        ("http://example.org:99999/a.mp4", "not a URL"),
+        ("http://example.org/a b.mp4", "without blanks"),
+        ("http://example.org/a\n.mp4", "without blanks"),
+        ("http://example.org/" + "a" * 8000, "at most 8000"),
+    ],
+)
+def test_a_wrong_url_says_what_is_wrong(value: object, wrong: str) -> None:
+    with pytest.raises(InvalidRequestError, match=wrong):
+        check_url(value)
+
+
+def test_names() -> None:
+    assert check_name(None, "clip.mp4") == "clip.mp4"
+    assert check_name(" street ", "clip.mp4") == "street"
+    with pytest.raises(InvalidRequestError, match="printable text"):
+        check_name("a\0b", "clip.mp4")
+    with pytest.raises(InvalidRequestError, match="printable text"):
+        check_name(5, "clip.mp4")
+
+
+@given(ANYTHING)
+def test_checks_answer_or_raise_their_own_error(value: object) -> None:
+    for check in (check_models, check_frame_step, check_url, lambda v: check_name(v, "x")):
+        try:
+            check(value)
+        except InvalidRequestError as error:
+            assert len(str(error)) > 20
