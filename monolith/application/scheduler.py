@@ -23,6 +23,7 @@ GiveUp: TypeAlias = Callable[[Job, Exception], Awaitable[None]]
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
+_SERVED_REMEMBERED: Final = 10_000
 
 logger = logging.getLogger(__name__)
 
@@ -116,11 +117,13 @@ class Scheduler:
 
 
 class _Lane:
-    """The jobs of one kind, by video, in the order in which videos are served."""
+    """The jobs of one kind, by video; the video that was served longest ago comes first."""
 
     def __init__(self, places: int) -> None:
         self._free = places
         self._offered: dict[str, list[Job]] = {}
+        self._served: dict[str, int] = {}
+        self._turn = 0
 
     def set(self, video_id: str, jobs: list[Job]) -> None:
         if jobs:
@@ -134,14 +137,25 @@ class _Lane:
     def take(self, running: dict[Job, asyncio.Task[None]]) -> Job | None:
         if self._free == 0:
             return None
-        for video_id, jobs in self._offered.items():
-            job = next((job for job in jobs if job not in running), None)
-            if job is not None:
-                left = [one for one in self._offered.pop(video_id) if one != job]
-                self.set(video_id, left)  # at the end of the line
-                self._free -= 1
-                return job
-        return None
+        ready = (
+            (self._served.get(job.video_id, 0), job)
+            for jobs in self._offered.values()
+            if (job := next((job for job in jobs if job not in running), None)) is not None
+        )
+        _, job = min(ready, key=lambda pair: pair[0], default=(0, None))
+        if job is not None:
+            self.set(job.video_id, [one for one in self._offered[job.video_id] if one != job])
+            self._remember(job.video_id)
+            self._free -= 1
+        return job
 
     def give_back_place(self) -> None:
         self._free += 1
+
+    def _remember(self, video_id: str) -> None:
+        """A video that was served too long ago to be remembered counts as new: it comes first."""
+        self._turn += 1
+        self._served.pop(video_id, None)
+        self._served[video_id] = self._turn
+        if len(self._served) > _SERVED_REMEMBERED:
+            del self._served[next(iter(self._served))]

@@ -1,0 +1,114 @@
+"""The application's ports over the drivers: same calls, and the drivers' errors turned into the application's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+
+from eventsourcing.projection import ProjectionRunner
+from monolith.application.errors import FrameRefusedError, RetryableFailure, SourceFailure
+from monolith.application.ports import DecodeRequest, DecoderMessage
+from monolith.domain.models import ModelIdentity
+from monolith.domain.segment import SourceInfo
+from monolith.inference.errors import FrameKillsWorkerError, InferenceError
+from monolith.inference.messages import FrameRef, FrameResult
+from monolith.inference.service import InferenceService
+from monolith.ingest.decoders import DecoderPool, DecodeSession
+from monolith.ingest.errors import DecoderDiedError, SourceError
+from monolith.ingest.fetch import Fetcher, FetchError
+
+
+class PoolDecoders:
+    """The `Decoders` port."""
+
+    def __init__(self, pool: DecoderPool, *, probe_deadline: float) -> None:
+        self._pool = pool
+        self._probe_deadline = probe_deadline
+
+    async def probe(self, path: Path, scan_path: Path, segment_seconds: float) -> SourceInfo:
+        with _decoding():
+            return await self._pool.probe(path, scan_path, segment_seconds, timeout=self._probe_deadline)
+
+    def open(self, request: DecodeRequest) -> AbstractAsyncContextManager[TranslatedSession]:
+        return self._open(request)
+
+    @asynccontextmanager
+    async def _open(self, request: DecodeRequest) -> AsyncIterator[TranslatedSession]:
+        with _decoding():
+            async with self._pool.open(request) as session:
+                yield TranslatedSession(session)
+
+
+class TranslatedSession:
+    """The `DecodeSession` port."""
+
+    def __init__(self, session: DecodeSession) -> None:
+        self._session = session
+
+    @property
+    def outstanding_slots(self) -> frozenset[int]:
+        return frozenset(self._session.outstanding_slots)
+
+    async def lend(self, slots: Sequence[int]) -> None:
+        with _decoding():
+            await self._session.lend(slots)
+
+    async def __aiter__(self) -> AsyncIterator[DecoderMessage]:
+        with _decoding():
+            async for message in self._session:
+                yield message
+
+
+class PooledInference:
+    """The `Inference` port."""
+
+    def __init__(self, service: InferenceService) -> None:
+        self._service = service
+
+    @property
+    def identities(self) -> dict[str, ModelIdentity]:
+        return self._service.identities
+
+    async def infer(self, model_key: str, frame: FrameRef, *, key: str) -> FrameResult:
+        try:
+            return await self._service.infer(model_key, frame, key=key)
+        except FrameKillsWorkerError as error:
+            raise FrameRefusedError(str(error)) from error
+        except InferenceError as error:
+            raise RetryableFailure(f"inference failed: {error}") from error
+
+
+class CheckedFetcher:
+    """The `Fetcher` port."""
+
+    def __init__(self, fetcher: Fetcher) -> None:
+        self._fetcher = fetcher
+
+    async def fetch(self, url: str, target: Path) -> int:
+        try:
+            return (await self._fetcher.fetch(url, target)).size
+        except FetchError as error:
+            failure = SourceFailure if error.permanent else RetryableFailure
+            raise failure(str(error)) from error
+
+
+class ProjectionGate:
+    """The `ReadModelGate` port."""
+
+    def __init__(self, runner: ProjectionRunner) -> None:
+        self._runner = runner
+
+    async def wait_for(self, commit_position: int, timeout: float) -> None:
+        await self._runner.wait_for(commit_position, timeout)
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    try:
+        yield
+    except SourceError as error:
+        failure = SourceFailure if error.permanent else RetryableFailure
+        raise failure(error.reason) from error
+    except DecoderDiedError as error:
+        raise RetryableFailure(f"the decoder failed: {error}") from error

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from monolith.application.errors import RetryableFailure
+from monolith.application.scheduler import Scheduler
+from monolith.domain.jobs import Job, ProbeJob, SegmentJob
+
+
+class Work:
+    """Jobs that wait until they are let go, and a record of them."""
+
+    def __init__(self) -> None:
+        self.started: list[Job] = []
+        self.most_at_once = 0
+        self.given_up: list[tuple[Job, str]] = []
+        self.gates: dict[Job, asyncio.Event] = {}
+        self._now = 0
+
+    async def run(self, job: Job) -> None:
+        self.started.append(job)
+        self._now += 1
+        self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            await self.gates.setdefault(job, asyncio.Event()).wait()
+        finally:
+            self._now -= 1
+
+    async def give_up(self, job: Job, error: Exception) -> None:
+        self.given_up.append((job, str(error)))
+
+    def finish(self, job: Job) -> None:
+        self.gates[job].set()
+
+
+def segments(video_id: str, count: int) -> list[Job]:
+    return [SegmentJob(video_id, f"run-{video_id}", n) for n in range(count)]
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_a_lane_runs_no_more_than_its_places() -> None:
+    work = Work()
+    async with Scheduler(work.run, work.give_up, {SegmentJob: 2}) as scheduler:
+        scheduler.offer("a", segments("a", 5))
+        await settle()
+        assert work.started == segments("a", 2)
+        assert scheduler.waiting() == 3
+        work.finish(work.started[0])
+        await settle()
+        assert work.started == segments("a", 3)
+    assert work.most_at_once == 2
+
+
+async def test_videos_take_turns() -> None:
+    work = Work()
+    async with Scheduler(work.run, work.give_up, {SegmentJob: 1}) as scheduler:
+        scheduler.offer("a", segments("a", 3))
+        scheduler.offer("b", segments("b", 3))
+        scheduler.offer("c", segments("c", 3))
+        for turn in range(6):
+            await settle()
+            work.finish(work.started[turn])
+    assert [job.video_id for job in work.started[:6]] == list("abcabc")
+
+
+async def test_a_slow_lane_does_not_hold_up_another() -> None:
+    work = Work()
+    async with Scheduler(work.run, work.give_up, {SegmentJob: 1, ProbeJob: 1}) as scheduler:
+        scheduler.offer("a", [ProbeJob("a")])
+        scheduler.offer("b", [ProbeJob("b")])
+        scheduler.offer("c", segments("c", 1))
+        await settle()
+        assert work.started == [ProbeJob("a"), *segments("c", 1)]
+
+
+async def test_a_job_offered_while_it_runs_is_not_started_beside_itself_but_once_more_afterwards() -> None:
+    work = Work()
+    (job,) = segments("a", 1)
+    async with Scheduler(work.run, work.give_up, {SegmentJob: 3}) as scheduler:
+        scheduler.offer("a", [job])
+        await settle()
+        scheduler.offer("a", [job])
+        await settle()
+        assert work.started == [job]
+        work.finish(job)
+        await settle()
+        assert work.started == [job, job]
+
+
+async def test_what_is_no_longer_offered_does_not_start() -> None:
+    work = Work()
+    async with Scheduler(work.run, work.give_up, {SegmentJob: 1}) as scheduler:
+        scheduler.offer("a", segments("a", 2))
+        await settle()
+        scheduler.offer("a", [])
+        work.finish(work.started[0])
+        await settle()
+        assert work.started == segments("a", 1)
+
+
+async def test_a_cancelled_job_gives_its_place_back() -> None:
+    work = Work()
+    async with Scheduler(work.run, work.give_up, {SegmentJob: 1}) as scheduler:
+        scheduler.offer("a", segments("a", 1))
+        scheduler.offer("b", segments("b", 1))
+        await settle()
+        scheduler.cancel(segments("a", 1)[0])
+        await settle()
+        assert work.started == [*segments("a", 1), *segments("b", 1)]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monolith.application.scheduler._FIRST_PAUSE", 0.001)
+
+
+def failing(times: int, error: Exception) -> tuple[Counter[Job], Callable[[Job], Awaitable[None]]]:
+    tries: Counter[Job] = Counter()
+
+    async def run(job: Job) -> None:
+        tries[job] += 1
+        if tries[job] <= times:
+            raise error
+
+    return tries, run
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("error", [RetryableFailure("network"), ZeroDivisionError("bug")])
+async def test_a_failing_job_is_tried_again(error: Exception) -> None:
+    tries, run = failing(2, error)
+    work = Work()
+    async with Scheduler(run, work.give_up, {SegmentJob: 1}) as scheduler:
+        scheduler.offer("a", segments("a", 1))
+        while scheduler.running():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    assert tries[segments("a", 1)[0]] == 3
+    assert work.given_up == []
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_job_that_always_fails_is_given_up_and_others_go_on() -> None:
+    tries, run = failing(100, RetryableFailure("no route"))
+    work = Work()
+    async with Scheduler(run, work.give_up, {SegmentJob: 1}, attempts=3) as scheduler:
+        scheduler.offer("a", segments("a", 1))
+        scheduler.offer("b", segments("b", 1))
+        while scheduler.running():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    assert list(tries.values()) == [3, 3]
+    assert work.given_up == [(segments("a", 1)[0], "no route"), (segments("b", 1)[0], "no route")]
