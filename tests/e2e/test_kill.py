@@ -1,0 +1,102 @@
+"""Kill any process of the program at any moment, start it again: the results are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.media import sample_clip
+from tests.program import Server, result_rows, until_ended, upload
+
+SETTINGS = {"PRECISION": "f32", "SEGMENT_SECONDS": "2"}
+FRAME_STEP = 3
+ROUNDS = 5
+FULL_ROUNDS = 100
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    async def run() -> list[tuple[Any, ...]]:
+        async with (
+            Server(tmp_path_factory.mktemp("undisturbed"), **SETTINGS) as server,
+            server.client() as client,
+        ):
+            video_id = await upload(client, sample_clip("bikes.mp4"), frame_step=FRAME_STEP)
+            assert (await until_ended(client, video_id))["status"] == "Completed"
+            return await result_rows(client, video_id)
+
+    rows = asyncio.run(run())
+    assert len(rows) == 3 * (250 // FRAME_STEP)
+    return rows
+
+
+async def test_kills_change_nothing(tmp_path: Path, undisturbed: list[tuple[Any, ...]]) -> None:
+    await kill_rounds(tmp_path, undisturbed, ROUNDS, seed=1)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+async def test_many_kills_change_nothing(tmp_path: Path, undisturbed: list[tuple[Any, ...]]) -> None:
+    await kill_rounds(tmp_path, undisturbed, FULL_ROUNDS, seed=2)
+
+
+async def kill_rounds(folder: Path, expected: list[tuple[Any, ...]], rounds: int, seed: int) -> None:
+    """Each round: submit, kill something at a random moment (in turn: main process, worker, decoder), compare."""
+    chance = random.Random(seed)
+    async with Server(folder, **SETTINGS) as server:
+        for number in range(rounds):
+            victim = ("main", "worker", "decoder")[number % 3]
+            async with server.client() as client:
+                video_id = await upload(client, sample_clip("bikes.mp4"), frame_step=FRAME_STEP)
+            await asyncio.sleep(chance.uniform(0.0, 1.5))
+            await kill(server, victim, chance)
+            async with server.client() as client:
+                body = await until_ended(client, video_id)
+                assert body["status"] == "Completed", (number, victim, body["error"], server.output[-3000:])
+                assert await result_rows(client, video_id) == expected, (number, victim)
+                await assert_nothing_twice(client, video_id)
+
+
+async def kill(server: Server, victim: str, chance: random.Random) -> None:
+    if victim == "main":
+        await server.kill()
+        await asyncio.sleep(chance.uniform(0.0, 0.3))
+        await server.start()
+        return
+    pids = [pid for pid, kind in server.children().items() if kind == victim]
+    if pids:  # a decoder may be idle and gone already
+        os.kill(chance.choice(pids), signal.SIGKILL)
+
+
+async def assert_nothing_twice(client: Any, video_id: str) -> None:
+    """In the events themselves: each frame is stored once, judged once by each model, each segment closed once."""
+    seen: Counter[tuple[Any, ...]] = Counter()
+    after: int | None = None
+    while True:
+        page = (
+            await client.get(
+                f"/analysis/{video_id}/events", params={"limit": 500, **({"after": after} if after else {})}
+            )
+        ).json()
+        events = page["events"]
+        for event in events:
+            data = event["data"]
+            match event["event_type"]:
+                case "FramesStored":
+                    seen.update(("stored", frame[0]) for frame in data["frames"])
+                case "FramesAnalysed":
+                    seen.update((data["model"]["key"], frame[0]) for frame in data["frames"])
+                case "SegmentClosed" | "SegmentCompleted" | "RunCompleted":
+                    seen[(event["event_type"], data.get("segment"))] += 1
+        if len(events) < 500:
+            break
+        after = events[-1]["commit_position"]
+    assert seen
+    assert {what: count for what, count in seen.items() if count > 1} == {}

@@ -1,0 +1,165 @@
+"""The real program as a process of its own: started, asked over HTTP, killed, started again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ALL_MODELS = ("color_detection", "emotions_detection", "objects_detection")
+
+
+class Server:
+    """`video-analysis serve` on a data directory and a free loopback port. `output` is its log so far.
+
+    `async with` starts it and ends it; `kill` and `start` may come in between.
+    """
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self._settings = settings
+        self._port = free_port()
+        self._log = folder / "server.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, timeout=60)
+
+    async def start(self, *, wait: bool = True) -> None:
+        settings = {"DATA_DIR": str(self.folder / "data"), "PORT": str(self._port), **self._settings}
+        environment = {**os.environ, **{f"VIDEO_ANALYSIS_{name}": value for name, value in settings.items()}}
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "monolith", "serve",
+                env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        if wait:
+            await self.until_ready()
+
+    async def until_ready(self, timeout: float = 60) -> None:
+        """Raises TimeoutError with the end of the log."""
+        assert self._process is not None
+        deadline = time.monotonic() + timeout
+        async with self.client() as client:
+            while time.monotonic() < deadline and self._process.returncode is None:
+                try:
+                    if (await client.get("/health/ready")).status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass
+                await asyncio.sleep(0.05)
+        raise TimeoutError(f"the server was not ready:\n{self.output[-3000:]}")
+
+    def children(self) -> dict[int, str]:
+        """Its child processes: pid → `worker` or `decoder`."""
+        found: dict[int, str] = {}
+        for path in Path(f"/proc/{self.pid}/task").glob("*/children"):
+            for pid in path.read_text().split():
+                command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+                kind = re.search(r"monolith\.(?:inference\.(worker)|ingest\.(decoder))", command)
+                if kind:
+                    found[int(pid)] = kind[1] or kind[2]
+        return found
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+    async def stop(self, timeout: float = 30) -> int:
+        """SIGTERM; the exit status."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return await asyncio.wait_for(self._process.wait(), timeout)
+        finally:
+            await self.kill()
+
+    async def __aenter__(self) -> Server:
+        try:
+            await self.start()
+        except BaseException:
+            await self.kill()
+            raise
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.stop()
+
+    def memory_mb(self) -> float:
+        """Resident memory of the main process, shared frame slots left out."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        fields = dict(re.findall(r"^(\w+):\s+(\d+) kB", status, re.MULTILINE))
+        return (int(fields["VmRSS"]) - int(fields.get("RssShmem", 0))) / 1024
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def upload(
+    client: httpx.AsyncClient,
+    clip: Path,
+    *,
+    frame_step: int = 1,
+    models: tuple[str, ...] = ALL_MODELS,
+    key: str | None = None,
+) -> str:
+    """Submit `clip`; its video_id."""
+    with clip.open("rb") as file:
+        answer = await client.post(
+            "/analysis/upload",
+            files={"file": (clip.name, file, "video/mp4")},
+            data={"modelsToRun": ",".join(models), "frameStep": str(frame_step)},
+            headers={"Idempotency-Key": key} if key else {},
+        )
+    answer.raise_for_status()
+    return str(answer.json()["video_id"])
+
+
+async def until_ended(client: httpx.AsyncClient, video_id: str, timeout: float = 120) -> dict[str, Any]:
+    """The video's status document once it is Completed or Failed. Raises TimeoutError."""
+    async with asyncio.timeout(timeout):
+        while True:
+            body: dict[str, Any] = (await client.get(f"/analysis/{video_id}")).raise_for_status().json()
+            if body["status"] in ("Completed", "Failed"):
+                return body
+            await asyncio.sleep(0.05)
+
+
+async def result_rows(client: httpx.AsyncClient, video_id: str) -> list[tuple[Any, ...]]:
+    """All results, without what must differ between two runs (ids, times, addresses), in order."""
+    answer = (
+        await client.get(f"/analysis/{video_id}/results", params={"min_confidence": 0})
+    ).raise_for_status()
+    rows = [
+        (row["frame_number"], row["video_timestamp"], row["inference_model"], row["inference_results"])
+        for row in answer.json()
+    ]
+    return sorted(rows, key=lambda row: (row[0], row[2]))
