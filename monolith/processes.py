@@ -15,6 +15,7 @@ from typing import Final
 from monolith.child import LENGTH, MAX_MESSAGE_BYTES
 
 _STDERR_LINES_KEPT: Final = 50
+_END_SECONDS: Final = 1.0
 _STDERR_LINE_BYTES: Final = 64 * 1024
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class ChildProcess:
         self._reader = reader
         self._writer = writer
         self._last_lines: deque[str] = deque(maxlen=_STDERR_LINES_KEPT)
+        self._announced: int | None = None
         self._stderr_task = asyncio.create_task(self._log_stderr(), name=f"stderr of {name}")
 
     @classmethod
@@ -64,7 +66,13 @@ class ChildProcess:
             raise
         finally:
             theirs.close()
-        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
+            reader, writer = await asyncio.open_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            process.kill()
+            await process.wait()
+            raise
         return cls(name, process, reader, writer)
 
     @property
@@ -84,16 +92,28 @@ class ChildProcess:
             raise ChildDiedError(self.describe_end()) from error
 
     async def receive(self) -> bytes:
-        """The next message. Raises ChildDiedError at the end of the link."""
+        """The next message. Safe to cancel: the next call goes on where this one stopped.
+
+        Raises ChildDiedError at the end of the link, or for a length that no message has (then the link is useless).
+        """
         try:
-            (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
-            if length > MAX_MESSAGE_BYTES:
-                raise ChildDiedError(f"{self.name} announced a message of {length} bytes")
-            return await self._reader.readexactly(length)
+            if self._announced is None:
+                (self._announced,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
+            if self._announced > MAX_MESSAGE_BYTES:
+                raise ChildDiedError(f"{self.name} announced a message of {self._announced} bytes")
+            message = await self._reader.readexactly(self._announced)
         except (asyncio.IncompleteReadError, OSError) as error:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), 1)
+            await self._last_words()
             raise ChildDiedError(self.describe_end()) from error
+        self._announced = None
+        return message
+
+    async def _last_words(self) -> None:
+        """Give the child a moment to end and to say why."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_SECONDS):
+                await self._process.wait()
+                await asyncio.wait({self._stderr_task})
 
     async def wait(self) -> int:
         return await self._process.wait()

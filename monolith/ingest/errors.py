@@ -1,25 +1,24 @@
-"""Errors of decoding.
+"""Errors of decoding, as kinds of the two failures that the application knows.
 
-IngestError
-├── SourceError        the file cannot be analysed; says why and what would be right
-└── DecoderDiedError   the decoder process ended or fell silent; another try may help
+SourceFailure
+└── SourceError            the file cannot be analysed; says why and what would be right
+RetryableFailure
+├── DecodingFailedError    a disk or memory ran out, or a file could not be read just now
+└── DecoderDiedError       the decoder process ended or fell silent
 """
 
 from __future__ import annotations
 
-
-class IngestError(Exception):
-    """Root of what decoding raises."""
+from monolith.application.errors import RetryableFailure, SourceFailure
 
 
-class SourceError(IngestError):
-    """The source cannot be read. `reason` is for users; `permanent`: trying again cannot help."""
-
-    def __init__(self, reason: str, *, permanent: bool = True) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.permanent = permanent
+class SourceError(SourceFailure):
+    """The source cannot be read, and trying again cannot help. The text is for users."""
 
 
-class DecoderDiedError(IngestError):
-    """The decoder process crashed, was killed, or said nothing for too long."""
+class DecodingFailedError(RetryableFailure):
+    """The machine failed the decoder, not the source."""
+
+
+class DecoderDiedError(RetryableFailure):
+    """The decoder process crashed, was killed, said nothing for too long, or broke the protocol."""

@@ -1,9 +1,11 @@
 """What the parent and a decoder process say to each other (msgpack over a socket pair). Pixels go to slots, JPEGs
 to the frame pack; neither travels here.
 
-The parent sends one request at a time; the decoder answers with `Probed`, or with `FrameReady`… `PackSynced`…
-`SegmentDone`; or with `Failed` at any time. `Slots` lend frame slots for the request that runs; a slot is the
-decoder's until it comes back in a `FrameReady`. `Cancel` ends the request early (`SegmentDone` follows).
+The decoder says `Started` once. Then the parent sends one request at a time; the decoder answers with `Probed`, or
+with `FrameReady`… `PackSynced`… `SegmentDone`; or with `Failed` at any time. Whenever it has been at work for a
+second without an answer it says `Progress`, so that a long way to the first frame is not taken for a hang.
+`Slots` lend frame slots for the request that was sent last; a slot is the decoder's until it comes back in a
+`FrameReady` or the request ends. `Cancel` ends the request early (`SegmentDone` follows, or `Failed` for a probe).
 """
 
 from __future__ import annotations
@@ -70,6 +72,18 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     """Stop the running request."""
 
 
+class Started(msgspec.Struct, frozen=True, tag="started"):
+    """The process is up and waits for requests."""
+
+    pid: int
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """Still at work: `steps` packets or pictures gone through in this request."""
+
+    steps: int
+
+
 class Probed(msgspec.Struct, frozen=True, tag="probed"):
     """Answer to `Probe`."""
 
@@ -98,8 +112,9 @@ class PackSynced(msgspec.Struct, frozen=True, tag="synced"):
 class SegmentDone(msgspec.Struct, frozen=True, tag="segment_done"):
     """The request ends. `unused_slots` come back. `missing`: sampled frame numbers that could not be decoded.
 
-    `frames_seen`: decoded pictures, sampled or not; `last_frame`: the greatest frame number met, None for none;
-    `end_of_source`: the decoder reached the end of the file.
+    `frames_seen`: decoded pictures, sampled or not (indexed sources: from the first to the last wanted one);
+    `last_frame`: the greatest frame number that the range really has, None for none (after `Cancel`: that was met);
+    `end_of_source`: the range reaches the end of the file.
     """
 
     unused_slots: tuple[int, ...]
@@ -119,4 +134,4 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 ToDecoder: TypeAlias = Probe | DecodeSegment | ReadStored | Slots | Cancel
-FromDecoder: TypeAlias = Probed | FrameReady | PackSynced | SegmentDone | Failed
+FromDecoder: TypeAlias = Started | Progress | Probed | FrameReady | PackSynced | SegmentDone | Failed

@@ -27,11 +27,12 @@ class Sampler:
             return False
         return number % self._step == 0 and number not in self._skip
 
-    def missing(self, seen: Iterable[int]) -> tuple[int, ...]:
-        """Wanted numbers that are not in `seen`, ascending; none where the range has no end."""
-        if self.first is None or self.last is None:
+    def missing(self, seen: Iterable[int], upto: int | None) -> tuple[int, ...]:
+        """Wanted numbers of at most `upto` (None: none) that are not in `seen`, ascending."""
+        if self.first is None or upto is None:
             return ()
-        return tuple(sorted(set(range(self.first, self.last + 1, self._step)) - self._skip - set(seen)))
+        end = upto if self._last is None else min(upto, self._last)
+        return tuple(sorted(set(range(self.first, end + 1, self._step)) - self._skip - set(seen)))
 
     def _next(self, number: int) -> int | None:
         number += -number % self._step
