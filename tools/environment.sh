@@ -1,0 +1,119 @@
+# Sourced by run.sh, test.sh and bench.sh: makes and mends the project's environment in .venv.
+#
+#   ensure_environment runtime|dev   the lock's packages are installed in .venv; quick when nothing changed
+#   ensure_samples [PACKAGE…]        the sample clips' packages too (default: all)
+#   ensure_debian COMMAND PACKAGE …  on Debian as root, installs the packages of commands that are missing
+#
+# A .venv that is broken or half made is made anew. A dev environment serves as a runtime one.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=$root/.venv
+python=$venv/bin/python
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "$*"; exit 4; }
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.14; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  die "Python 3.11 or newer is needed and was not found. On Debian 12 or Ubuntu 24.04 and newer:
+  sudo apt-get install python3 python3-venv
+Elsewhere install it from python.org or with your package manager, or name it: PYTHON=/path/to/python3 $0"
+}
+
+can_apt() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+
+apt_install() {
+  say "installing $* (Debian packages)"
+  apt-get update -qq >&2
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+}
+
+ensure_debian() {
+  local missing=()
+  while [ $# -ge 2 ]; do
+    command -v "$1" >/dev/null || missing+=("$2")
+    shift 2
+  done
+  [ ${#missing[@]} = 0 ] && return
+  can_apt || die "missing: ${missing[*]}; install with: sudo apt-get install ${missing[*]}"
+  apt_install "${missing[@]}"
+}
+
+make_venv() {
+  local base
+  base=$(find_python)
+  if ! "$base" -c 'import ensurepip, venv' 2>/dev/null; then
+    can_apt || die "$base cannot make environments; install its venv module: sudo apt-get install python3-venv"
+    apt_install python3-venv
+  fi
+  say "making .venv with $("$base" --version)"
+  rm -rf "$venv"
+  "$base" -m venv "$venv"
+}
+
+lock_of() { [ "$1" = dev ] && echo "$root/requirements-dev.lock" || echo "$root/requirements.lock"; }
+stamp_of() { echo "$1 $(cat "$(lock_of "$1")" | sha256sum | cut -d' ' -f1)"; }
+stamp_file=$venv/.locked
+
+works() { # Python starts, and the packages that the program imports are there
+  "$python" - "$1" 2>/dev/null <<'PYTHON'
+import sys
+from importlib.util import find_spec
+wanted = "pip apsw av cv2 fastapi httpx msgspec numpy openvino polars pydantic simplejpeg typer uvicorn uvloop".split()
+if sys.argv[1] == "dev":
+    wanted += ["pytest", "mypy", "ruff", "hypothesis"]
+sys.exit(sys.version_info < (3, 11) or not all(find_spec(name) for name in wanted))
+PYTHON
+}
+
+fresh() { # fresh KIND: what is installed is what the lock says
+  local stamp
+  stamp=$(cat "$stamp_file" 2>/dev/null || true)
+  [ "$stamp" = "$(stamp_of "$1")" ] || { [ "$1" = runtime ] && [ "$stamp" = "$(stamp_of dev)" ]; } || return 1
+  works "$1"
+}
+
+install_locked() {
+  "$python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+    --only-binary :all: -r "$1"
+}
+
+ensure_environment() {
+  local kind=$1
+  exec 9<"$root/tools/environment.sh"
+  ! command -v flock >/dev/null || flock 9 # two scripts at once: one makes it, the other waits
+  if ! fresh "$kind"; then
+    # A dev environment stays one.
+    case $(cat "$stamp_file" 2>/dev/null || true) in dev*) kind=dev ;; esac
+    rm -f "$stamp_file"
+    "$python" -m pip --version >/dev/null 2>&1 || make_venv
+    say "installing packages of $(basename "$(lock_of "$kind")") into .venv"
+    if ! install_locked "$(lock_of "$kind")" || ! works "$kind"; then
+      say "that did not work in the .venv that is there: making it anew"
+      make_venv
+      install_locked "$(lock_of "$kind")"
+      works "$kind" || die "the packages were installed and cannot be found; please report this"
+    fi
+    stamp_of "$kind" >"$stamp_file"
+  fi
+  exec 9<&-
+  export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+}
+
+ensure_samples() {
+  local lock=$root/requirements-samples.lock only name
+  [ $# -gt 0 ] || set -- $(sed -n 's/^\([a-z-]*\)==.*/\1/p' "$lock")
+  for name in "$@"; do
+    "$python" -c "import importlib.metadata as m; m.version('$name')" 2>/dev/null && continue
+    only=$(mktemp)
+    awk -v name="$name" '/^[a-z]/ { on = index($0, name "==") == 1 } on' "$lock" >"$only"
+    install_locked "$only" || { rm -f "$only"; return 1; }
+    rm -f "$only"
+  done
+}
