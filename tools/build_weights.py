@@ -169,7 +169,7 @@ def convert(environment: Path, sources: Path, results: Path) -> None:
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", *CONVERTER], check=True)
-    command = [python, "-m", "tools.convert_weights", sources, results]
+    command: list[str | Path] = [python, "-m", "tools.convert_weights", sources, results]
     subprocess.run(command, cwd=Path(__file__).parents[1], check=True)
 
 

@@ -65,7 +65,7 @@ class _Pen:
     def box(self, xyxy: Xyxy, label: str, color: Rgb) -> None:
         left, top, right, bottom = (round(value) for value in xyxy)
         right, bottom = min(right, self._width - 1), min(bottom, self._height - 1)
-        cv2.rectangle(self._picture, (left, top), (right, bottom), color, self._line, cv2.LINE_AA)
+        cv2.rectangle(self._picture, (left, top), (right, bottom), color, self._line)
         self._label(left, top, label, color)
 
     def palette(self, shares: list[ColorShare]) -> None:

@@ -34,7 +34,8 @@ class OpenVinoNetwork:
         return [np.concatenate(parts) for parts in zip(*copies, strict=True)]
 
     def _run_one(self, inputs: FloatArray) -> list[FloatArray]:
-        self._request.set_input_tensor(self._tensor(np.ascontiguousarray(inputs), shared_memory=True))
+        pixels = np.ascontiguousarray(inputs)  # the request only borrows it, so it must outlive `infer`
+        self._request.set_input_tensor(self._tensor(pixels, shared_memory=True))
         self._request.infer()
         return [self._request.get_tensor(output).data for output in self._outputs]
 

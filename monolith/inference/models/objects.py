@@ -38,17 +38,25 @@ class ObjectsModel:
         self._network = network
         self._floor = floor
         self._cells: dict[tuple[int, int], FloatArray] = {}
+        self._input: FloatArray = np.empty((1, 0, 0, 3), np.float32)
 
     def warm_up(self) -> None:
         self.detect(np.zeros((360, 640, 3), np.uint8))
 
     def detect(self, frame: Picture) -> tuple[ObjectDetection, ...]:
         size = input_size(*frame.shape[:2])
-        scores, bins = self._network.run(scale(frame, *size)[None].astype(np.float32))
+        scores, bins = self._network.run(self._fill(frame, size))
         rows, classes, confidences = candidates(scores[0], self._floor)
         boxes = scale_boxes(decode_boxes(bins[0][rows], self._centres(*size)[rows]), size, frame.shape[:2])
         keep = suppress(boxes, confidences, classes, overlap=OVERLAP, limit=DETECTIONS)
         return as_objects(boxes[keep], confidences[keep], classes[keep])
+
+    def _fill(self, frame: Picture, size: tuple[int, int]) -> FloatArray:
+        """The network's input, in an array that is used again for the next picture of its size."""
+        if self._input.shape[1:3] != size:
+            self._input = np.empty((1, *size, 3), np.float32)
+        self._input[0] = scale(frame, *size)
+        return self._input
 
     def _centres(self, height: int, width: int) -> FloatArray:
         size = (height, width)
