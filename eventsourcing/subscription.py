@@ -17,8 +17,8 @@ from eventsourcing.errors import StoreUnavailableError
 from eventsourcing.events import CaughtUp, RecordedEvent
 from eventsourcing.store import SubscriptionItem
 
-PAGE_SIZE: Final = 500
-"""Events in one item of a subscription, at most."""
+PAGE_SIZE: Final = 250
+"""Events in one item of a subscription, at most. Larger pages are slower: they leave the processor's cache."""
 
 POLL_SECONDS: Final = 1.0
 """How long an appended event may stay unseen when its wake-up is missed (another process appended it)."""

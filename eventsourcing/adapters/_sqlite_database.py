@@ -128,7 +128,8 @@ def _after_all_with(prefix: str) -> str:
 
 
 def _prepare_writer(connection: apsw.Connection, max_bytes: int | None) -> None:
-    _set(connection, "auto_vacuum = INCREMENTAL", "journal_mode = WAL", "synchronous = FULL")
+    _set(connection, "page_size = 8192", "auto_vacuum = INCREMENTAL", "journal_mode = WAL")
+    _set(connection, "synchronous = FULL")
     _set(connection, "wal_autocheckpoint = 0", "journal_size_limit = 67108864", "cache_size = -16384")
     if max_bytes is not None:
         _set(connection, f"max_page_count = {max(1, max_bytes // connection.pragma('page_size'))}")

@@ -34,7 +34,7 @@ from eventsourcing.versions import ExpectedVersion, is_expected
 GROUP_EVENTS: Final = 2_000
 """A transaction takes no further append once it holds this many events."""
 
-CHECKPOINT_PAGES: Final = 4_000
+CHECKPOINT_PAGES: Final = 2_000
 """The write-ahead log is copied into the database file each time it has grown by this many pages."""
 
 VACUUM_PAGES: Final = 500

@@ -1,0 +1,105 @@
+"""Leadership for a while: a lease is a stream `lease-{name}`, and who appends to it first wins.
+
+Rules:
+- The last event of the stream says who holds the lease and until when; nothing else is kept anywhere.
+- Every step expects the version it has seen: of two who try at once, one fails.
+- The fence token is the stream version after the holder's last step. It only grows, across holders too: what
+  a former holder writes under its token can be told from what its successor writes.
+- Owners are named uniquely (a UUID for each process start): an owner may take its own lease again.
+- Clocks of owners are compared; they must differ by much less than the time to live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from eventsourcing.codec import EventCodec
+from eventsourcing.errors import LeaseLostError, WrongExpectedVersionError
+from eventsourcing.store import EventStore
+from eventsourcing.versions import NO_STREAM
+
+
+class LeaseHeld(msgspec.Struct, frozen=True, kw_only=True):
+    """`owner` holds the lease until `expires_at` (Unix seconds): acquired, or renewed."""
+
+    owner: str
+    expires_at: float
+
+
+class LeaseReleased(msgspec.Struct, frozen=True, kw_only=True):
+    """`owner` gave the lease back before its time."""
+
+    owner: str
+
+
+_CODEC: Final = EventCodec([LeaseHeld, LeaseReleased])
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """A lease as its holder knows it. `token` fences; `expires_at` is in Unix seconds."""
+
+    name: str
+    owner: str
+    token: int
+    ttl: float
+    expires_at: float
+
+
+class Leases:
+    """Takes, renews and releases leases. `clock` gives Unix seconds."""
+
+    def __init__(self, store: EventStore, *, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def acquire(self, name: str, owner: str, ttl: float) -> Lease | None:
+        """The lease for `ttl` seconds; None while another holds it, or when another was quicker."""
+        last = await self._store.read_stream(_stream(name), backwards=True, limit=1)
+        if last:
+            held = _CODEC.decode(last[0])
+            if isinstance(held, LeaseHeld) and held.owner != owner and held.expires_at > self._clock():
+                return None
+        version = last[0].stream_position if last else None
+        try:
+            return await self._hold(name, owner, ttl, version)
+        except WrongExpectedVersionError:
+            return None
+
+    async def renew(self, lease: Lease) -> Lease:
+        """The lease for another `ttl` from now; also a late one, if nobody took it. Raises LeaseLostError."""
+        try:
+            return await self._hold(lease.name, lease.owner, lease.ttl, lease.token)
+        except WrongExpectedVersionError as error:
+            raise _lost(lease) from error
+
+    async def release(self, lease: Lease) -> None:
+        """Give it back, so that others need not wait. Raises LeaseLostError where it was lost before."""
+        event = _CODEC.encode(LeaseReleased(owner=lease.owner))
+        try:
+            await self._store.append(_stream(lease.name), [event], expected_version=lease.token)
+        except WrongExpectedVersionError as error:
+            raise _lost(lease) from error
+
+    async def check(self, lease: Lease) -> None:
+        """Raises LeaseLostError where another has taken the lease, or its time is up. Before a side effect."""
+        version = await self._store.stream_version(_stream(lease.name))
+        if version != lease.token or self._clock() >= lease.expires_at:
+            raise _lost(lease)
+
+    async def _hold(self, name: str, owner: str, ttl: float, version: int | None) -> Lease:
+        expires_at = self._clock() + ttl
+        event = _CODEC.encode(LeaseHeld(owner=owner, expires_at=expires_at))
+        expected = NO_STREAM if version is None else version
+        appended = await self._store.append(_stream(name), [event], expected_version=expected)
+        return Lease(name=name, owner=owner, token=appended.stream_position, ttl=ttl, expires_at=expires_at)
+
+
+def _stream(name: str) -> str:
+    return f"lease-{name}"
+
+
+def _lost(lease: Lease) -> LeaseLostError:
+    return LeaseLostError(f"{lease.owner} no longer holds lease {lease.name!r} (token {lease.token})")
