@@ -165,8 +165,8 @@ class _Projector:
 
     def video_submitted(self, event: VideoSubmitted, position: int) -> None:
         self._connection.execute(
-            "INSERT OR IGNORE INTO videos(video_id, video_name, video_url, source_kind, submitted_at, commit_position)"
-            " VALUES(?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO videos(video_id, video_name, video_url, source_kind, submitted_at,"
+            " submitted_position, commit_position) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?6)",
             (
                 event.video_id,
                 event.video_name,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import apsw
+import msgspec
+
 from monolith.domain.errors import VideoNotFoundError
 from monolith.readmodels import frames, results, videos
 from monolith.readmodels.database import Database
 from monolith.readmodels.frames import FrameLocation
 from monolith.readmodels.projector import EventDecoder, ReadModelProjection
+from monolith.readmodels.rendering import with_base
 from monolith.readmodels.results import FrameDetections, Page, ResultFilter, Selection
 from monolith.readmodels.videos import Metric, Status, VideoView
 
@@ -60,10 +64,21 @@ class ReadModels:
         return await self._database.read(lambda c: frames.find_frame(c, video.video_no, frame_number))
 
     async def results_page(
-        self, selection: Selection, wanted: ResultFilter, *, cursor: int = results.START, limit: int
+        self,
+        selection: Selection,
+        wanted: ResultFilter,
+        *,
+        base_url: str,
+        cursor: int = results.START,
+        limit: int,
     ) -> Page:
-        """See `monolith.readmodels.results.read_page`."""
-        return await self._database.read(lambda c: results.read_page(c, selection, wanted, cursor, limit))
+        """See `monolith.readmodels.results.read_page`. `base_url`: the server's address, without a slash at its end."""
+
+        def read(connection: apsw.Connection) -> Page:
+            page = results.read_page(connection, selection, wanted, cursor, limit)
+            return msgspec.structs.replace(page, text=with_base(page.text, base_url))
+
+        return await self._database.read(read)
 
     async def frame_detections(self, selection: Selection, frame_number: int) -> list[FrameDetections]:
         """What each model found in a frame, the unsure included."""

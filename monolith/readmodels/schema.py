@@ -59,6 +59,7 @@ CREATE TABLE videos(
     encode_seconds REAL NOT NULL DEFAULT 0,
     first_run_no INTEGER,
     status TEXT NOT NULL DEFAULT 'Pending',
+    submitted_position INTEGER NOT NULL,
     commit_position INTEGER NOT NULL
 );
 CREATE INDEX videos_by_status ON videos(status, video_no);

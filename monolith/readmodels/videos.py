@@ -17,7 +17,7 @@ _RUN_COLUMNS: Final = (
 )
 _VIDEO_COLUMNS: Final = (
     "video_no, video_id, video_name, video_url, source_kind, submitted_at, probe, frames_total, frames_stored,"
-    " first_run_no"
+    " first_run_no, submitted_position"
 )
 _NEVER: Final = 0
 """`greatest_frame_analyzed` before the first frame (frames count from 1)."""
@@ -73,7 +73,10 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VideoView(msgspec.Struct, frozen=True, kw_only=True):
-    """A video with its runs, the first run first. `parked_events`: events of it that could not be projected."""
+    """A video with its runs, the first run first.
+
+    `parked_events`: events of it that could not be projected; `submitted_position`: commit position of its first event.
+    """
 
     video_no: int
     video_id: str
@@ -86,6 +89,7 @@ class VideoView(msgspec.Struct, frozen=True, kw_only=True):
     frames_stored: int
     runs: tuple[RunView, ...]
     parked_events: int
+    submitted_position: int
 
     @property
     def first_run(self) -> RunView | None:
@@ -180,7 +184,7 @@ def _wall_time(run: RunView, submitted_at: float) -> list[Metric]:
 
 
 def _video(connection: apsw.Connection, row: tuple[Any, ...]) -> VideoView:
-    (video_no, video_id, name, url, kind, submitted_at, probe, total, stored, first_run_no) = row
+    (video_no, video_id, name, url, kind, submitted_at, probe, total, stored, first_run_no, position) = row
     media = None if probe is None else msgspec.json.decode(probe, type=Media)
     run_rows = connection.execute(
         f"SELECT {_RUN_COLUMNS} FROM runs WHERE video_no = ? ORDER BY run_no != ?, run_no",  # noqa: S608
@@ -200,6 +204,7 @@ def _video(connection: apsw.Connection, row: tuple[Any, ...]) -> VideoView:
         frames_stored=stored,
         runs=runs,
         parked_events=_parked(connection, video_id, runs),
+        submitted_position=position,
     )
 
 

@@ -1,0 +1,163 @@
+"""The bodies of answers: field names that users' scripts rely on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from monolith.api.services import SubmittedVideo
+from monolith.readmodels.videos import Media, RunView, SegmentCounts, Status, VideoView
+
+
+class SubmittedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A video was taken in. `status_url`: where to look next."""
+
+    video_id: str
+    video_url: str
+    status: str
+    video_name: str
+    models_to_run: tuple[str, ...]
+    frame_step: int
+    status_url: str
+
+
+class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One pass of models over the video; fields as in VideoAnswer. `ts`, `ended`: ISO 8601, UTC."""
+
+    run_id: str
+    models_to_run: tuple[str, ...]
+    frame_step: int
+    status: Status
+    error: str | None
+    ts: str
+    ended: str | None
+    frames_sampled: int | None
+    frames_analyzed: int
+    frames_dropped: int
+    greatest_frame_analyzed: int
+    coverage: float | None
+    progress: float | None
+    segments: SegmentCounts
+
+
+class VideoAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A video; status, error, counts and progress are those of its first run.
+
+    `ts`: when it was submitted, ISO 8601, UTC. `greatest_frame_analyzed`: the greatest frame with a result of every
+    model, 0 before the first. `frames_total`: pictures of the video, null until known; `frames_sampled`: those to
+    analyse. `coverage`, `progress`: 0–1, null while the length is not known. `parked_events`: how many facts about this
+    video could not be read (normally 0). `results_url` comes with Completed.
+    """
+
+    video_id: str
+    video_url: str
+    status: Status
+    ts: str
+    frame_step: int
+    error: str | None
+    video_name: str
+    greatest_frame_analyzed: int
+    results_url: str | msgspec.UnsetType = msgspec.UNSET
+    status_url: str
+    models_to_run: tuple[str, ...]
+    frames_total: int | None
+    frames_stored: int
+    frames_sampled: int | None
+    frames_analyzed: int
+    frames_dropped: int
+    coverage: float | None
+    progress: float | None
+    media: Media | None
+    parked_events: int
+    runs: tuple[RunAnswer, ...]
+
+
+class MetricAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A sum over the video; times in seconds."""
+
+    video_id: str
+    metric_name: str
+    metric_value: float
+
+
+class EventAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A domain event. `recorded_at`: ISO 8601, UTC; `data`: its fields, without addresses inside the server."""
+
+    commit_position: int
+    stream_name: str
+    stream_position: int
+    event_type: str
+    recorded_at: str
+    data: dict[str, msgspec.Raw]
+
+
+class HealthAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """`reasons`: what is not ready, by part."""
+
+    status: str
+    reasons: dict[str, str] = {}
+
+
+def submitted_answer(submitted: SubmittedVideo, base: str) -> SubmittedAnswer:
+    return SubmittedAnswer(
+        video_id=submitted.video_id,
+        video_url=submitted.video_url,
+        status="Pending",
+        video_name=submitted.video_name,
+        models_to_run=submitted.models,
+        frame_step=submitted.frame_step,
+        status_url=f"{base}/analysis/{submitted.video_id}",
+    )
+
+
+def video_answer(video: VideoView, base: str) -> VideoAnswer:
+    first = video.first_run
+    address = f"{base}/analysis/{video.video_id}"
+    return VideoAnswer(
+        video_id=video.video_id,
+        video_url=video.video_url,
+        status=video.status,
+        ts=iso_time(video.submitted_at),
+        frame_step=first.frame_step if first else 1,
+        error=first.error if first else None,
+        video_name=video.video_name,
+        greatest_frame_analyzed=first.greatest_frame_analyzed if first else 0,
+        results_url=f"{address}/results" if video.status == "Completed" else msgspec.UNSET,
+        status_url=address,
+        models_to_run=first.models if first else (),
+        frames_total=video.frames_total,
+        frames_stored=video.frames_stored,
+        frames_sampled=first.frames_sampled if first else None,
+        frames_analyzed=first.frames_analyzed if first else 0,
+        frames_dropped=first.frames_dropped if first else 0,
+        coverage=first.coverage if first else None,
+        progress=first.progress if first else None,
+        media=video.media,
+        parked_events=video.parked_events,
+        runs=tuple(map(_run_answer, video.runs)),
+    )
+
+
+def _run_answer(run: RunView) -> RunAnswer:
+    return RunAnswer(
+        run_id=run.run_id,
+        models_to_run=run.models,
+        frame_step=run.frame_step,
+        status=run.status,
+        error=run.error,
+        ts=iso_time(run.requested_at),
+        ended=None if run.ended_at is None else iso_time(run.ended_at),
+        frames_sampled=run.frames_sampled,
+        frames_analyzed=run.frames_analyzed,
+        frames_dropped=run.frames_dropped,
+        greatest_frame_analyzed=run.greatest_frame_analyzed,
+        coverage=run.coverage,
+        progress=run.progress,
+        segments=run.segments,
+    )
+
+
+def iso_time(seconds: float) -> str:
+    """Unix seconds → ISO 8601, UTC, with microseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,54 @@
+"""The HTTP API as an ASGI application."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Final
+
+from fastapi import FastAPI
+from prometheus_client import Gauge
+
+from monolith.api.middleware import OuterLayer, RequestMetrics
+from monolith.api.openapi import add_openapi
+from monolith.api.problems import add_problem_handlers
+from monolith.api.routes import events, frames, health, results, submissions, videos, web
+from monolith.api.services import ApiServices
+from monolith.api.streaming import Turns
+
+_DESCRIPTION: Final = (
+    "Finds objects, faces with their emotions, and colours in videos. Every error is an"
+    " `application/problem+json` (RFC 9457)."
+)
+
+
+def create_app(services: ApiServices) -> FastAPI:
+    """The application; it owns nothing of `services` and closes nothing."""
+    app = FastAPI(
+        title="Video analysis",
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    turns = Turns(services.limits.event_streams)
+    app.state.services = services
+    app.state.event_stream_turns = turns
+    for routes in (submissions, videos, results, frames, events, health, web):
+        app.include_router(routes.router)
+    add_problem_handlers(app)
+    add_openapi(app, _version())
+    _observe(services, turns)
+    app.add_middleware(OuterLayer, metrics=RequestMetrics(services.registry))
+    return app
+
+
+def _observe(services: ApiServices, turns: Turns) -> None:
+    gauge = Gauge("event_streams", "Open streams of server-sent events", registry=services.registry)
+    gauge.set_function(lambda: turns.taken)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("video-analysis")
+    except metadata.PackageNotFoundError:
+        return "0"

@@ -1,0 +1,72 @@
+"""Examples in the API's documentation."""
+
+from __future__ import annotations
+
+from typing import Final
+
+VIDEO_ID: Final = "0197c0de-0000-7000-8000-000000000001"
+_BASE: Final = f"http://localhost:8000/analysis/{VIDEO_ID}"
+
+START_BODY: Final = {
+    "videoURL": "http://example.org/street.mp4",
+    "modelsToRun": ["objects_detection", "color_detection"],
+    "videoName": "Street",
+    "frameStep": 10,
+}
+
+SUBMITTED: Final = {
+    "video_id": VIDEO_ID,
+    "video_url": "http://example.org/street.mp4",
+    "status": "Pending",
+    "video_name": "Street",
+    "models_to_run": ["objects_detection", "color_detection"],
+    "frame_step": 10,
+    "status_url": _BASE,
+}
+
+_ROW: Final = {
+    "video_id": VIDEO_ID,
+    "frame_number": 10,
+    "video_timestamp": 0.333333,
+    "inference_start_time": 1764000000.25,
+    "inference_time": 0.0101,
+    "frames_url": f"{_BASE}/frame/10",
+}
+
+ROWS: Final = [
+    {
+        **_ROW,
+        "inference_model": "Color Palette Detection",
+        "inference_results": [
+            {"color": "#5a6b70", "share": 0.52},
+            {"color": "#c9c4b8", "share": 0.31},
+            {"color": "#22262a", "share": 0.17},
+        ],
+    },
+    {
+        **_ROW,
+        "inference_model": "Joy Detection",
+        "inference_results": [
+            {
+                "face_id": 1,
+                "coordinates": [210.5, 80.0, 64.25, 71.0],
+                "emotion": "happy",
+                "probability": 91.2,
+                "emotion_probability": 77.4,
+            }
+        ],
+    },
+    {
+        **_ROW,
+        "inference_model": "Object Detection",
+        "inference_results": [
+            {"label": "car", "probability": 87.31, "coordinates": [12.5, 140.0, 220.75, 96.0]}
+        ],
+    },
+]
+
+METRICS: Final = [
+    {"video_id": VIDEO_ID, "metric_name": "Video Ingest Time", "metric_value": 1.25},
+    {"video_id": VIDEO_ID, "metric_name": "Frame Resize Time", "metric_value": 0.8},
+    {"video_id": VIDEO_ID, "metric_name": "Total Frames Extracted", "metric_value": 250},
+]

@@ -1,0 +1,66 @@
+"""The outermost layer: counts requests, and turns what nobody caught into a problem. Plain ASGI, no buffering."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from monolith.api.problems import answer_to
+
+_UNROUTED: Final = "none"
+_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+
+
+class RequestMetrics:
+    """Counts and times of requests by route."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._count = Counter(
+            "http_requests", "Requests answered", ["method", "route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "http_request_seconds",
+            "Time from the request to the end of its answer",
+            ["route"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+
+    def record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", _UNROUTED)
+        method = scope["method"] if route != _UNROUTED else _UNROUTED
+        self._count.labels(method, route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+
+class OuterLayer:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 0
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        start = time.perf_counter()
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            if status:
+                raise  # the answer has begun: all that is left is to cut the connection
+            await answer_to(scope["path"], error)(scope, receive, watch)
+        finally:
+            self._metrics.record(scope, status, time.perf_counter() - start)

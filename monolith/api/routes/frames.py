@@ -1,0 +1,75 @@
+"""Stored frames as pictures."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from monolith.api.openapi import other_answer, problems
+from monolith.api.problems import ApiError
+from monolith.api.requests import FrameNumber, RunId, Services, VideoId, check_run_id
+from monolith.api.services import ApiServices
+from monolith.domain.detection import Detection, at_least
+from monolith.domain.models import DEFAULT_THRESHOLDS
+from monolith.readmodels.frames import FrameLocation
+from monolith.readmodels.results import select_runs
+
+router = APIRouter(tags=["results"])
+
+_JPEG: Final = "image/jpeg"
+
+Annotated_ = Annotated[bool, Query(description="Draw boxes, labels and colours; otherwise exactly as stored")]
+Confidence = Annotated[
+    float | None, Query(ge=0, le=1, description="Draw detections from here on, instead of the default")
+]
+
+
+@router.get(
+    "/analysis/{video_id}/frame/{n}",
+    summary="A stored frame with what was found in it",
+    response_class=Response,
+    responses={**other_answer(_JPEG, "The picture", binary=True), **problems(400, 404)},
+)
+async def frame(
+    video_id: VideoId,
+    n: FrameNumber,
+    services: Services,
+    annotated: Annotated_ = True,
+    run: RunId = None,
+    min_confidence: Confidence = None,
+) -> Response:
+    run_id = check_run_id(run)
+    models = services.read_models
+    video = await models.video(video_id)
+    location = await models.frame(video, n)
+    if not annotated:
+        jpeg = await _in_thread(services, video_id, location, None)
+        return Response(jpeg, media_type=_JPEG)
+    found = await models.frame_detections(select_runs(video, run_id=run_id), n)
+    detections = [
+        detection
+        for entry in found
+        for detection in entry.detections
+        if at_least(
+            detection, DEFAULT_THRESHOLDS[entry.model_key] if min_confidence is None else min_confidence
+        )
+    ]
+    return Response(await _in_thread(services, video_id, location, detections), media_type=_JPEG)
+
+
+async def _in_thread(
+    services: ApiServices, video_id: str, location: FrameLocation, detections: list[Detection] | None
+) -> bytes:
+    def read() -> bytes:
+        jpeg = services.read_frame(video_id, location.pack, location.offset, location.length)
+        return jpeg if detections is None else services.annotate(jpeg, detections)
+
+    try:
+        return await asyncio.to_thread(read)
+    except FileNotFoundError as error:
+        raise ApiError(
+            404, f"the picture of frame {location.frame_number} was removed", kind="frame-removed"
+        ) from error

@@ -1,0 +1,177 @@
+"""Taking videos in, ending their analysis, removing them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from monolith.api import examples
+from monolith.api.answers import SubmittedAnswer, VideoAnswer, submitted_answer, video_answer
+from monolith.api.openapi import empty_answer, json_answer, problems, ref
+from monolith.api.requests import BaseUrl, IdempotencyKey, Services, VideoId, body_chunks, json_object
+from monolith.api.services import ApiServices, SubmittedVideo
+from monolith.api.upload import UploadForm, receive_upload
+from monolith.domain.errors import DomainError
+from monolith.domain.models import MODEL_KEYS
+
+router = APIRouter(tags=["submit"])
+
+_OPTIONS: Final[dict[str, Any]] = {
+    "modelsToRun": {"type": "array", "minItems": 1, "items": {"type": "string", "enum": list(MODEL_KEYS)}},
+    "videoName": {"type": ["string", "null"], "maxLength": 500},
+    "frameStep": {
+        "description": 'Frame n is analysed where n % frameStep == 0. Missing, null or "" means 1.',
+        "anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
+            {"type": "string", "pattern": "^([1-9][0-9]{0,8})?$"},
+            {"type": "null"},
+        ],
+        "default": 1,
+    },
+}
+_START: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["videoURL", "modelsToRun"],
+                    "properties": {
+                        "videoURL": {
+                            "type": "string",
+                            "description": "http or https, with a host and a path",
+                            "pattern": "^https?://[a-z0-9]+(\\.[a-z]+)*/[a-z0-9.]+$",
+                        },
+                        **_OPTIONS,
+                    },
+                },
+                "example": examples.START_BODY,
+            }
+        },
+    }
+}
+_UPLOAD: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "modelsToRun"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "minLength": 1},
+                        "modelsToRun": {
+                            "type": "string",
+                            "description": "Names joined by commas, a JSON list, or one part for each name",
+                            "example": ",".join(MODEL_KEYS),
+                        },
+                        "videoName": {"type": "string", "maxLength": 500},
+                        "frameStep": {"type": "string", "pattern": "^([1-9][0-9]{0,8})?$", "default": "1"},
+                    },
+                }
+            }
+        },
+    }
+}
+_HEADERS: Final = {
+    "Location": "Where the video is from now on",
+    "Idempotent-Replayed": "`true` when this is the first answer again",
+}
+_SUBMITTED: Final = json_answer(
+    ref(SubmittedAnswer), "Taken in", status=201, example=examples.SUBMITTED, headers=_HEADERS
+)
+
+
+@router.post(
+    "/analysis/start",
+    summary="Analyse the video behind a URL",
+    response_class=Response,
+    status_code=201,
+    responses={**_SUBMITTED, **problems(400, 409, 413)},
+    openapi_extra=_START,
+)
+async def start(
+    request: Request, services: Services, base: BaseUrl, idempotency_key: IdempotencyKey = None
+) -> Response:
+    body = await json_object(request, services)
+    submitted = await services.handlers.submit_url(
+        url=body.get("videoURL"),
+        video_name=body.get("videoName"),
+        models=body.get("modelsToRun"),
+        frame_step=body.get("frameStep"),
+        idempotency_key=idempotency_key,
+    )
+    return _created(submitted, base)
+
+
+@router.post(
+    "/analysis/upload",
+    summary="Analyse an uploaded file",
+    response_class=Response,
+    status_code=201,
+    responses={**_SUBMITTED, **problems(400, 409, 413)},
+    openapi_extra=_UPLOAD,
+)
+async def upload(
+    request: Request, services: Services, base: BaseUrl, idempotency_key: IdempotencyKey = None
+) -> Response:
+    limits = services.limits
+    chunks = body_chunks(request, limits.upload_bytes, limits.upload_stall_seconds)
+    form = await receive_upload(request.headers.get("content-type", ""), chunks, services.uploads)
+    submitted = await _submit_upload(services, form, idempotency_key)
+    return _created(submitted, base)
+
+
+async def _submit_upload(services: ApiServices, form: UploadForm, key: str | None) -> SubmittedVideo:
+    """The file is the handler's once it may have taken it: after any other error than a refusal it stays."""
+    try:
+        submitted = await services.handlers.submit_upload(
+            path=form.path,
+            file_name=form.file_name,
+            video_name=form.text("videoName"),
+            models=form.names("modelsToRun"),
+            frame_step=form.text("frameStep"),
+            idempotency_key=key,
+        )
+    except DomainError:
+        form.path.unlink(missing_ok=True)
+        raise
+    if submitted.repeated:
+        form.path.unlink(missing_ok=True)
+    return submitted
+
+
+def _created(submitted: SubmittedVideo, base: str) -> Response:
+    answer = submitted_answer(submitted, base)
+    headers = {"Location": answer.status_url}
+    if submitted.repeated:
+        headers["Idempotent-Replayed"] = "true"
+    return Response(msgspec.json.encode(answer), 201, headers=headers, media_type="application/json")
+
+
+@router.post(
+    "/analysis/{video_id}/cancel",
+    summary="End the analysis; what was analysed is kept",
+    response_class=Response,
+    responses={**json_answer(ref(VideoAnswer), "As it is now"), **problems(400, 404, 409)},
+)
+async def cancel(video_id: VideoId, services: Services, base: BaseUrl) -> Response:
+    await services.handlers.cancel(video_id)
+    video = await services.read_models.video(video_id)
+    return Response(msgspec.json.encode(video_answer(video, base)), media_type="application/json")
+
+
+@router.delete(
+    "/analysis/{video_id}",
+    summary="Remove the video and everything about it",
+    response_class=Response,
+    status_code=204,
+    responses={**empty_answer(204, "It is gone from every answer"), **problems(400, 404, 409)},
+)
+async def delete(video_id: VideoId, services: Services) -> Response:
+    await services.handlers.delete(video_id)
+    return Response(status_code=204)

@@ -1,0 +1,42 @@
+"""The landing page and the API's documentation: static files, nothing from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
+
+router = APIRouter(include_in_schema=False)
+
+_FOLDER: Final = Path(__file__).resolve().parents[2] / "web"
+_TYPES: Final = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+_POLICY: Final = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+@router.get("/")
+async def landing() -> Response:
+    return _page("index.html")
+
+
+@router.get("/docs")
+async def docs() -> Response:
+    return _page("docs.html")
+
+
+@router.get("/web/{name}")
+async def asset(name: str) -> Response:
+    if name not in {path.name for path in _FOLDER.iterdir()}:
+        raise HTTPException(404)
+    return _page(name)
+
+
+def _page(name: str) -> Response:
+    path = _FOLDER / name
+    return FileResponse(path, headers=_POLICY, media_type=_TYPES.get(path.suffix))

@@ -1,0 +1,120 @@
+"""uvicorn inside our own event loop: it takes no signals, and ends when told, event streams included."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+_BACKLOG: Final = 1024
+_START_SECONDS: Final = 15.0
+_KEEP_ALIVE_SECONDS: Final = 20
+_MARGIN_SECONDS: Final = 5.0
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Signals belong to the program, not to its HTTP server."""
+        yield
+
+
+class ApiServer:
+    """A running HTTP server. `wait` tells its owner when it ends by itself."""
+
+    def __init__(
+        self, server: _Server, task: asyncio.Task[None], stopping: asyncio.Event, host: str, port: int
+    ) -> None:
+        self._server = server
+        self._task = task
+        self._stopping = stopping
+        self.host = host
+        self.port = port
+
+    @classmethod
+    async def start(
+        cls,
+        app: ASGIApp,
+        *,
+        stopping: asyncio.Event,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        graceful_seconds: int = 10,
+        max_connections: int | None = 1000,
+        certificate: Path | None = None,
+        key: Path | None = None,
+    ) -> ApiServer:
+        """Listen on `host`:`port` (0: any free one). `stopping`: that of ApiServices.
+
+        Raises OSError when the address cannot be used, and what the start of the server raises.
+        """
+        listener = _listen(host, port)
+        try:
+            server = _Server(_config(app, graceful_seconds, max_connections, certificate, key))
+            task = asyncio.create_task(server.serve(sockets=[listener]), name="HTTP server")
+            await _until_started(server, task)
+        except BaseException:
+            listener.close()
+            raise
+        return cls(server, task, stopping, host, listener.getsockname()[1])
+
+    async def wait(self) -> None:
+        """Return when the server has ended. Raises what ended it."""
+        await asyncio.shield(self._task)
+
+    async def stop(self) -> None:
+        """End event streams, let other answers finish within the graceful time, close. Idempotent."""
+        self._stopping.set()
+        self._server.should_exit = True
+        graceful = self._server.config.timeout_graceful_shutdown or 0
+        done, _ = await asyncio.wait((self._task,), timeout=graceful + _MARGIN_SECONDS)
+        if not done:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+        if not self._task.cancelled():
+            self._task.result()
+
+
+def _config(
+    app: ASGIApp,
+    graceful_seconds: int,
+    max_connections: int | None,
+    certificate: Path | None,
+    key: Path | None,
+) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=max_connections,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=graceful_seconds,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+async def _until_started(server: _Server, task: asyncio.Task[None]) -> None:
+    async with asyncio.timeout(_START_SECONDS):
+        while not server.started:
+            if task.done():
+                task.result()
+                raise RuntimeError("the HTTP server ended before it had started")
+            await asyncio.sleep(0.005)

@@ -1,0 +1,112 @@
+"""What the API needs of the rest of the program, handed to `create_app`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from prometheus_client import CollectorRegistry
+
+from eventsourcing.store import EventStore
+from monolith.domain.detection import Detection
+from monolith.readmodels.projector import EventDecoder
+from monolith.readmodels.queries import ReadModels
+
+ReadinessCheck: TypeAlias = Callable[[], Awaitable[str | None]]
+"""None when ready, else why not, for users."""
+
+
+class SubmittedVideo(Protocol):
+    """The answer to a submission (`monolith.application.handlers.Submitted`)."""
+
+    @property
+    def video_id(self) -> str: ...
+    @property
+    def video_url(self) -> str: ...
+    @property
+    def video_name(self) -> str: ...
+    @property
+    def models(self) -> tuple[str, ...]: ...
+    @property
+    def frame_step(self) -> int: ...
+    @property
+    def repeated(self) -> bool: ...
+
+
+class Handlers(Protocol):
+    """The use cases. They check everything, raise DomainErrors, and return when the read models know."""
+
+    async def submit_url(
+        self,
+        *,
+        url: object,
+        video_name: object = None,
+        models: object,
+        frame_step: object = None,
+        idempotency_key: str | None = None,
+    ) -> SubmittedVideo: ...
+
+    async def submit_upload(
+        self,
+        *,
+        path: Path,
+        file_name: str,
+        video_name: object = None,
+        models: object,
+        frame_step: object = None,
+        idempotency_key: str | None = None,
+    ) -> SubmittedVideo:
+        """The file at `path` is the handler's, unless it raises a DomainError or answers `repeated`."""
+        ...
+
+    async def cancel(self, video_id: str) -> None: ...
+
+    async def delete(self, video_id: str) -> None: ...
+
+
+class FrameReader(Protocol):
+    def __call__(self, video_id: str, pack: str, offset: int, length: int) -> bytes:
+        """The stored JPEG. Runs in a thread. Raises FileNotFoundError when it is gone, OSError."""
+        ...
+
+
+class Annotator(Protocol):
+    def __call__(self, jpeg: bytes, detections: Sequence[Detection]) -> bytes:
+        """A JPEG of the same size with boxes, labels and swatches drawn. Runs in a thread."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds of what one request may cost. Sizes in bytes, times in seconds."""
+
+    json_bytes: int = 1 << 20
+    upload_bytes: int = 20 << 30
+    upload_stall_seconds: float = 60.0
+    send_seconds: float = 60.0
+    event_streams: int = 200
+    heartbeat_seconds: float = 15.0
+    frame_threads: int = 2
+    readiness_seconds: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiServices:
+    """`public_url`: the server's address in answers; None: as the request names it. `uploads`: a folder in the data
+    directory. `stopping`: set it when the server is about to stop, so that event streams end."""
+
+    handlers: Handlers
+    read_models: ReadModels
+    store: EventStore
+    decoder: EventDecoder
+    read_frame: FrameReader
+    annotate: Annotator
+    uploads: Path
+    registry: CollectorRegistry
+    public_url: str | None = None
+    readiness: Mapping[str, ReadinessCheck] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)

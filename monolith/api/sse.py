@@ -1,0 +1,153 @@
+"""A video's events as server-sent events: what has happened, then what happens, across its streams.
+
+A run has streams of its own, so the subscription is renewed whenever a run is requested. It pulls: a slow client slows
+its own stream alone, and is cut off by the deadline of the send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from typing import Final
+
+import msgspec
+
+from eventsourcing.errors import EventStoreError
+from eventsourcing.events import CaughtUp, RecordedEvent
+from eventsourcing.store import EventStore, SubscriptionItem
+from monolith.api.answers import EventAnswer, iso_time
+from monolith.domain.events import RunRequested, VideoDeleted
+from monolith.readmodels.projector import EventDecoder
+
+_HEARTBEAT: Final = b": still here\n\n"
+_HELLO: Final = b"retry: 2000\n\n"
+_HIDDEN: Final = ("location", "path")
+"""Fields with addresses inside the server."""
+
+_encode: Final = msgspec.json.Encoder().encode
+_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def stream_prefixes(video_id: str, run_ids: Iterable[str]) -> list[str]:
+    """Of all streams of a video with these runs."""
+    return [f"video-{video_id}", f"frames-{video_id}-", *(f"results-{run_id}-" for run_id in run_ids)]
+
+
+def event_answer(recorded: RecordedEvent, event: msgspec.Struct) -> EventAnswer:
+    """`event`: the decoded `recorded`."""
+    data = _fields(_encode(event))
+    return EventAnswer(
+        commit_position=recorded.commit_position,
+        stream_name=recorded.stream_name,
+        stream_position=recorded.stream_position,
+        event_type=recorded.event_type,
+        recorded_at=iso_time(recorded.recorded_at),
+        data={name: value for name, value in data.items() if name not in _HIDDEN},
+    )
+
+
+class EventFeed:
+    """The server-sent events of one video, for one client."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        decoder: EventDecoder,
+        video_id: str,
+        run_ids: Iterable[str],
+        *,
+        after: int | None,
+        stopping: asyncio.Event,
+        heartbeat_seconds: float,
+    ) -> None:
+        self._store = store
+        self._decoder = decoder
+        self._video_id = video_id
+        self._run_ids = set(run_ids)
+        self._after = after
+        self._stopping = stopping
+        self._heartbeat = heartbeat_seconds
+        self._ended = False
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """Text of the stream until the video is deleted, the store closes or the server stops."""
+        yield _HELLO
+        stop = asyncio.create_task(self._stopping.wait(), name="stop of an event feed")
+        try:
+            while not (self._ended or stop.done()):
+                async for piece in self._subscription(stop):
+                    yield piece
+        finally:
+            stop.cancel()
+            await asyncio.gather(stop, return_exceptions=True)
+
+    async def _subscription(self, stop: asyncio.Task[bool]) -> AsyncIterator[bytes]:
+        """Pieces until a new run needs another subscription, or the end."""
+        runs = len(self._run_ids)
+        prefixes = stream_prefixes(self._video_id, sorted(self._run_ids))
+        async with self._store.subscribe(after=self._after, prefixes=prefixes) as items:
+            async for item in self._items(items, stop):
+                if item is None:
+                    yield _HEARTBEAT
+                elif not isinstance(item, CaughtUp):
+                    yield b"".join(self._render(item))
+                if self._ended or len(self._run_ids) != runs:
+                    return
+        self._ended = True
+
+    async def _items(
+        self, items: AsyncIterator[SubscriptionItem], stop: asyncio.Task[bool]
+    ) -> AsyncIterator[SubscriptionItem | None]:
+        """What the subscription delivers; None after each `heartbeat` seconds without anything."""
+        following: asyncio.Task[SubscriptionItem | None] | None = None
+        try:
+            while True:
+                following = following or asyncio.create_task(_next(items), name="next item of an event feed")
+                await asyncio.wait(
+                    (following, stop), timeout=self._heartbeat, return_when=asyncio.FIRST_COMPLETED
+                )
+                if stop.done():
+                    return
+                if not following.done():
+                    yield None
+                    continue
+                item, following = following.result(), None
+                if item is None:
+                    return
+                yield item
+        finally:
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+
+    def _render(self, events: list[RecordedEvent]) -> Iterable[bytes]:
+        """Up to and including an event after which the subscription must be renewed."""
+        for recorded in events:
+            self._after = recorded.commit_position
+            try:
+                event = self._decoder.decode(recorded)
+            except EventStoreError:
+                continue  # it is parked and counted where it is projected
+            yield _message(recorded, event)
+            if isinstance(event, VideoDeleted):
+                self._ended = True
+                return
+            if isinstance(event, RunRequested) and event.run_id not in self._run_ids:
+                self._run_ids.add(event.run_id)
+                return
+
+
+async def _next(items: AsyncIterator[SubscriptionItem]) -> SubscriptionItem | None:
+    """None at the end."""
+    try:
+        return await anext(items)
+    except StopAsyncIteration:
+        return None
+
+
+def _message(recorded: RecordedEvent, event: msgspec.Struct) -> bytes:
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (
+        recorded.commit_position,
+        recorded.event_type.encode(),
+        _encode(event_answer(recorded, event)),
+    )
