@@ -80,7 +80,7 @@ fresh() { # fresh KIND: what is installed is what the lock says
 }
 
 install_locked() {
-  "$python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+  "$python" -m pip install -qq --disable-pip-version-check --require-hashes --no-deps \
     --only-binary :all: -r "$1"
 }
 

@@ -24,7 +24,6 @@ import msgspec
 from monolith.application.handlers import redacted
 from monolith.ingest.addresses import AddressPolicy, CheckedBackend, ForbiddenAddressError
 from monolith.ingest.fetch_partial import DiskFullError, PartialFile
-from monolith.settings import Settings
 
 Progress: TypeAlias = Callable[[int, int | None], None]
 """Called with the bytes that are there and the bytes of the whole (None: unknown)."""
@@ -91,19 +90,6 @@ class Fetcher:
         self._backend = CheckedBackend(policy)
         self._limits = limits
         self._ssl_context = ssl_context
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Fetcher:
-        """The fetcher that the settings describe."""
-        limits = FetchLimits(
-            max_bytes=settings.max_source_bytes,
-            connect_timeout=settings.fetch_connect_timeout,
-            read_timeout=settings.fetch_read_timeout,
-            total_timeout=settings.fetch_timeout,
-            min_rate=settings.fetch_min_rate,
-            min_free_bytes=settings.min_free_bytes,
-        )
-        return cls(AddressPolicy(settings.serves_loopback_only, settings.allowed_networks), limits)
 
     async def fetch(self, url: str, target: Path, *, progress: Progress | None = None) -> FetchedFile:
         """Bring the file behind `url` to `target`, whole or not at all; go on where an earlier call stopped.

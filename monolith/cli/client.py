@@ -1,0 +1,194 @@
+"""The HTTP API as Python calls, over any httpx client: to a server, or to a program in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal, TypeAlias, TypeVar
+
+import httpx
+import msgspec
+
+from monolith.cli.exits import CliError, Exit
+from monolith.readmodels.export import Row
+
+_T = TypeVar("_T")
+_POLL_SECONDS: Final = 0.3
+_ROWS_A_PAGE: Final = 2000
+_TIMEOUT: Final = httpx.Timeout(30.0)
+_SLOW: Final = httpx.Timeout(30.0, read=600.0)
+"""For answers that come only when a large file has been stored."""
+
+StatusName: TypeAlias = Literal["Pending", "Processing", "Completed", "Failed"]
+
+
+class Media(msgspec.Struct, frozen=True, kw_only=True):
+    """What the probe found. `duration` in seconds, `frame_rate` per second, sizes in pixels."""
+
+    width: int
+    height: int
+    duration: float | None
+    frame_rate: float | None
+
+
+class VideoStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /analysis/{video_id}`, as far as the command line needs it. `progress`, `coverage`: 0–1."""
+
+    video_id: str
+    video_name: str
+    video_url: str
+    status: StatusName
+    error: str | None
+    frame_step: int
+    status_url: str
+    frames_total: int | None
+    frames_sampled: int | None
+    frames_analyzed: int
+    frames_dropped: int
+    coverage: float | None
+    progress: float | None
+    media: Media | None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ("Completed", "Failed")
+
+
+class _Submitted(msgspec.Struct, frozen=True):
+    video_id: str
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    detail: str = ""
+
+
+class _RowsPage(msgspec.Struct, frozen=True):
+    rows: list[Row]
+    following: str | None
+
+
+class AnalysisClient:
+    """Calls raise CliError with the server's own words."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def start(self, url: str, *, name: str | None, models: Sequence[str], frame_step: int) -> str:
+        """Submit a URL; the video's id."""
+        body = {"videoURL": url, "modelsToRun": list(models), "frameStep": frame_step, "videoName": name}
+        answer = await self._ask(
+            "POST", "/analysis/start", json={k: v for k, v in body.items() if v is not None}
+        )
+        return _decode(answer, _Submitted).video_id
+
+    async def upload(
+        self,
+        path: Path,
+        *,
+        name: str | None,
+        models: Sequence[str],
+        frame_step: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> str:
+        """Send a file in pieces; the video's id. `progress`: bytes sent, bytes of the file."""
+        fields: dict[str, Any] = {"modelsToRun": list(models), "frameStep": str(frame_step)}
+        if name is not None:
+            fields["videoName"] = name
+        with path.open("rb") as file:
+            watched = _WatchedFile(file, path.stat().st_size, progress)
+            answer = await self._ask(
+                "POST", "/analysis/upload", data=fields, files={"file": (path.name, watched)}, timeout=_SLOW
+            )
+        return _decode(answer, _Submitted).video_id
+
+    async def status(self, video_id: str) -> VideoStatus:
+        return _decode(await self._ask("GET", f"/analysis/{video_id}"), VideoStatus)
+
+    async def follow(self, video_id: str) -> AsyncIterator[VideoStatus]:
+        """The status again and again, the last one ended."""
+        while True:
+            status = await self.status(video_id)
+            yield status
+            if status.ended:
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def rows(self, video_id: str) -> AsyncIterator[list[Row]]:
+        """The rows of `/results`, page by page; a page is never empty."""
+        path: str | None = f"/analysis/{video_id}/results?limit={_ROWS_A_PAGE}"
+        while path is not None:
+            answer = await self._ask("GET", path, timeout=_SLOW)
+            rows = _decode(answer, list[Row])
+            path = answer.links.get("next", {}).get("url")
+            if rows:
+                yield rows
+
+    async def frame(self, video_id: str, frame_number: int) -> bytes:
+        """The stored frame with what was found drawn in, a JPEG."""
+        return (await self._ask("GET", f"/analysis/{video_id}/frame/{frame_number}")).content
+
+    async def cancel(self, video_id: str) -> None:
+        await self._ask("POST", f"/analysis/{video_id}/cancel")
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        data: Mapping[str, Any] | None = None,
+        files: Mapping[str, Any] | None = None,
+        timeout: httpx.Timeout = _TIMEOUT,
+    ) -> httpx.Response:
+        try:
+            answer = await self._http.request(
+                method, path, json=json, data=data, files=files, timeout=timeout
+            )
+        except httpx.TransportError as error:
+            words = f"{self._http.base_url} does not answer: {error or type(error).__name__}"
+            raise CliError(words, Exit.ENVIRONMENT) from error
+        if answer.is_error:
+            raise CliError(_words(answer), Exit.BAD_SOURCE if answer.is_client_error else Exit.FAILED)
+        return answer
+
+
+class _WatchedFile:
+    """A file that tells how much of it was read; what httpx needs of one."""
+
+    def __init__(self, file: BinaryIO, size: int, progress: Callable[[int, int], None] | None) -> None:
+        self._file = file
+        self._size = size
+        self._progress = progress
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        if self._progress is not None:
+            self._progress(self._file.tell(), self._size)
+        return data
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _decode(answer: httpx.Response, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(answer.content, type=kind)
+    except msgspec.DecodeError as error:
+        words = f"{answer.request.url} gave an answer that this version does not understand: {error}"
+        raise CliError(words, Exit.ENVIRONMENT) from error
+
+
+def _words(answer: httpx.Response) -> str:
+    """The reason that the server gives."""
+    try:
+        detail = msgspec.json.decode(answer.content, type=_Problem).detail
+    except msgspec.DecodeError:
+        detail = ""
+    return detail or f"the server answered {answer.status_code} {answer.reason_phrase}"
