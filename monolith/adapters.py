@@ -15,7 +15,7 @@ from monolith.inference.errors import FrameKillsWorkerError, InferenceError
 from monolith.inference.messages import FrameRef, FrameResult
 from monolith.inference.service import InferenceService
 from monolith.ingest.decoders import DecoderPool, DecodeSession
-from monolith.ingest.errors import DecoderDiedError, SourceError
+from monolith.ingest.errors import IngestError, SourceError
 from monolith.ingest.fetch import Fetcher, FetchError
 
 
@@ -108,7 +108,6 @@ def _decoding() -> Iterator[None]:
     try:
         yield
     except SourceError as error:
-        failure = SourceFailure if error.permanent else RetryableFailure
-        raise failure(error.reason) from error
-    except DecoderDiedError as error:
-        raise RetryableFailure(f"the decoder failed: {error}") from error
+        raise SourceFailure(str(error)) from error
+    except IngestError as error:
+        raise RetryableFailure(f"decoding failed: {error}") from error

@@ -1,0 +1,307 @@
+"""Puts the program together: the only module that knows every adapter. Tests pass their own settings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from eventsourcing.adapters.sqlite import SqliteEventStore
+from eventsourcing.codec import EventCodec
+from eventsourcing.projection import ProjectionRunner
+from monolith.adapters import CheckedFetcher, PoolDecoders, PooledInference, ProjectionGate
+from monolith.api.app import create_app
+from monolith.api.services import ApiServices, Limits, ReadinessCheck
+from monolith.application.attempt import Resources
+from monolith.application.handlers import FrameOptions, VideoHandlers
+from monolith.application.ingestion import Ingestion
+from monolith.application.pipeline import SegmentPipeline
+from monolith.application.process_manager import ProcessManager
+from monolith.application.purge import Purge
+from monolith.application.video_stream import VideoStreams
+from monolith.datadir import DataDirLock
+from monolith.domain.detection import Detection
+from monolith.domain.events import DOMAIN_EVENTS
+from monolith.domain.models import MODEL_KEYS
+from monolith.frames.annotate import annotate
+from monolith.frames.jpeg import decode, encode
+from monolith.frames.pack import read_jpeg
+from monolith.inference.pool import WorkerPool
+from monolith.inference.service import InferenceService, ServiceLimits
+from monolith.inference.shared_memory import FrameSlots, SlotPool
+from monolith.inference.sizing import available_cores, available_memory, size_workers, slot_count
+from monolith.inference.supervisor import PoolLimits, WorkerLaunch
+from monolith.inference.worker import WorkerConfig
+from monolith.ingest.addresses import AddressPolicy
+from monolith.ingest.decoders import DecoderPool
+from monolith.ingest.fetch import Fetcher, FetchLimits
+from monolith.loop_monitor import LoopMonitor
+from monolith.metrics import Reading, ReadingsCollector
+from monolith.readmodels.queries import ReadModels
+from monolith.settings import Settings
+from monolith.storage import FileStorage, SecretUrls
+
+_ANNOTATED_QUALITY: Final = 90
+_CONCURRENT_FETCHES: Final = 4
+_SLOTS_PER_DECODER: Final = 12
+_WIDEST_SLOT: Final = 2.4
+"""Slots hold pictures of up to this aspect ratio (21:9) at full height; wider ones are scaled down to fit."""
+
+logger = logging.getLogger(__name__)
+_CATCH_UP_SECONDS: Final = 600.0
+
+
+class Program:
+    """The running program, for the server, the command line and tests."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        app: FastAPI,
+        services: ApiServices,
+        handlers: VideoHandlers,
+        lock: DataDirLock,
+    ) -> None:
+        self.settings = settings
+        self.app = app
+        self.services = services
+        self.handlers = handlers
+        self.lock = lock
+
+
+@asynccontextmanager
+async def running_program(settings: Settings) -> AsyncIterator[Program]:
+    """Everything started and recovered; leaving ends it all, unfinished work goes on at the next start.
+
+    Raises DataDirError, WorkerStartError, StoreUnavailableError; and, inside the context, what ends a vital task.
+    """
+    async with AsyncExitStack() as stack:
+        # One after another: what is entered first is needed by what comes later, and ends after it.
+        folder = settings.data_dir.absolute()
+        lock = stack.enter_context(DataDirLock.acquire(folder))
+        builder = _Builder(settings, folder, stack)
+        program = await builder.build(lock)
+        yield program
+
+
+class _Builder:
+    """Builds the program piece by piece."""
+
+    def __init__(self, settings: Settings, folder: Path, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._stack = stack
+        self._registry = CollectorRegistry()
+        self._codec = EventCodec(DOMAIN_EVENTS)
+        self._storage = FileStorage(folder)
+        self._secrets = SecretUrls(folder)
+        self._stopping = asyncio.Event()
+
+    async def build(self, lock: DataDirLock) -> Program:
+        await asyncio.to_thread(self._storage.prepare)
+        store = await SqliteEventStore.open(self._folder / "events.db")
+        self._stack.push_async_callback(store.close)
+        read_models = await ReadModels.open(self._folder / "readmodels.db", self._codec)
+        self._stack.push_async_callback(read_models.close)
+        projection = await self._project(store, read_models)
+        resources, service, slots = await self._start_inference()
+        streams = VideoStreams(store, self._codec)
+        manager = self._process_manager(store, streams, resources)
+        handlers = self._handlers(store, streams, projection)
+        services = ApiServices(
+            handlers=handlers,
+            read_models=read_models,
+            store=store,
+            decoder=self._codec,
+            read_frame=self._read_frame,
+            annotate=annotated_jpeg,
+            uploads=self._storage.uploads,
+            registry=self._registry,
+            public_url=self._settings.public_url or None,
+            readiness=self._readiness(service, projection),
+            limits=Limits(upload_bytes=self._settings.max_upload_bytes),
+            stopping=self._stopping,
+        )
+        ReadingsCollector(self._registry, _readings(manager, slots, service, projection))
+        await self._start_tasks(manager, projection)
+        return Program(self._settings, create_app(services), services, handlers, lock)
+
+    async def _project(self, store: SqliteEventStore, read_models: ReadModels) -> ProjectionRunner:
+        """The read models as they were at the last event: an answer is never older than the program's start."""
+        runner = ProjectionRunner(store, read_models.projection)
+        await self._stack.enter_async_context(runner)
+        head = await store.head()
+        if head is not None:
+            await runner.wait_for(head, _CATCH_UP_SECONDS)
+        return runner
+
+    async def _start_inference(self) -> tuple[Resources, InferenceService, SlotPool]:
+        settings = self._settings
+        sizing = size_workers(
+            available_cores(),
+            available_memory(),
+            workers=settings.workers or None,
+            threads=settings.worker_threads or None,
+        )
+        segments = settings.max_concurrent_segments or max(2, sizing.workers)
+        self._segments = segments
+        slot_bytes = 3 * settings.frame_max_height * int(settings.frame_max_height * _WIDEST_SLOT)
+        limits = PoolLimits(
+            start_timeout=settings.worker_start_deadline, batch_timeout=settings.worker_batch_deadline
+        )
+        service_limits = ServiceLimits()
+        count = slot_count(
+            workers=sizing.workers,
+            depth=limits.depth,
+            max_batch_size=service_limits.max_batch_size,
+            decoders=segments,
+            slots_per_decoder=_SLOTS_PER_DECODER,
+            slot_bytes=slot_bytes,
+            memory=available_memory(),
+        )
+        slots = FrameSlots.create(count, slot_bytes)
+        self._stack.callback(slots.close)
+        config = WorkerConfig(
+            models=MODEL_KEYS,
+            threads=sizing.threads,
+            precision=settings.precision,
+            infer_from=settings.infer_from,
+        )
+        launch = WorkerLaunch(
+            config=config, slots_fd=slots.fd, slot_count=slots.count, slot_bytes=slots.slot_bytes
+        )
+        pool = WorkerPool(launch, workers=sizing.workers, limits=limits)
+        service = InferenceService(pool, MODEL_KEYS, limits=service_limits)
+        self._stack.push_async_callback(service.close)
+        decoders = DecoderPool(
+            slots, segments + _CONCURRENT_FETCHES, silence_timeout=settings.decoder_deadline
+        )
+        await self._stack.enter_async_context(decoders)
+        await service.start()
+        logger.info("%d inference workers of %d threads are ready", sizing.workers, sizing.threads)
+        slot_pool = SlotPool(count)
+        port = PoolDecoders(decoders, probe_deadline=settings.probe_deadline)
+        return Resources(port, slot_pool, PooledInference(service)), service, slot_pool
+
+    def _process_manager(
+        self, store: SqliteEventStore, streams: VideoStreams, resources: Resources
+    ) -> ProcessManager:
+        ingestion = Ingestion(
+            streams,
+            CheckedFetcher(self._fetcher()),
+            resources.decoders,
+            self._storage,
+            self._secrets,
+            time.time,
+            segment_seconds=self._settings.segment_seconds,
+        )
+        pipeline = SegmentPipeline(
+            streams,
+            store,
+            self._codec,
+            self._storage,
+            resources,
+            time.time,
+            owner=f"{socket.gethostname()}/{os.getpid()}",
+            attempts_allowed=self._settings.segment_attempts,
+        )
+        return ProcessManager(
+            store,
+            streams,
+            ingestion,
+            pipeline,
+            Purge(streams, store, self._storage, self._secrets, time.time),
+            time.time,
+            concurrent_segments=self._segments,
+            concurrent_fetches=_CONCURRENT_FETCHES,
+            keep_sources=self._settings.keep_sources,
+        )
+
+    def _fetcher(self) -> Fetcher:
+        settings = self._settings
+        policy = AddressPolicy(settings.serves_loopback_only, settings.allowed_networks)
+        limits = FetchLimits(
+            max_bytes=settings.max_source_bytes,
+            connect_timeout=settings.fetch_connect_timeout,
+            read_timeout=settings.fetch_read_timeout,
+            total_timeout=settings.fetch_timeout,
+            min_rate=settings.fetch_min_rate,
+            min_free_bytes=settings.min_free_bytes,
+        )
+        return Fetcher(policy, limits)
+
+    def _handlers(
+        self, store: SqliteEventStore, streams: VideoStreams, projection: ProjectionRunner
+    ) -> VideoHandlers:
+        options = FrameOptions(
+            max_height=self._settings.frame_max_height,
+            jpeg_quality=self._settings.jpeg_quality,
+            infer_from=self._settings.infer_from,
+        )
+        return VideoHandlers(streams, store, ProjectionGate(projection), self._secrets, options, time.time)
+
+    def _read_frame(self, video_id: str, pack: str, offset: int, length: int) -> bytes:
+        return read_jpeg(self._storage.pack_path(video_id, pack), offset, length)
+
+    def _readiness(
+        self, service: InferenceService, projection: ProjectionRunner
+    ) -> dict[str, ReadinessCheck]:
+        async def inference() -> str | None:
+            return service.reason
+
+        async def read_models() -> str | None:
+            return None if projection.running else "the read models are not kept up to date"
+
+        async def disk() -> str | None:
+            free = shutil.disk_usage(self._folder).free
+            least = self._settings.min_free_bytes
+            return None if free >= least else f"{free} bytes are free on the disk; {least} are needed"
+
+        return {"inference": inference, "read models": read_models, "disk": disk}
+
+    async def _start_tasks(self, manager: ProcessManager, projection: ProjectionRunner) -> None:
+        """The vital tasks: when one fails, the context's body is cancelled and the failure raised."""
+        group = await self._stack.enter_async_context(asyncio.TaskGroup())
+        tasks = [
+            group.create_task(manager.run(), name="process manager"),
+            group.create_task(projection.wait(), name="read models"),
+            group.create_task(LoopMonitor(self._registry).run(), name="loop monitor"),
+        ]
+        self._stack.push_async_callback(_cancel, tasks)
+        await manager.wait_until_started(_CATCH_UP_SECONDS)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.wait(tasks)
+
+
+def annotated_jpeg(jpeg: bytes, detections: Sequence[Detection]) -> bytes:
+    """A stored JPEG with boxes, labels and swatches drawn. Blocks: for threads."""
+    return encode(annotate(decode(jpeg), detections), _ANNOTATED_QUALITY)
+
+
+def _readings(
+    manager: ProcessManager, slots: SlotPool, service: InferenceService, projection: ProjectionRunner
+) -> list[Reading]:
+    return [
+        ("open_videos", "Videos with something left to do", manager.open_videos),
+        ("jobs_running", "Jobs that run", lambda: len(manager.scheduler.running())),
+        ("jobs_waiting", "Jobs without a place yet", lambda: manager.scheduler.waiting()),
+        ("frame_slots_in_use", "Frame slots in shared memory that hold a frame", lambda: slots.in_use),
+        ("frame_slots_free", "Frame slots in shared memory that are free", lambda: slots.free),
+        ("inference_frames_waiting", "Frames that wait for a model", lambda: sum(service.waiting().values())),
+    ]
