@@ -66,11 +66,19 @@ class Letterbox:
 
 
 def scale(frame: Picture, rows: int, columns: int) -> Picture:
-    """`frame` at another size: averaged where it shrinks, linear where it grows, itself where nothing changes."""
-    if frame.shape[:2] == (rows, columns):
+    """`frame` at another size, every pixel counted; itself where nothing changes.
+
+    Halving by averages of 2 × 2 pixels as long as that fits, then linear: several times as fast as averaging
+    over the whole step, and as good.
+    """
+    height, width = frame.shape[:2]
+    while height % 2 == width % 2 == 0 and height >= 2 * rows and width >= 2 * columns:
+        height, width = height // 2, width // 2
+        frame = cast(Picture, cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA))
+    if (height, width) == (rows, columns):
         return frame
-    shrinks = rows * columns < frame.shape[0] * frame.shape[1]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    far = height >= 2 * rows or width >= 2 * columns
+    interpolation = cv2.INTER_AREA if far else cv2.INTER_LINEAR
     return cast(Picture, cv2.resize(frame, (columns, rows), interpolation=interpolation))
 
 

@@ -47,9 +47,6 @@ class ColorsModel:
 def thumbnail_pixels(frame: Picture) -> FloatArray:
     """The pixels of the picture, scaled down to 128 × 128 at most: 4 × n, rows red, green, blue (0–255) and 1."""
     height, width = frame.shape[:2]
-    while height % 2 == width % 2 == 0 and min(height, width) >= 2 * SIDE:  # by halves is four times as fast
-        height, width = height // 2, width // 2
-        frame = scale(frame, height, width)
     small = scale(frame, min(height, SIDE), min(width, SIDE))
     pixels = np.ones((4, small.size // 3), np.float32)
     pixels[:3] = small.reshape(-1, 3).T
