@@ -88,6 +88,8 @@ class WorkerPool:
 
     async def close(self) -> None:
         """End every worker (killed after `stop_timeout`), fail what is in flight. Idempotent."""
+        for worker in self._workers:
+            worker.close()
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.wait({self._runner})

@@ -22,7 +22,7 @@ from monolith.inference.errors import (
 )
 from monolith.inference.messages import FrameRef, FrameResult
 from monolith.inference.pool import WorkerPool
-from monolith.inference.supervisor import Results
+from monolith.inference.supervisor import Results, WorkerState
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,9 @@ class InferenceService:
         """Why nothing can be judged now, for people; None when it can."""
         return str(self._end) if self._end else self._pool.reason
 
+    def states(self) -> tuple[WorkerState, ...]:
+        return self._pool.states()
+
     def waiting(self) -> dict[str, int]:
         """Frames that wait for each model; `retries` stands for those that wait to be tried alone."""
         waiting = {model: len(batcher) for model, batcher in self._batchers.items()}
@@ -117,8 +120,8 @@ class InferenceService:
 
     async def join(self) -> None:
         """Wait until the service ends; raises what broke it, if not `close`."""
-        await asyncio.wait(self._tasks)
-        for task in self._tasks:
+        ended, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
             if not task.cancelled():
                 task.result()
 

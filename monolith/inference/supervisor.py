@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -30,6 +30,7 @@ WORKER_MODULE: Final = "monolith.inference.worker"
 
 Status: TypeAlias = Literal["starting", "ready", "restarting", "stopped"]
 Results: TypeAlias = tuple[FrameResult, ...]
+T = TypeVar("T")
 
 
 class WorkerLaunch(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +120,7 @@ class SupervisedWorker:
         self._in_flight: dict[int, InFlight] = {}
         self._deadline: asyncio.TimerHandle | None = None
         self._pong = asyncio.Event()
+        self._closing = asyncio.Event()
         self._numbers = itertools.count(1)
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
@@ -169,21 +171,30 @@ class SupervisedWorker:
             logger.debug("%s died before it got batch %d", self._name, number)  # `_serve` fails the answer
         return answer
 
+    def close(self) -> None:
+        """No further life: what `supervise` needs to end, with its cancellation."""
+        self._closing.set()
+
     async def supervise(self) -> None:
-        """Keep a process running until cancelled; its faults never end this."""
+        """Keep a process running until closed and cancelled; its faults never end this."""
         backoff = self._limits.backoff_first
         try:
-            while True:
+            while not self._closing.is_set():
                 await self._live()
                 if self._was_healthy():
                     backoff = self._limits.backoff_first
-                self._change("restarting")
-                logger.warning("%s; next start in %.1f s", self.last_error, backoff)
-                await asyncio.sleep(backoff)
+                await self._pause(backoff)
                 backoff = min(2 * backoff, self._limits.backoff_max)
-                self._restarts += 1
         finally:
             self._change("stopped")
+
+    async def _pause(self, seconds: float) -> None:
+        if self._closing.is_set():  # the cancellation met a wait that swallowed it
+            return
+        self._change("restarting")
+        logger.warning("%s; next start in %.1f s", self.last_error, seconds)
+        await asyncio.sleep(seconds)
+        self._restarts += 1
 
     async def _live(self) -> None:
         """One process from start to end."""
@@ -209,7 +220,15 @@ class SupervisedWorker:
         launch = self._launch
         numbers = (launch.slots_fd, launch.slot_count, launch.slot_bytes)
         arguments = [*map(str, numbers), msgspec.json.encode(launch.config).decode()]
-        return await ChildProcess.start(self._name, launch.module, arguments, pass_fds=(launch.slots_fd,))
+        start = asyncio.create_task(
+            ChildProcess.start(self._name, launch.module, arguments, pass_fds=(launch.slots_fd,))
+        )
+        try:
+            return await _to_the_end(start)
+        except asyncio.CancelledError:
+            if not start.cancelled() and start.exception() is None:
+                await start.result().stop(self._limits.stop_timeout)
+            raise
 
     async def _become_ready(self, child: ChildProcess) -> None:
         try:
@@ -288,10 +307,11 @@ class SupervisedWorker:
     async def _end(self, child: ChildProcess, fault: str | None) -> None:
         """Fail what is in flight at once, then see the process off."""
         was_ready = self._ready_at is not None
+        self.last_error = fault or self.last_error
         self._change("stopped")
         self._fail_in_flight(fault or f"{self._name} is being stopped")
         try:
-            await child.stop(self._limits.stop_timeout)
+            await _to_the_end(asyncio.create_task(child.stop(self._limits.stop_timeout)))
         finally:
             self._child = None
             self.failed_starts += not was_ready
@@ -320,3 +340,13 @@ class SupervisedWorker:
     def _change(self, status: Status) -> None:
         self._status = status
         self._on_change()
+
+
+async def _to_the_end(task: asyncio.Task[T]) -> T:
+    """Wait for `task`, which a cancellation of the caller does not cut short (a process half made or half ended
+    would be left to nobody)."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

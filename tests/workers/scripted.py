@@ -1,6 +1,7 @@
 """An inference worker whose models do what they are told: by their names at the start, by pixels for each frame.
 
-Names: `plain`; `slow:SECONDS` a frame; `late:SECONDS` to load; `missing` fails to load; `stubborn` ignores SIGTERM.
+Names: `plain`; `slow:SECONDS` a frame; `late:SECONDS` to load; `missing` fails to load; `stubborn` ignores SIGTERM;
+`changing` has another digest in every process.
 The first byte of a frame is one of the actions below, the second comes back as `class_id`.
 """
 
@@ -31,8 +32,9 @@ HANG: Final = 4
 class ScriptedModel:
     def __init__(self, key: str) -> None:
         self._script, _, self._argument = key.partition(":")
+        digest = f"{os.getpid():064x}" if key == "changing" else "0" * 64
         self.identity = ModelIdentity(
-            key=key, name=key, version="1", digest="0" * 64, precision="f32", infer_from="stored"
+            key=key, name=key, version="1", digest=digest, precision="f32", infer_from="stored"
         )
         if self._script == "late":
             time.sleep(float(self._argument))
