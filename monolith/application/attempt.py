@@ -55,6 +55,8 @@ class Attempt:
         self._owner = f"{log.job.run_id}/{log.job.segment}"
         self._unstored: list[FrameReady] = []
         self._judged: list[_Judged] = []
+        self._held: set[int] = set()
+        """Slots that hold a frame which is being judged; a task that is cancelled before it begins gives none back."""
         self._synced = 0
         self._work = asyncio.Event()
         self._reading = False
@@ -73,7 +75,7 @@ class Attempt:
             raise first_cause(group) from group
         finally:
             if session is not None:
-                self._release(session.outstanding_slots)
+                self._release([*session.outstanding_slots, *self._held])
 
     async def _run(self, session: DecodeSession) -> SegmentDone:
         self._reading = True
@@ -102,6 +104,7 @@ class Attempt:
         async for message in session:
             match message:
                 case FrameReady():
+                    self._held.add(message.slot)
                     await self._room.acquire()
                     self._unstored.append(message)
                     models.create_task(self._judge(message))
@@ -122,7 +125,7 @@ class Attempt:
         try:
             await asyncio.gather(*(self._ask(model, reference, results, refused) for model in needed))
         finally:
-            self._resources.slots.release(ready.slot)
+            self._release([ready.slot])
         self._judged.append(_Judged(ready, results, refused))
         if len(self._judged) >= BATCH_FRAMES:
             self._work.set()
@@ -231,6 +234,7 @@ class Attempt:
 
     def _release(self, slots: Iterable[int]) -> None:
         for slot in slots:
+            self._held.discard(slot)
             self._resources.slots.release(slot)
 
 

@@ -1,12 +1,13 @@
 """The two event streams of one segment in one run: what they say already, and what this attempt adds.
 
-One attempt writes at a time. Each append expects the version that this attempt left; a wrong version means that
-another attempt has taken over.
+One attempt writes at a time. Its claim opens both streams: from then on every append of an earlier attempt meets a
+wrong version, in whichever stream, and that attempt stops.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from eventsourcing.codec import EventCodec
 from eventsourcing.errors import WrongExpectedVersionError
@@ -26,6 +27,8 @@ from monolith.domain.events import (
 )
 from monolith.domain.jobs import SegmentJob
 from monolith.domain.segment import StoredFrame
+
+_CLAIM_TRIES: Final = 20
 
 
 class SegmentLog:
@@ -55,9 +58,7 @@ class SegmentLog:
         async for recorded in iterate_stream(store, log._results_stream):
             log._note(codec.decode(recorded))
             log._results_version = recorded.stream_position
-        async for recorded in iterate_stream(store, log._frames_stream):
-            log._note(codec.decode(recorded))
-            log._frames_version = recorded.stream_position
+        await log._read_frames()
         return log
 
     def is_settled(self, frame_number: int, models: Sequence[str]) -> bool:
@@ -91,6 +92,25 @@ class SegmentLog:
             claimed_at=at,
         )
         await self.append_results([claimed])
+        await self._claim_frames(claimed)
+
+    async def _claim_frames(self, claimed: SegmentClaimed) -> None:
+        """An earlier attempt may store frames until the claim is there: what it stored is taken over."""
+        for _ in range(_CLAIM_TRIES):
+            try:
+                self._frames_version = await self._append(
+                    self._frames_stream, [claimed], self._frames_version
+                )
+                return
+            except SupersededError:
+                await self._read_frames()
+        raise SupersededError(f"another attempt keeps writing to {self._frames_stream}")
+
+    async def _read_frames(self) -> None:
+        start = 0 if self._frames_version is None else self._frames_version + 1
+        async for recorded in iterate_stream(self._store, self._frames_stream, from_position=start):
+            self._note(self._codec.decode(recorded))
+            self._frames_version = recorded.stream_position
 
     async def append_results(self, events: Sequence[ResultEvent]) -> None:
         """Raises SupersededError."""
@@ -116,7 +136,7 @@ class SegmentLog:
 
     def _note(self, event: object) -> None:
         match event:
-            case SegmentClaimed():
+            case SegmentClaimed() if event.run_id == self.job.run_id:
                 self.attempt = max(self.attempt, event.attempt)
             case FramesAnalysed():
                 self.analysed.setdefault(event.model.key, set()).update(f.frame_number for f in event.frames)

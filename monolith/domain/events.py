@@ -172,7 +172,8 @@ class FramesDropped(Event, frozen=True, kw_only=True):
 
 
 class SegmentClaimed(Event, frozen=True, kw_only=True):
-    """Opens attempt `attempt` (from 1) at a segment of a run. `owner`: which process holds it."""
+    """Opens attempt `attempt` (from 1) at a segment of a run, in its results stream and in its frames stream, so that
+    no earlier attempt can write to either any more. `owner`: which process holds it."""
 
     video_id: str
     run_id: str
@@ -234,7 +235,7 @@ VideoEvent: TypeAlias = (
     | VideoDeleted
     | VideoPurged
 )
-FrameEvent: TypeAlias = FramesStored | FramesDropped
+FrameEvent: TypeAlias = SegmentClaimed | FramesStored | FramesDropped
 ResultEvent: TypeAlias = SegmentClaimed | FramesAnalysed | SegmentClosed
 DomainEvent: TypeAlias = VideoEvent | FrameEvent | ResultEvent
 
