@@ -7,9 +7,10 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from eventsourcing.codec import EventCodec
 from eventsourcing.projection import ProjectionRunner
 from monolith.adapters import CheckedFetcher, PoolDecoders, PooledInference, ProjectionGate
 from monolith.api.app import create_app
+from monolith.api.server import ApiServer
 from monolith.api.services import ApiServices, Limits, ReadinessCheck
 from monolith.application.attempt import Resources
 from monolith.application.handlers import FrameOptions, VideoHandlers
@@ -280,6 +282,36 @@ class _Builder:
         ]
         self._stack.push_async_callback(_cancel, tasks)
         await manager.wait_until_started(_CATCH_UP_SECONDS)
+
+
+@asynccontextmanager
+async def serving(program: Program) -> AsyncIterator[str]:
+    """The HTTP server over a running program; yields its URL. Raises OSError when the address cannot be used."""
+    settings = program.settings
+    server = await ApiServer.start(
+        program.app, stopping=program.services.stopping, host=settings.host, port=settings.port
+    )
+    try:
+        url = settings.model_copy(update={"port": server.port}).url
+        program.lock.announce(url)
+        yield url
+    finally:
+        await server.stop()
+
+
+async def serve(program: Program, *, on_ready: Callable[[str], None] = lambda url: None) -> None:
+    """Serve HTTP until SIGINT or SIGTERM; `on_ready` is told the URL. Raises OSError as `serving` does."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with serving(program) as url:
+            on_ready(url)
+            await stop.wait()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

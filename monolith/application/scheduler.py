@@ -132,7 +132,7 @@ class _Lane:
             self._offered.pop(video_id, None)
 
     def waiting(self, running: dict[Job, asyncio.Task[None]]) -> int:
-        return sum(job not in running for jobs in self._offered.values() for job in jobs)
+        return sum(job not in running for jobs in list(self._offered.values()) for job in jobs)
 
     def take(self, running: dict[Job, asyncio.Task[None]]) -> Job | None:
         if self._free == 0:
