@@ -19,9 +19,10 @@ class CompiledNetwork(Protocol):
     """What it really computes in: `f32`, `bf16` or `f16`."""
 
     def run(self, inputs: FloatArray) -> list[FloatArray]:
-        """`inputs` (N × C × H × W or N × H × W × C, as the network wants) → its outputs in the file's order, float32.
+        """`inputs` → its outputs, float32, in the order of `output_names` or else of the file.
 
-        The outputs may be views that the next call overwrites.
+        Every network of the catalogue takes N × H × W × C with values 0–255 and normalises them itself. The inputs
+        are only read during the call; the outputs may be views that the next call overwrites.
         """
         ...
 
@@ -32,7 +33,10 @@ class Backend(Protocol):
     name: str
 
     def compile(self, model: Path, *, output_names: Sequence[str] = ()) -> CompiledNetwork:
-        """Compile `model` for inputs whose shape may change from call to call."""
+        """Compile `model` for inputs whose N, H and W may change from call to call (where its file leaves them free).
+
+        `output_names` choose and order the outputs.
+        """
         ...
 
 
