@@ -56,7 +56,7 @@ class Decoder:
         try:
             return self._work(request)
         except SourceError as error:
-            return self._failed(request, str(error), permanent=True)
+            return self._failed(request, error.reason, permanent=error.permanent)
         except CancelledError:
             return self._failed(request, "cancelled", permanent=False)
         except MemoryError:

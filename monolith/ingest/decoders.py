@@ -15,7 +15,7 @@ import msgspec
 from monolith.domain.segment import SourceInfo
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.decoder_process import DecoderProcess
-from monolith.ingest.errors import DecoderDiedError, DecodingFailedError, SourceError
+from monolith.ingest.errors import DecoderDiedError, SourceError
 from monolith.ingest.messages import (
     Cancel,
     DecodeSegment,
@@ -38,14 +38,10 @@ _CANCEL_SECONDS: Final = 5.0
 logger = logging.getLogger(__name__)
 
 
-def failure_of(failed: Failed) -> SourceError | DecodingFailedError:
-    return SourceError(failed.reason) if failed.permanent else DecodingFailedError(failed.reason)
-
-
 class DecodeSession:
     """One request at work in a decoder process. Iterate until it ends; lend slots meanwhile.
 
-    Iterating raises SourceError, DecodingFailedError, DecoderDiedError.
+    Iterating raises SourceError, DecoderDiedError.
     """
 
     def __init__(self, process: DecoderProcess) -> None:
@@ -108,7 +104,7 @@ class DecodeSession:
                 self._ended = True
                 if self._cancelled:
                     return None
-                raise failure_of(failed)
+                raise SourceError(failed.reason, permanent=failed.permanent)
             case Progress():
                 return None
             case message:
@@ -189,7 +185,7 @@ class DecoderPool:
     ) -> SourceInfo:
         """What `path` is; its pts table lies at `scan_path` afterwards where it is indexed.
 
-        Raises SourceError, DecodingFailedError, DecoderDiedError (also when it takes longer than `timeout` seconds).
+        Raises SourceError, DecoderDiedError (also when it takes longer than `timeout` seconds).
         """
         async with self._process(None) as process:
             try:
@@ -209,7 +205,7 @@ class DecoderPool:
                 case Probed(source):
                     return source
                 case Failed() as failed:
-                    raise failure_of(failed)
+                    raise SourceError(failed.reason, permanent=failed.permanent)
                 case Progress():
                     pass
                 case message:

@@ -1,24 +1,26 @@
-"""Errors of decoding, as kinds of the two failures that the application knows.
+"""Errors of decoding.
 
-SourceFailure
-└── SourceError            the file cannot be analysed; says why and what would be right
-RetryableFailure
-├── DecodingFailedError    a disk or memory ran out, or a file could not be read just now
-└── DecoderDiedError       the decoder process ended or fell silent
+IngestError
+├── SourceError        the file cannot be analysed; says why and what would be right
+└── DecoderDiedError   the decoder process ended or fell silent; another try may help
 """
 
 from __future__ import annotations
 
-from monolith.application.errors import RetryableFailure, SourceFailure
+
+class IngestError(Exception):
+    """Root of what decoding raises."""
 
 
-class SourceError(SourceFailure):
-    """The source cannot be read, and trying again cannot help. The text is for users."""
+class SourceError(IngestError):
+    """The request cannot be done. `reason` is for users; `permanent`: the source is at fault, trying again cannot help
+    (else a disk or memory ran out, or the file could not be read just now)."""
+
+    def __init__(self, reason: str, *, permanent: bool = True) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.permanent = permanent
 
 
-class DecodingFailedError(RetryableFailure):
-    """The machine failed the decoder, not the source."""
-
-
-class DecoderDiedError(RetryableFailure):
+class DecoderDiedError(IngestError):
     """The decoder process crashed, was killed, said nothing for too long, or broke the protocol."""

@@ -18,6 +18,9 @@ from monolith.ingest.segments import plan_indexed, plan_sequential
 from monolith.ingest.unreadable import announced_size
 
 _MICROSECOND: Final = Fraction(1, 1_000_000)
+_SLOWEST: Final = 1.0
+_FASTEST: Final = 240.0
+"""Frame rates of a sequential source outside this range come from broken timestamps."""
 _SHORT_BY_PART: Final = 0.05
 _SHORT_BY_SECONDS: Final = 2.0
 
@@ -87,10 +90,12 @@ def _describe(
 
 
 def _frame_rate(video: OpenVideo, scan: PacketScan, duration: float | None) -> float | None:
-    """Pictures per second on average; where timestamps are missing, what the stream says."""
-    if scan.pts is not None and duration:
-        return scan.packets / duration
-    return float(video.stream.average_rate) if video.stream.average_rate else None
+    """Pictures per second on average; where timestamps are missing or jump, what the stream says."""
+    if scan.pts is not None:
+        return scan.packets / duration if duration else None
+    counted = scan.packets / duration if duration else 0.0
+    said = float(video.stream.average_rate or 0)
+    return next((rate for rate in (counted, said) if _SLOWEST <= rate <= _FASTEST), None)
 
 
 def _plan(

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, cast
+from typing import Final
 
 import av
 import av.error
 from av.container import InputContainer
-from av.container.core import Flags
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -142,7 +141,6 @@ def _open_container(path: Path, limits: Limits) -> InputContainer:
         raise SourceError(f"the video file cannot be opened: {error.strerror}") from error
     except (av.error.FFmpegError, ValueError) as error:
         raise SourceError(explain_unreadable(path, CONTAINERS_IN_WORDS)) from error
-    container.flags &= ~cast(int, Flags.gen_pts.value)  # timestamps as the file has them
     return container
 
 

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
+from av.container.core import Flags
 
 from monolith.frames.pack import sync_folder
 from monolith.ingest.reader import OpenVideo
@@ -50,6 +51,7 @@ def scan_packets(video: OpenVideo, progress: Callable[[], None] = lambda: None) 
     pts: list[int] = []
     keyframes: list[int] = []
     packets = last_duration = 0
+    video.container.flags &= ~cast(int, Flags.gen_pts.value)  # timestamps as the file has them
     is_vp8 = video.stream.codec_context.name in {"vp8", "libvpx"}
     for packet in video.packets():
         if not packet.size or packet.is_discard or (is_vp8 and not _vp8_shown(bytes(packet))):
