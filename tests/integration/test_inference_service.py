@@ -263,3 +263,29 @@ async def test_an_unknown_model_is_a_key_error(bench: Bench) -> None:
     async with bench.service() as service:
         with pytest.raises(KeyError):
             await service.infer("nothing", bench.frame(1), key="a")
+
+
+async def test_kills_at_any_moment_leave_no_frame_without_its_one_answer(bench: Bench) -> None:
+    """Also while a worker starts, drains or judges one frame alone; a frame may be blamed then, never lost."""
+    async with bench.service("slow:0.005", workers=2) as service:
+        loop, chance = asyncio.get_running_loop(), random.Random(11)
+
+        async def kill_at_random(until_time: float) -> None:
+            while loop.time() < until_time:
+                await asyncio.sleep(chance.uniform(0.02, 0.25))
+                running = [state.pid for state in service.states() if state.pid is not None]
+                if running:
+                    os.kill(chance.choice(running), signal.SIGKILL)
+
+        killer = asyncio.create_task(kill_at_random(loop.time() + 2.5))
+        answers = await asyncio.gather(
+            *(service.infer("slow:0.005", bench.frame(n), key=f"video {n % 3}") for n in range(200)),
+            return_exceptions=True,
+        )
+        await killer
+        for number, answer in enumerate(answers):
+            if not isinstance(answer, FrameKillsWorkerError):
+                assert not isinstance(answer, BaseException) and number_of(answer) == number
+        await until(lambda: all(state.status == "ready" for state in service.states()))
+        assert service.waiting() == {"slow:0.005": 0, "retries": 0}
+        assert number_of(await service.infer("slow:0.005", bench.frame(7), key="a")) == 7
