@@ -37,6 +37,12 @@ GROUP_EVENTS: Final = 2_000
 CHECKPOINT_PAGES: Final = 2_000
 """The write-ahead log is copied into the database file each time it has grown by this many pages."""
 
+LONG_LOG_PAGES: Final = 2 * CHECKPOINT_PAGES
+"""From this length on, the writer waits for readers so that the log can begin anew."""
+
+RESTART_MILLISECONDS: Final = 500
+"""How long it waits for them at a time."""
+
 VACUUM_PAGES: Final = 500
 """Free pages given back to the file system at a time, when nothing waits to be written."""
 
@@ -128,6 +134,7 @@ class Writer:
         self._checkpointed_pages = 0
         self._pages_to_give_back = True
         connection.set_wal_hook(self._on_commit)
+        self.failure: BaseException | None = None
         self._in_hand: list[Work] = []
         self._thread = threading.Thread(target=self._run, name="event-store-writer", daemon=True)
 
@@ -150,6 +157,8 @@ class Writer:
             while self._take_and_write():
                 self._checkpoint_when_due()
                 self._give_back_pages()
+        except BaseException as error:
+            self.failure = error
         finally:
             self._close()
             self._stopped()
@@ -366,7 +375,18 @@ class Writer:
         if self._wal_pages - self._checkpointed_pages < CHECKPOINT_PAGES:
             return
         self._checkpointed_pages = self._wal_pages
-        self._try(lambda: self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE))
+        if self._wal_pages < LONG_LOG_PAGES:
+            self._try(lambda: self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE))
+        else:
+            self._try(self._restart_log)
+
+    def _restart_log(self) -> None:
+        """Readers that follow each other closely never leave the log; wait until those of now have gone."""
+        self._connection.set_busy_timeout(RESTART_MILLISECONDS)
+        try:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        finally:
+            self._connection.set_busy_timeout(database.BUSY_MILLISECONDS)
 
     def _give_back_pages(self) -> None:
         """Shrink the file after deletes, a little at a time, for as long as nobody waits."""

@@ -85,6 +85,11 @@ class SqliteEventStore:
     def closed(self) -> bool:
         return self._closing is not None or self._writer_ended.done()
 
+    @property
+    def waiting_appends(self) -> int:
+        """Appends (and deletes) that the writer has accepted and not finished; at most `queue_size`."""
+        return self._waiting
+
     # Writing
 
     async def append(
@@ -264,8 +269,13 @@ class SqliteEventStore:
         """After a close nothing is left; after a failure of the writer itself, nobody waits in vain."""
         self._writer_ended.set_result(None)
         left = self._writer.left_behind()
-        errors: list[Result] = [StoreUnavailableError("the event store's writer has ended") for _ in left]
-        self._finish(left, errors)
+        self._finish(left, [self._writer_failure() for _ in left])
+        self._offer_places()
+
+    def _writer_failure(self) -> Exception:
+        error = StoreUnavailableError("the event store's writer has failed")
+        error.__cause__ = self._writer.failure
+        return error
 
     def _check_open(self) -> None:
         if self.closed:
