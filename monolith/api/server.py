@@ -16,13 +16,31 @@ _BACKLOG: Final = 1024
 _START_SECONDS: Final = 15.0
 _KEEP_ALIVE_SECONDS: Final = 20
 _MARGIN_SECONDS: Final = 5.0
+_TICK_SECONDS: Final = 0.1
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.told = asyncio.Event()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Signals belong to the program, not to its HTTP server."""
         yield
+
+    async def main_loop(self) -> None:
+        """As uvicorn's, but it ends when told, not at the next tick."""
+        counter = 0
+        while not await self.on_tick(counter):
+            counter += 1
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_SECONDS):
+                    await self.told.wait()
+
+    def end(self) -> None:
+        self.should_exit = True
+        self.told.set()
 
 
 class ApiServer:
@@ -71,7 +89,7 @@ class ApiServer:
     async def stop(self) -> None:
         """End event streams, let other answers finish within the graceful time, close. Idempotent."""
         self._stopping.set()
-        self._server.should_exit = True
+        self._server.end()
         graceful = self._server.config.timeout_graceful_shutdown or 0
         done, _ = await asyncio.wait((self._task,), timeout=graceful + _MARGIN_SECONDS)
         if not done:

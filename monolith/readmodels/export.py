@@ -12,7 +12,6 @@ import contextlib
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Final, Literal, Protocol, TypeAlias, get_args
 
 import msgspec
@@ -169,9 +168,9 @@ class _Parquet:
 
 
 class Export:
-    """A file in the making; it gets its name when everything is in it. Methods block: for threads.
+    """A file in the making: `open`, `write`…, `commit`, `close`. It gets its name when everything is in it.
 
-    Use as a context manager. Raises OSError.
+    Methods block (they are for threads) and raise OSError.
     """
 
     def __init__(self, path: Path, file_format: Format) -> None:
@@ -181,28 +180,27 @@ class Export:
         self._stack = contextlib.ExitStack()
         self._writer: TableWriter | None = None
 
-    def __enter__(self) -> Export:
+    def open(self) -> None:
         with contextlib.ExitStack() as stack:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            stack.callback(self._part.unlink, missing_ok=True)
             file = stack.enter_context(self._part.open("wb"))
+            stack.callback(self._part.unlink, missing_ok=True)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self._path.parent)))
             self._writer = _writer(self._format, file, folder)
             self._stack = stack.pop_all()
-        return self
 
     def write(self, rows: Sequence[Row]) -> None:
         assert self._writer is not None
         self._writer.write(detections_table(rows))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._stack:
-            if error is None:
-                assert self._writer is not None
-                self._writer.finish()
-                self._part.replace(self._path)
+    def commit(self) -> None:
+        assert self._writer is not None
+        self._writer.finish()
+        self._part.replace(self._path)
+
+    def close(self) -> None:
+        """Removes what was not committed. Idempotent."""
+        self._stack.close()
 
 
 def _writer(file_format: Format, file: BinaryIO, folder: Path) -> TableWriter:

@@ -90,6 +90,10 @@ class ReadModelProjection:
         """Commit position of the last event projected or parked."""
         return await self._database.read(_checkpoint)
 
+    async def parked_streams(self) -> list[str]:
+        """Streams with a parked event: what follows in them is parked too."""
+        return await self._database.read(_parked_streams)
+
     async def park(self, event: RecordedEvent, error: BaseException) -> None:
         """Set a poisonous event aside and go on behind it."""
         await self._database.write(functools.partial(_park, event, error))
@@ -100,6 +104,11 @@ def _checkpoint(connection: apsw.Connection) -> int | None:
         "SELECT commit_position FROM checkpoints WHERE name = ?", (PROJECTION_NAME,)
     ).get
     return int(found) if found is not None else None
+
+
+def _parked_streams(connection: apsw.Connection) -> list[str]:
+    rows: list[Any] = connection.execute("SELECT DISTINCT stream_name FROM parked").fetchall()
+    return [name for (name,) in rows]
 
 
 def _advance(connection: apsw.Connection, commit_position: int) -> None:
@@ -219,10 +228,12 @@ class _Projector:
         if video_no is None:
             return
         runs: list[Any] = self._connection.execute(
-            "SELECT run_no FROM runs WHERE video_no = ?", (video_no,)
+            "SELECT run_no, run_id FROM runs WHERE video_no = ?", (video_no,)
         ).fetchall()
-        for (run_no,) in runs:
+        self._forget_parked(f"frames-{event.video_id}-*")
+        for run_no, run_id in runs:
             self._delete_run(run_no)
+            self._forget_parked(f"results-{run_id}-*")
         ids = frame_id(video_no, 0), frame_id(video_no, MAX_FRAME_NUMBER)
         self._connection.execute("DELETE FROM frames WHERE id BETWEEN ? AND ?", ids)
         for table in ("segments", "videos"):
@@ -235,6 +246,9 @@ class _Projector:
         self._connection.execute("DELETE FROM results WHERE id BETWEEN ? AND ?", ids)
         for table in ("dropped", "run_models", "run_segments", "runs"):
             self._connection.execute(f"DELETE FROM {table} WHERE run_no = ?", (run_no,))  # noqa: S608
+
+    def _forget_parked(self, pattern: str) -> None:
+        self._connection.execute("DELETE FROM parked WHERE stream_name GLOB ?", (pattern,))
 
     # Its runs.
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Final
 
 from eventsourcing.errors import StoreUnavailableError
 from eventsourcing.events import RecordedEvent
+from eventsourcing.projection import DependsOnParkedError
 from eventsourcing.store import EventStore
 from monolith.readmodels.database import Database, remove_database
 from monolith.readmodels.projector import PREFIXES, EventDecoder, ReadModelProjection
 
 _PAGE: Final = 500
+
+logger = logging.getLogger(__name__)
 
 
 async def rebuild(store: EventStore, decoder: EventDecoder, path: Path) -> int:
@@ -33,27 +37,38 @@ async def rebuild(store: EventStore, decoder: EventDecoder, path: Path) -> int:
 
 async def _project_all(store: EventStore, projection: ReadModelProjection) -> int:
     after, count = None, 0
+    parked: set[str] = set()
     while events := await store.read_all(after=after, prefixes=PREFIXES, limit=_PAGE):
-        await _project(projection, events)
+        await _project(projection, events, parked)
         after, count = events[-1].commit_position, count + len(events)
     return count
 
 
-async def _project(projection: ReadModelProjection, events: list[RecordedEvent]) -> None:
-    """All together; if that fails one by one, so that only the poisonous ones are parked."""
-    try:
-        await projection.apply(events)
-    except StoreUnavailableError:
-        raise
-    except Exception:
-        for event in events:
-            await _project_one(projection, event)
+async def _project(projection: ReadModelProjection, events: list[RecordedEvent], parked: set[str]) -> None:
+    """All together; if that fails one by one, so that only the poisonous ones and what depends on them are parked."""
+    if parked.isdisjoint(event.stream_name for event in events):
+        try:
+            await projection.apply(events)
+        except StoreUnavailableError:
+            raise
+        except Exception:
+            logger.warning("an event cannot be projected; going on one by one", exc_info=True)
+        else:
+            return
+    for event in events:
+        await _project_one(projection, event, parked)
 
 
-async def _project_one(projection: ReadModelProjection, event: RecordedEvent) -> None:
+async def _project_one(projection: ReadModelProjection, event: RecordedEvent, parked: set[str]) -> None:
+    if event.stream_name in parked:
+        await projection.park(
+            event, DependsOnParkedError(f"an earlier event of {event.stream_name!r} is parked")
+        )
+        return
     try:
         await projection.apply([event])
     except StoreUnavailableError:
         raise
     except Exception as error:
+        parked.add(event.stream_name)
         await projection.park(event, error)

@@ -1,0 +1,113 @@
+"""The API over real HTTP, with the real handlers, projection and read models over an event store in memory.
+
+Only the pictures are simple: packs are kept in a dictionary, and drawing appends the labels behind the JPEG's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prometheus_client import CollectorRegistry
+
+from eventsourcing.adapters.memory import MemoryEventStore
+from eventsourcing.codec import EventCodec
+from eventsourcing.projection import ProjectionRunner
+from eventsourcing.versions import ANY
+from monolith.api.app import create_app
+from monolith.api.server import ApiServer
+from monolith.api.services import ApiServices, Limits
+from monolith.application.handlers import FrameOptions, VideoHandlers
+from monolith.application.video_stream import VideoStreams
+from monolith.domain.detection import Detection
+from monolith.domain.events import DOMAIN_EVENTS, DomainEvent
+from monolith.readmodels.queries import ReadModels
+from monolith.readmodels.rendering import label_of
+from monolith.storage import SecretUrls
+
+DEADLINE = 10.0
+
+
+class Api:
+    """A running API. `pictures`: pack name → its bytes."""
+
+    def __init__(self, services: ApiServices, store: MemoryEventStore, runner: ProjectionRunner) -> None:
+        self.services = services
+        self.store = store
+        self.runner = runner
+        self.pictures: dict[str, bytes] = {}
+        self.reasons: dict[str, str] = {}
+        self.server: ApiServer
+        self.client: httpx.AsyncClient
+
+    async def happened(self, *streamed: tuple[str, DomainEvent]) -> int:
+        """Append events to their streams and wait until they are projected; the last commit position."""
+        codec, position = EventCodec(DOMAIN_EVENTS), 0
+        for stream, event in streamed:
+            result = await self.store.append(stream, [codec.encode(event)], expected_version=ANY)
+            position = result.commit_position
+        await self.runner.wait_for(position, DEADLINE)
+        return position
+
+    async def get(self, path: str, **options: Any) -> httpx.Response:
+        return await self.client.get(path, **options)
+
+    def read_frame(self, video_id: str, pack: str, offset: int, length: int) -> bytes:
+        if pack not in self.pictures:
+            raise FileNotFoundError(pack)
+        return self.pictures[pack][offset : offset + length]
+
+    async def ready(self) -> str | None:
+        return self.reasons.get("models")
+
+
+def annotate(jpeg: bytes, detections: Sequence[Detection]) -> bytes:
+    return jpeg + ",".join(map(label_of, detections)).encode()
+
+
+@asynccontextmanager
+async def running_api(
+    folder: Path, *, limits: Limits | None = None, public_url: str | None = None
+) -> AsyncIterator[Api]:
+    async with AsyncExitStack() as stack:
+        store, codec = MemoryEventStore(), EventCodec(DOMAIN_EVENTS)
+        stack.push_async_callback(store.close)
+        models = await ReadModels.open(folder / "read.db", codec)
+        stack.push_async_callback(models.close)
+        runner = await stack.enter_async_context(ProjectionRunner(store, models.projection))
+        handlers = VideoHandlers(
+            VideoStreams(store, codec),
+            store,
+            runner,
+            SecretUrls(folder),
+            FrameOptions(max_height=720, jpeg_quality=90, infer_from="stored"),
+            time.time,
+        )
+        uploads = folder / "uploads"
+        uploads.mkdir()
+        api: Api
+        services = ApiServices(
+            handlers=handlers,
+            read_models=models,
+            store=store,
+            decoder=codec,
+            read_frame=lambda *place: api.read_frame(*place),
+            annotate=annotate,
+            uploads=uploads,
+            registry=CollectorRegistry(),
+            public_url=public_url,
+            readiness={"models": lambda: api.ready()},
+            limits=limits or Limits(),
+            stopping=asyncio.Event(),
+        )
+        api = Api(services, store, runner)
+        api.server = await ApiServer.start(create_app(services), stopping=services.stopping, port=0)
+        stack.push_async_callback(api.server.stop)
+        url = f"http://127.0.0.1:{api.server.port}"
+        api.client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=DEADLINE))
+        yield api
