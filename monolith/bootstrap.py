@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import socket
 import time
@@ -26,6 +25,7 @@ from monolith.api.app import create_app
 from monolith.api.server import ApiServer
 from monolith.api.services import ApiServices, Limits, ReadinessCheck
 from monolith.application.attempt import Resources
+from monolith.application.errors import EnvironmentFailure
 from monolith.application.handlers import FrameOptions, VideoHandlers
 from monolith.application.ingestion import Ingestion
 from monolith.application.pipeline import SegmentPipeline
@@ -106,7 +106,7 @@ class _Builder:
         self._stack = stack
         self._registry = CollectorRegistry()
         self._codec = EventCodec(DOMAIN_EVENTS)
-        self._storage = FileStorage(folder)
+        self._storage = FileStorage(folder, settings.min_free_bytes)
         self._secrets = SecretUrls(folder)
         self._stopping = asyncio.Event()
 
@@ -266,9 +266,11 @@ class _Builder:
             return None if projection.running else "the read models are not kept up to date"
 
         async def disk() -> str | None:
-            free = shutil.disk_usage(self._folder).free
-            least = self._settings.min_free_bytes
-            return None if free >= least else f"{free} bytes are free on the disk; {least} are needed"
+            try:
+                self._storage.require_room()
+            except EnvironmentFailure as error:
+                return str(error)
+            return None
 
         return {"inference": inference, "read models": read_models, "disk": disk}
 

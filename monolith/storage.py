@@ -1,14 +1,14 @@
 """Where files lie in the data directory, and who may read them.
 
-    DATA_DIR/
-    ├── events.db              the event store
-    ├── readmodels.db          what answers are built from; can be rebuilt
-    ├── secrets/               URLs with passwords, mode 0600
-    ├── uploads/               uploaded files until their first run has ended
-    └── videos/VIDEO_ID/
-        ├── source             the fetched file until the first run has ended
-        ├── pts.npy            the sorted pts of its pictures
-        └── packs/             stored frames, one file for each attempt at a segment
+DATA_DIR/
+├── events.db              the event store
+├── readmodels.db          what answers are built from; can be rebuilt
+├── secrets/               URLs with passwords, mode 0600
+├── uploads/               uploaded files until their first run has ended
+└── videos/VIDEO_ID/
+    ├── source             the fetched file until the first run has ended
+    ├── pts.npy            the sorted pts of its pictures
+    └── packs/             stored frames, one file for each attempt at a segment
 """
 
 from __future__ import annotations
@@ -18,12 +18,20 @@ import contextlib
 import os
 import shutil
 from pathlib import Path
+from typing import Final
+
+from monolith.application.errors import EnvironmentFailure
+
+_LEAST_FREE: Final = 4 << 20
+"""Below it even an event cannot be relied on to find room."""
 
 
 class FileStorage:
     """The `Storage` port on a local file system. Methods raise OSError."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, min_free_bytes: int = 0) -> None:
+        self._folder_of_all = folder
+        self._min_free = max(min_free_bytes, _LEAST_FREE)
         self._videos = folder / "videos"
         self.uploads = folder / "uploads"
 
@@ -33,6 +41,19 @@ class FileStorage:
         self.uploads.mkdir(parents=True, exist_ok=True)
         for part in self.uploads.glob("*.part"):
             part.unlink(missing_ok=True)
+
+    def free_bytes(self) -> int:
+        """What is free on the disk of the data directory."""
+        return shutil.disk_usage(self._folder_of_all).free
+
+    def require_room(self) -> None:
+        """Raises EnvironmentFailure when less is free than the settings want kept free."""
+        free = self.free_bytes()
+        if free < self._min_free:
+            raise EnvironmentFailure(
+                f"the disk of {self._folder_of_all} is full: {free >> 20} MiB are free, {self._min_free >> 20} MiB must "
+                "stay free (VIDEO_ANALYSIS_MIN_FREE_BYTES); work goes on when there is room"
+            )
 
     def spool_path(self, video_id: str) -> Path:
         return self._folder(video_id) / "source"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -28,7 +28,7 @@ class Server:
         self._settings = settings
         self._port = free_port()
         self._log = folder / "server.log"
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -50,9 +50,9 @@ class Server:
         settings = {"DATA_DIR": str(self.folder / "data"), "PORT": str(self._port), **self._settings}
         environment = {**os.environ, **{f"VIDEO_ANALYSIS_{name}": value for name, value in settings.items()}}
         with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "monolith", "serve",
-                env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "monolith", "serve"],
+                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         if wait:
             await self.until_ready()
@@ -62,7 +62,7 @@ class Server:
         assert self._process is not None
         deadline = time.monotonic() + timeout
         async with self.client() as client:
-            while time.monotonic() < deadline and self._process.returncode is None:
+            while time.monotonic() < deadline and self._process.poll() is None:
                 try:
                     if (await client.get("/health/ready")).status_code == 200:
                         return
@@ -85,17 +85,15 @@ class Server:
     async def kill(self) -> None:
         """SIGKILL, and wait for the end."""
         assert self._process is not None
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
+        self._process.kill()
+        await asyncio.to_thread(self._process.wait)
 
     async def stop(self, timeout: float = 30) -> int:
-        """SIGTERM; the exit status."""
+        """SIGTERM; the exit status. Raises TimeoutExpired after a SIGKILL."""
         assert self._process is not None
-        if self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
+        self._process.terminate()
         try:
-            return await asyncio.wait_for(self._process.wait(), timeout)
+            return await asyncio.to_thread(self._process.wait, timeout)
         finally:
             await self.kill()
 

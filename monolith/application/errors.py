@@ -3,6 +3,7 @@
 ApplicationError
 ├── SourceFailure        the source is at fault; trying again cannot help
 ├── RetryableFailure     a process, disk or network failed; another attempt may succeed
+├── EnvironmentFailure   the machine is at fault (disk full): the work waits until that is mended
 └── FrameRefusedError    no model process survives this frame, or the model cannot judge it
 """
 
@@ -19,6 +20,10 @@ class SourceFailure(ApplicationError):  # noqa: N818 (a failure that is recorded
 
 class RetryableFailure(ApplicationError):  # noqa: N818
     """Something around the work failed; the work itself may be tried again."""
+
+
+class EnvironmentFailure(ApplicationError):  # noqa: N818
+    """Nothing is wrong with the work: it can go on as soon as the machine can take it."""
 
 
 class FrameRefusedError(ApplicationError):

@@ -48,6 +48,7 @@ class Ingestion:
         video = await self._streams.load(job.video_id)
         if video.submitted is None or video.probe is not None or not video.active_runs():
             return
+        self._storage.require_room()
         try:
             command: VideoCommand = await self._ingest(video.submitted)
         except SourceFailure as error:

@@ -57,6 +57,7 @@ class SegmentPipeline:
         log = await SegmentLog.open(self._store, self._codec, job)
         try:
             if log.closed is None:
+                self._storage.require_room()
                 await log.claim(self._owner, self._clock())
                 await _SegmentWork(self, log, video, run.request).close()
         except SupersededError as error:
@@ -82,6 +83,7 @@ class SegmentPipeline:
         await self._streams.execute(closed.video_id, command)
 
     async def _failed(self, log: SegmentLog, error: SourceFailure | RetryableFailure) -> None:
+        self._storage.require_room()  # a full disk is no fault of the segment's: it is tried again when there is room
         job = log.job
         logger.warning("segment %d of run %s, attempt %d: %s", job.segment, job.run_id, log.attempt, error)
         command = FailSegment(

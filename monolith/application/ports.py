@@ -74,6 +74,10 @@ class Storage(Protocol):
 
     def pack_path(self, video_id: str, pack: str) -> Path: ...
 
+    def require_room(self) -> None:
+        """Raises EnvironmentFailure when the disk is too full to write."""
+        ...
+
     async def remove_source(self, video_id: str, location: str) -> int:
         """Remove the fetched or uploaded file of the video (never one outside the data directory); bytes freed."""
         ...

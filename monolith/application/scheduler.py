@@ -5,7 +5,8 @@ Rules:
   it runs once more when it has ended (a failed attempt is offered again before its task is over).
 - Each kind of job has its lane with its own number of places, so a slow download never holds up analysis.
 - Videos take turns: a lane serves the video that was served longest ago.
-- A job that raises is tried again after a growing pause, and given up after `attempts` times.
+- A job that raises is tried again after a growing pause, and given up after `attempts` times; one that the machine
+  cannot take now (disk full, store away) is never given up.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
-from monolith.application.errors import RetryableFailure
+from eventsourcing.errors import StoreUnavailableError
+from monolith.application.errors import EnvironmentFailure, RetryableFailure
 from monolith.domain.jobs import Job
 
 RunJob: TypeAlias = Callable[[Job], Awaitable[None]]
@@ -94,20 +96,22 @@ class Scheduler:
 
     async def _attempt(self, job: Job) -> None:
         pause = _FIRST_PAUSE
-        last: Exception = RetryableFailure("never tried")
-        for attempt in range(1, self._attempts + 1):
+        failures = 0
+        while True:
             try:
                 return await self._run_job(job)
+            except (EnvironmentFailure, StoreUnavailableError) as error:
+                logger.warning("%s waits: %s", job, error)
             except Exception as error:  # one job's failure must not end the others
+                failures += 1
                 expected = isinstance(error, RetryableFailure)
                 logger.warning(
-                    "%s, try %d of %d: %s", job, attempt, self._attempts, error, exc_info=not expected
+                    "%s, try %d of %d: %s", job, failures, self._attempts, error, exc_info=not expected
                 )
-                last = error
-            if attempt < self._attempts:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-        await self._give_up_safely(job, last)
+                if failures == self._attempts:
+                    return await self._give_up_safely(job, error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _give_up_safely(self, job: Job, error: Exception) -> None:
         try:

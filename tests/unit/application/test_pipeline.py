@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from pathlib import Path
 
@@ -142,10 +143,8 @@ def test_a_crash_at_any_append_loses_nothing_and_doubles_nothing(
         await world.submit()
         for appends, after in crashes:
             world.store.appends_left, world.store.after = appends, after
-            try:
+            with contextlib.suppress(Crash, BaseExceptionGroup):
                 await world.work()
-            except (Crash, BaseExceptionGroup):
-                pass
         world.store.appends_left = 10**9
         await world.work()
         events = await world.events()

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from monolith.application.errors import RetryableFailure
+from eventsourcing.errors import StoreUnavailableError
+from monolith.application.errors import EnvironmentFailure, RetryableFailure
 from monolith.application.scheduler import Scheduler
 from monolith.domain.jobs import Job, ProbeJob, SegmentJob
 
@@ -120,6 +121,7 @@ async def test_a_cancelled_job_gives_its_place_back() -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monolith.application.scheduler._FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("monolith.application.scheduler._LONGEST_PAUSE", 0.002)
 
 
 def failing(times: int, error: Exception) -> tuple[Counter[Job], Callable[[Job], Awaitable[None]]]:
@@ -140,9 +142,22 @@ async def test_a_failing_job_is_tried_again(error: Exception) -> None:
     work = Work()
     async with Scheduler(run, work.give_up, {SegmentJob: 1}) as scheduler:
         scheduler.offer("a", segments("a", 1))
-        while scheduler.running():  # noqa: ASYNC110
+        while scheduler.running():
             await asyncio.sleep(0.001)
     assert tries[segments("a", 1)[0]] == 3
+    assert work.given_up == []
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("error", [EnvironmentFailure("disk full"), StoreUnavailableError("disk full")])
+async def test_a_job_that_the_machine_cannot_take_waits_for_as_long_as_it_takes(error: Exception) -> None:
+    tries, run = failing(12, error)
+    work = Work()
+    async with Scheduler(run, work.give_up, {SegmentJob: 1}, attempts=2) as scheduler:
+        scheduler.offer("a", segments("a", 1))
+        while scheduler.running():
+            await asyncio.sleep(0.001)
+    assert tries[segments("a", 1)[0]] == 13
     assert work.given_up == []
 
 
@@ -153,7 +168,7 @@ async def test_a_job_that_always_fails_is_given_up_and_others_go_on() -> None:
     async with Scheduler(run, work.give_up, {SegmentJob: 1}, attempts=3) as scheduler:
         scheduler.offer("a", segments("a", 1))
         scheduler.offer("b", segments("b", 1))
-        while scheduler.running():  # noqa: ASYNC110
+        while scheduler.running():
             await asyncio.sleep(0.001)
     assert list(tries.values()) == [3, 3]
     assert work.given_up == [(segments("a", 1)[0], "no route"), (segments("b", 1)[0], "no route")]
