@@ -51,8 +51,8 @@ class FileStorage:
         free = self.free_bytes()
         if free < self._min_free:
             raise EnvironmentFailure(
-                f"the disk of {self._folder_of_all} is full: {free >> 20} MiB are free, {self._min_free >> 20} MiB must "
-                "stay free (VIDEO_ANALYSIS_MIN_FREE_BYTES); work goes on when there is room"
+                f"the disk of {self._folder_of_all} is full: {free >> 20} MiB are free, {self._min_free >> 20} MiB "
+                "must stay free (VIDEO_ANALYSIS_MIN_FREE_BYTES); work goes on when there is room"
             )
 
     def spool_path(self, video_id: str) -> Path:
