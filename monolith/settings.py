@@ -170,12 +170,15 @@ class Settings(BaseModel):
             return self.host == "localhost"
 
     @property
-    def url(self) -> str:
-        """Where people on this machine reach the server."""
-        if self.public_url:
-            return self.public_url
+    def local_url(self) -> str:
+        """Where programs on this machine reach the server."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Where people reach the server."""
+        return self.public_url or self.local_url
 
 
 class LoadedSettings(msgspec.Struct, frozen=True):

@@ -63,11 +63,6 @@ class _Problem(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-class _RowsPage(msgspec.Struct, frozen=True):
-    rows: list[Row]
-    following: str | None
-
-
 class AnalysisClient:
     """Calls raise CliError with the server's own words."""
 
@@ -120,7 +115,7 @@ class AnalysisClient:
         while path is not None:
             answer = await self._ask("GET", path, timeout=_SLOW)
             rows = _decode(answer, list[Row])
-            path = answer.links.get("next", {}).get("url")
+            path = _next_page(answer)
             if rows:
                 yield rows
 
@@ -175,6 +170,12 @@ class _WatchedFile:
 
     def tell(self) -> int:
         return self._file.tell()
+
+
+def _next_page(answer: httpx.Response) -> str | None:
+    """Path and query of the page that the `Link` header names: its host may be one for the world outside."""
+    url = answer.links.get("next", {}).get("url")
+    return None if url is None else httpx.URL(url).raw_path.decode("ascii")
 
 
 def _decode(answer: httpx.Response, kind: type[_T]) -> _T:

@@ -1,0 +1,258 @@
+"""The command line `video-analysis`. Every command is thin: it reads its options and hands on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Coroutine
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.table import Column, Table
+
+from monolith.cli.exits import EPILOG, CliError, Exit
+from monolith.domain.models import MODEL_KEYS
+from monolith.settings import LoadedSettings, Settings, SettingsError, load_settings, variable
+
+_T = TypeVar("_T")
+_errors: Final = Console(stderr=True, highlight=False)
+_output: Final = Console(highlight=False)
+
+app = typer.Typer(
+    name="video-analysis",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Finds objects, faces with their emotions, and colours in videos.",
+    epilog=EPILOG,
+)
+models_app = typer.Typer(no_args_is_help=True, help="The models and their weights.", rich_markup_mode="rich")
+app.add_typer(models_app, name="models")
+
+DataDir = Annotated[Path | None, typer.Option(help="Folder for events, frames and read models.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Only JSON on standard output; the rest goes to standard error.")
+]
+Models = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Models, separated by commas: {', '.join(MODEL_KEYS)}, or their beginnings. Default: all."
+    ),
+]
+FrameStep = Annotated[int, typer.Option(min=1, help="Analyse every n-th frame.")]
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=lambda wanted: _print_version(wanted))
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    try:
+        number = version("video-analysis")
+    except PackageNotFoundError:
+        number = "from its source folder"
+    _output.print(f"video-analysis {number}")
+    raise typer.Exit
+
+
+@app.command(
+    epilog=f"Examples: `video-analysis serve --port 8080`, `video-analysis serve --analyze clip.mp4`. {EPILOG}"
+)
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port to listen on.")] = None,
+    data_dir: DataDir = None,
+    workers: Annotated[int | None, typer.Option(help="Inference processes; 0: as many as fit.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, bf16 or f32.")] = None,
+    allowed_networks: Annotated[
+        str | None, typer.Option(help="Networks, by commas, that videos may come from besides public ones.")
+    ] = None,
+    keep_sources: Annotated[bool | None, typer.Option(help="Keep fetched and uploaded videos.")] = None,
+    public_url: Annotated[
+        str | None, typer.Option(help="Address under which users reach the server.")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    analyze: Annotated[
+        list[str] | None, typer.Option("--analyze", help="Analyse this file or URL first; may be repeated.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End after the analyses.")] = False,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[VIDEO]...", help="More to analyse.")] = None,
+) -> None:
+    """Serves the API and the web page until Ctrl-C."""
+    from monolith.cli.serving import serve_program
+
+    sources = [*(analyze or []), *(more or [])]
+    if once and not sources:
+        raise CliError("--once needs something to analyse: --analyze VIDEO", Exit.USAGE)
+    loaded = _load(
+        host=host, port=port, data_dir=data_dir, workers=workers, precision=precision, keep_sources=keep_sources,
+        allowed_networks=allowed_networks, public_url=public_url, log_level=log_level,
+    )  # fmt: skip
+    _log_to(loaded.settings.log_level)
+    raise typer.Exit(_run(serve_program(loaded.settings, sources, once=once, errors=_errors)))
+
+
+@app.command(
+    epilog=f"Examples: `video-analysis analyze clip.mp4`, `video-analysis analyze *.mp4 --models objects "
+    f"--frame-step 5 --out found.parquet`, `video-analysis analyze https://example.org/clip.mp4 --annotated "
+    f"clip-annotated.mp4 --json`. {EPILOG}"
+)
+def analyze(
+    sources: Annotated[list[str], typer.Argument(metavar="FILE|URL...", help="Videos; several run at once.")],
+    models: Models = None,
+    frame_step: FrameStep = 1,
+    name: Annotated[str | None, typer.Option(help="Name of the video (one video only).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write every detection to this file: .json, .ndjson, .csv or .parquet."),
+    ] = None,
+    out_format: Annotated[
+        str | None, typer.Option("--format", help="Format of --out: json, ndjson, csv or parquet.")
+    ] = None,
+    annotated: Annotated[
+        Path | None,
+        typer.Option(help="Write the frames with what was found drawn in: an .mp4 file, or a folder."),
+    ] = None,
+    as_json: Json = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep a fetched video file in the data directory, too.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Analyses videos without a server, or through the one that holds the data directory."""
+    from monolith.cli.analyzing import analyze_program, requests_of, wishes_of
+
+    requests = requests_of(sources, models=models, frame_step=frame_step, name=name)
+    wishes = wishes_of(out, out_format, annotated, several=len(requests) > 1)
+    loaded = _load(data_dir=data_dir, keep_sources=keep or None)
+    quiet = loaded.origins["log_level"] == "default"
+    _log_to("warning" if quiet else loaded.settings.log_level)
+    output = None if as_json else _output
+    raise typer.Exit(_run(analyze_program(loaded.settings, requests, wishes, output, _errors)))
+
+
+@models_app.command("list", epilog="Example: `video-analysis models list --json`.")
+def models_list(as_json: Json = False) -> None:
+    """Shows the models."""
+    from monolith.inference.models.catalogue import CATALOGUE
+
+    if as_json:
+        _print_json([msgspec.to_builtins(spec) | {"digest": spec.digest} for spec in CATALOGUE.values()])
+        return
+    table = Table("model", "network", "shown from", "weights")
+    for key, spec in CATALOGUE.items():
+        weights = "\n".join(file.name for file in spec.files) or "none: computed"
+        table.add_row(key, f"{spec.name} {spec.version}", f"{spec.threshold:.0%}", weights)
+    _output.print(table)
+
+
+@models_app.command(
+    "verify", epilog="Example: `video-analysis models verify`. Exit code 1: a file is not right."
+)
+def models_verify(as_json: Json = False) -> None:
+    """Compares every weight file with its sha256."""
+    from monolith.inference.models.catalogue import verify
+
+    checks = verify()
+    if as_json:
+        _print_json([check._asdict() for check in checks])
+    else:
+        for check in checks:
+            what = "ok" if check.ok else "missing" if check.actual is None else f"has sha256 {check.actual}"
+            _output.print(f"{check.file}: {what}")
+    raise typer.Exit(Exit.OK if all(check.ok for check in checks) else Exit.FAILED)
+
+
+@app.command(
+    epilog="Examples: `video-analysis settings`, `VIDEO_ANALYSIS_PORT=8080 video-analysis settings --json`."
+)
+def settings(as_json: Json = False) -> None:
+    """Shows every setting, its value, and where the value came from."""
+    loaded = _load()
+    values = loaded.settings.model_dump(mode="json")
+    if as_json:
+        _print_json(
+            {k: {"value": v, "origin": loaded.origins[k], "variable": variable(k)} for k, v in values.items()}
+        )
+        return
+    setting = Column("setting", no_wrap=True)
+    table = Table(setting, "value", "origin", "meaning", title=f"file: {loaded.file or 'none'}")
+    for name, value in values.items():
+        shown = ", ".join(value) if isinstance(value, list) else str(value)
+        meaning = Settings.model_fields[name].description or ""
+        table.add_row(variable(name), escape(shown), loaded.origins[name], meaning)
+    _output.print(table)
+
+
+def _load(**flags: object) -> LoadedSettings:
+    try:
+        return load_settings(flags)
+    except SettingsError as error:
+        raise CliError(str(error), Exit.ENVIRONMENT) from error
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def _log_to(level: str) -> None:
+    """Log lines go to standard error, above the progress bars."""
+    handler = RichHandler(console=_errors, show_path=False, rich_tracebacks=False, markup=False)
+    logging.basicConfig(level=level.upper(), format="%(message)s", handlers=[handler], force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _run(program: Coroutine[Any, Any, _T]) -> _T:
+    """Run on uvloop where there is one. Ctrl-C cancels the program, which ends in order."""
+    factory = None
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        try:
+            return runner.run(program)
+        except KeyboardInterrupt:
+            raise CliError("interrupted", Exit.INTERRUPTED) from None
+
+
+def main() -> None:
+    """Entry point. Ends the process with an exit code of `Exit`."""
+    try:
+        app(prog_name="video-analysis")
+    except CliError as error:
+        _end(str(error), error.code)
+    except KeyboardInterrupt:
+        _end("interrupted", Exit.INTERRUPTED)
+    except ExceptionGroup as error:
+        logging.getLogger(__name__).debug("failed", exc_info=error)
+        _end("\n".join(f"{type(e).__name__}: {e}" for e in _leaves(error)), Exit.FAILED)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]
+
+
+def _end(text: str, code: Exit) -> None:
+    for line in text.splitlines():
+        _errors.print(f"[red]video-analysis:[/red] {escape(line)}", soft_wrap=True)
+    sys.exit(code)
