@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eventsourcing.adapters.memory import MemoryEventStore
+from eventsourcing.errors import LeaseLostError
+from eventsourcing.leases import Lease, Leases
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def leases(clock: Clock) -> Leases:
+    return Leases(MemoryEventStore(), clock=clock)
+
+
+async def acquired(leases: Leases, owner: str) -> Lease:
+    lease = await leases.acquire("relay", owner, 10)
+    assert lease is not None
+    return lease
+
+
+async def test_one_holds_it_until_its_time_is_up(leases: Leases, clock: Clock) -> None:
+    first = await acquired(leases, "a")
+    assert (first.token, first.expires_at) == (0, 1_010.0)
+    clock.now += 9.9
+    assert await leases.acquire("relay", "b", 10) is None
+    clock.now += 0.1
+    second = await acquired(leases, "b")
+    assert second.token > first.token
+
+
+async def test_leases_of_other_names_are_free(leases: Leases) -> None:
+    await acquired(leases, "a")
+    assert await leases.acquire("manager", "b", 10) is not None
+
+
+async def test_renewing_keeps_it(leases: Leases, clock: Clock) -> None:
+    lease = await acquired(leases, "a")
+    for _ in range(5):
+        clock.now += 8
+        renewed = await leases.renew(lease)
+        assert (renewed.token, renewed.expires_at) == (lease.token + 1, clock.now + 10)
+        lease = renewed
+        assert await leases.acquire("relay", "b", 10) is None
+
+
+async def test_a_late_renewal_counts_if_nobody_came(leases: Leases, clock: Clock) -> None:
+    lease = await acquired(leases, "a")
+    clock.now += 60
+    with pytest.raises(LeaseLostError):
+        await leases.check(lease)
+    await leases.check(await leases.renew(lease))
+
+
+async def test_who_lost_it_is_told(leases: Leases, clock: Clock) -> None:
+    old = await acquired(leases, "a")
+    clock.now += 10
+    new = await acquired(leases, "b")
+    for step in (leases.renew, leases.release, leases.check):
+        with pytest.raises(LeaseLostError, match="a no longer holds lease 'relay'"):
+            await step(old)
+    await leases.check(new)
+
+
+async def test_release_frees_it_at_once(leases: Leases) -> None:
+    first = await acquired(leases, "a")
+    await leases.release(first)
+    second = await acquired(leases, "b")
+    assert second.token > first.token
+
+
+async def test_an_owner_may_take_its_own_again_and_the_old_token_is_void(leases: Leases) -> None:
+    first = await acquired(leases, "a")
+    second = await acquired(leases, "a")
+    assert second.token > first.token
+    with pytest.raises(LeaseLostError):
+        await leases.renew(first)
+
+
+async def test_of_many_at_once_one_gets_it(leases: Leases) -> None:
+    taken = await asyncio.gather(*(leases.acquire("relay", f"o{n}", 10) for n in range(20)))
+    assert sum(lease is not None for lease in taken) == 1
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from("abc"), st.sampled_from(["acquire", "renew", "release"]), st.floats(0, 12)),
+    max_size=30,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+def test_never_two_holders(steps: list[tuple[str, str, float]]) -> None:
+    asyncio.run(follow(steps))
+
+
+async def follow(steps: list[tuple[str, str, float]]) -> None:
+    clock, held = Clock(), dict[str, Lease]()
+    leases = Leases(MemoryEventStore(), clock=clock)
+    tokens: list[int] = []
+    for owner, step, pause in steps:
+        clock.now += pause
+        lease: Lease | None = None
+        try:
+            if step == "acquire":
+                lease = await leases.acquire("relay", owner, 10)
+            elif owner in held and step == "renew":
+                lease = await leases.renew(held[owner])
+            elif owner in held:
+                await leases.release(held.pop(owner))
+        except LeaseLostError:
+            held.pop(owner, None)
+        if lease is not None:
+            held[owner] = lease
+            tokens.append(lease.token)
+        assert sum([await holds(leases, lease) for lease in held.values()]) <= 1
+    assert tokens == sorted(set(tokens))
+
+
+async def holds(leases: Leases, lease: Lease) -> bool:
+    try:
+        await leases.check(lease)
+    except LeaseLostError:
+        return False
+    return True
