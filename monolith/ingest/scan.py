@@ -36,7 +36,7 @@ class PacketScan:
 
     `pts`: the table, None where pictures cannot be told apart by pts (a sequential source, `why_sequential` says
     so). `keyframes`: pts of keyframes, ascending. `packets`: pictures that should come out. `span`: time base units
-    from the first picture to the end of the last, None where the file has no timestamps.
+    from the first picture to the end of the last, None where fewer than two pictures have timestamps.
     """
 
     pts: PtsTable | None
@@ -50,7 +50,7 @@ def scan_packets(video: OpenVideo, progress: Callable[[], None] = lambda: None) 
     """Demux the rest of `video`. Reads the whole file; `progress` is called now and then."""
     pts: list[int] = []
     keyframes: list[int] = []
-    packets = last_duration = 0
+    packets = 0
     video.container.flags &= ~cast(int, Flags.gen_pts.value)  # timestamps as the file has them
     is_vp8 = video.stream.codec_context.name in {"vp8", "libvpx"}
     for packet in video.packets():
@@ -62,7 +62,6 @@ def scan_packets(video: OpenVideo, progress: Callable[[], None] = lambda: None) 
         if packet.pts is None:
             continue
         pts.append(packet.pts)
-        last_duration = packet.duration or last_duration
         if packet.is_keyframe:
             keyframes.append(packet.pts)
     table = np.unique(np.array(pts, np.int64))
@@ -71,9 +70,16 @@ def scan_packets(video: OpenVideo, progress: Callable[[], None] = lambda: None) 
         pts=None if why else table,
         keyframes=np.unique(np.array(keyframes, np.int64)),
         packets=packets,
-        span=int(table[-1] - table[0]) + last_duration if len(table) else None,
+        span=_span(table),
         why_sequential=why,
     )
+
+
+def _span(table: PtsTable) -> int | None:
+    """The last picture lasts as long as the average one: what files say of its duration is often nonsense."""
+    if len(table) < 2:
+        return None
+    return round(int(table[-1] - table[0]) * len(table) / (len(table) - 1))
 
 
 def _vp8_shown(data: bytes) -> bool:

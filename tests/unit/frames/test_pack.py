@@ -75,7 +75,7 @@ def test_a_failed_append_leaves_no_half_frame(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_missing_pack(tmp_path: Path) -> None:
-    with pytest.raises(PackError, match="frame pack 7.mjpeg is gone"):
+    with pytest.raises(PackError, match=r"frame pack 7\.mjpeg is gone"):
         read_jpeg(tmp_path / "7.mjpeg", 0, 10)
 
 

@@ -10,17 +10,17 @@ from av.stream import Disposition
 from monolith.domain.segment import SourceInfo
 from monolith.ingest.errors import SourceError
 from monolith.ingest.probe import probe_file
-from monolith.ingest.reader import DEMUXERS, Limits, open_video
+from monolith.ingest.reader import DEMUXERS, LIMITS, Limits, open_video
 from monolith.ingest.scan import digest_of, load_table
 from tests.media import sample_clip
 from tests.videos import Recipe, make_audio, make_header, make_video, remux
 
 
-def _probe(path: Path, segment_seconds: float = 1.0, limits: Limits = Limits()) -> SourceInfo:
+def _probe(path: Path, segment_seconds: float = 1.0, limits: Limits = LIMITS) -> SourceInfo:
     return probe_file(path, path.with_name("scan.npy"), segment_seconds, limits=limits)
 
 
-def _refusal(path: Path, limits: Limits = Limits()) -> str:
+def _refusal(path: Path, limits: Limits = LIMITS) -> str:
     with pytest.raises(SourceError) as caught:
         _probe(path, limits=limits)
     assert caught.value.permanent
