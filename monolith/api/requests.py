@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -18,6 +19,8 @@ from monolith.domain.models import INFERENCE_MODEL_NAMES
 from monolith.readmodels.schema import MAX_FRAME_NUMBER
 
 _CLIENT_CLOSED: Final = 400
+_DRAIN_SECONDS: Final = 5.0
+_DRAIN_BYTES: Final = 16 << 20
 _MAX_POSITION: Final = 2**63 - 1
 
 
@@ -92,9 +95,10 @@ def check_model_names(names: list[str]) -> list[str]:
 async def body_chunks(request: Request, limit: int, stall_seconds: float) -> AsyncIterator[bytes]:
     """The body as it comes. Raises ApiError: 413 beyond `limit` bytes, 400 when the client stops sending."""
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large(limit)
     stream = request.stream()
+    if declared.isdecimal() and int(declared) > limit:
+        await _drain(request, stream)
+        raise too_large(limit)
     size = 0
     while True:
         try:
@@ -106,8 +110,22 @@ async def body_chunks(request: Request, limit: int, stall_seconds: float) -> Asy
             return
         size += len(chunk)
         if size > limit:
+            await _drain(request, stream)
             raise too_large(limit)
         yield chunk
+
+
+async def _drain(request: Request, stream: AsyncIterator[bytes]) -> None:
+    """Read on for a while: a client that is cut off while it sends does not see the answer."""
+    if "expect" in request.headers:
+        return  # it asks before it sends
+    size = 0
+    with contextlib.suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            async for chunk in stream:
+                size += len(chunk)
+                if size > _DRAIN_BYTES:
+                    return
 
 
 def too_large(limit: int) -> ApiError:

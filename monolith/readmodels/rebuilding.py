@@ -62,7 +62,7 @@ async def _project(projection: ReadModelProjection, events: list[RecordedEvent],
 async def _project_one(projection: ReadModelProjection, event: RecordedEvent, parked: set[str]) -> None:
     if event.stream_name in parked:
         await projection.park(
-            event, DependsOnParkedError(f"an earlier event of {event.stream_name!r} is parked")
+            event, DependsOnParkedError(f"an earlier event of stream {event.stream_name!r} is parked")
         )
         return
     try:

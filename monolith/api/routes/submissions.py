@@ -21,7 +21,11 @@ router = APIRouter(tags=["submit"])
 
 _OPTIONS: Final[dict[str, Any]] = {
     "modelsToRun": {"type": "array", "minItems": 1, "items": {"type": "string", "enum": list(MODEL_KEYS)}},
-    "videoName": {"type": ["string", "null"], "maxLength": 500},
+    "videoName": {
+        "type": ["string", "null"],
+        "maxLength": 500,
+        "description": "Printable text; otherwise the name of the file",
+    },
     "frameStep": {
         "description": 'Frame n is analysed where n % frameStep == 0. Missing, null or "" means 1.',
         "anyOf": [
