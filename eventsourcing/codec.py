@@ -5,7 +5,7 @@ The schema version of an event travels in its metadata under `schema_version`; v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -52,6 +52,7 @@ class EventCodec:
         self._schema_version = msgspec.json.Decoder(_SchemaVersion).decode
         self._document = msgspec.json.Decoder(Document).decode
         self._classes: dict[str, _EventClass] = {}
+        self._plain: dict[str, Callable[[bytes], msgspec.Struct]] = {}  # of classes without upcasters
         chain_of = chains(upcasters)
         for cls in classes:
             self._register(cls, chain_of.pop(cls.__name__, UpcasterChain({})))
@@ -61,7 +62,9 @@ class EventCodec:
     def _register(self, cls: type[msgspec.Struct], chain: UpcasterChain) -> None:
         if cls.__name__ in self._classes:
             raise ValueError(f"two event classes are named {cls.__name__}")
-        self._classes[cls.__name__] = _EventClass(cls, chain)
+        known = self._classes[cls.__name__] = _EventClass(cls, chain)
+        if known.version == 1:
+            self._plain[cls.__name__] = known.decode
 
     @property
     def event_types(self) -> tuple[str, ...]:
@@ -106,9 +109,18 @@ class EventCodec:
                 f"{recorded.event_type} at {recorded.stream_name}@{recorded.stream_position}: {error}"
             ) from error
 
-    def decode_all(self, events: Iterable[RecordedEvent]) -> list[msgspec.Struct]:
-        """All `events`, as `decode` does it."""
-        return list(map(self.decode, events))
+    def decode_all(self, events: Sequence[RecordedEvent]) -> list[msgspec.Struct]:
+        """All `events`, as `decode` does it; quicker."""
+        plain, decode = self._plain.get, self.decode
+        try:
+            return [
+                cls_decode(event.data)
+                if _KEY_IN_JSON not in event.metadata_json and (cls_decode := plain(event.event_type))
+                else decode(event)
+                for event in events
+            ]
+        except Exception:
+            return [decode(event) for event in events]  # raises for the one that does not fit
 
     def _decode_old(self, known: _EventClass, recorded: RecordedEvent) -> msgspec.Struct:
         version = self._version_of(recorded)

@@ -15,6 +15,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from enum import Enum
+from functools import partial
 from itertools import islice, takewhile
 from types import TracebackType
 from typing import Final, Protocol, TypeVar, runtime_checkable
@@ -228,7 +229,7 @@ class ProjectionRunner:
         async with self._store.subscribe(after=self.position, prefixes=prefixes) as items:
             while not self._stopping:
                 try:
-                    item = await self._while_idle(anext(items))
+                    item = await self._while_idle(lambda: anext(items))
                 except StopAsyncIteration:
                     return
                 await self._take(item)
@@ -269,7 +270,7 @@ class ProjectionRunner:
 
     async def _try_alone(self, event: RecordedEvent, error: Exception) -> None:
         for backoff in islice(_backoffs(), self._attempts - 1):
-            await self._while_idle(self._sleep(backoff))
+            await self._while_idle(partial(self._sleep, backoff))
             try:
                 await self._retry(lambda: self.projection.apply([event]))
             except Exception as again:
@@ -301,15 +302,15 @@ class ProjectionRunner:
     async def _back_off(self, error: Exception, seconds: float) -> None:
         self.last_error = error
         self.state = RunnerState.RETRYING
-        await self._while_idle(self._sleep(seconds))
+        await self._while_idle(partial(self._sleep, seconds))
 
-    async def _while_idle(self, waiting: Awaitable[T]) -> T:
+    async def _while_idle(self, wait: Callable[[], Awaitable[T]]) -> T:
         """Wait where `stop` may interrupt."""
         if self._stopping:
             raise asyncio.CancelledError
         self._idle = True
         try:
-            return await waiting
+            return await wait()
         finally:
             self._idle = False
 

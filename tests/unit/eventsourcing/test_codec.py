@@ -143,7 +143,14 @@ def test_unknown_types() -> None:
 
 def test_decode_all_and_event_types() -> None:
     events = [Named(name="a"), Moved(xy=(1, 2))]
-    assert CODEC.decode_all(stored(CODEC.encode(event)) for event in events) == events
+    assert CODEC.decode_all([stored(CODEC.encode(event)) for event in events]) == events
+    assert CODEC.decode_all([recorded("Moved", b'{"x": 5}')]) == [Moved(xy=(5, 0))]
+    with pytest.raises(EventDecodingError, match="Named at s-1@4"):
+        CODEC.decode_all([recorded("Named", b'{"name": "a"}'), recorded("Named", b"{}")])
+    with pytest.raises(UnknownEventTypeError):
+        CODEC.decode_all([recorded("Gone", b"{}")])
+    with pytest.raises(EventDecodingError, match="Named at"):
+        CODEC.decode_all([recorded("Named", b'{"name": "\xff"}')])
     assert CODEC.event_types == ("Named", "Moved")
 
 
