@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+from collections.abc import Set
 from pathlib import Path
 from typing import Final
 
@@ -70,6 +71,10 @@ class FileStorage:
         """Remove what was fetched or uploaded for the video, never a file outside the data directory."""
         return await asyncio.to_thread(self._remove_source, video_id, Path(location))
 
+    async def remove_sources_but(self, video_ids: Set[str], locations: Set[str]) -> int:
+        """Remove fetched and uploaded files but those of `video_ids` and at `locations`; bytes freed."""
+        return await asyncio.to_thread(self._remove_sources_but, video_ids, locations)
+
     async def remove_video(self, video_id: str) -> int:
         """Remove the video's folder; bytes freed."""
         return await asyncio.to_thread(_remove_tree, self._videos / _plain(video_id))
@@ -85,6 +90,11 @@ class FileStorage:
         if location.parent == self.uploads:
             files.append(location)
         return sum(map(_remove_file, files))
+
+    def _remove_sources_but(self, video_ids: Set[str], locations: Set[str]) -> int:
+        fetched = [path for path in self._videos.glob("*/source*") if path.parent.name not in video_ids]
+        uploaded = [path for path in self.uploads.iterdir() if str(path) not in locations]
+        return sum(map(_remove_file, [*fetched, *uploaded]))
 
 
 class SecretUrls:

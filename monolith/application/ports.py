@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -80,6 +80,10 @@ class Storage(Protocol):
 
     async def remove_source(self, video_id: str, location: str) -> int:
         """Remove the fetched or uploaded file of the video (never one outside the data directory); bytes freed."""
+        ...
+
+    async def remove_sources_but(self, video_ids: Set[str], locations: Set[str]) -> int:
+        """Remove fetched and uploaded files but those of `video_ids` and at `locations`; bytes freed."""
         ...
 
     async def remove_video(self, video_id: str) -> int:

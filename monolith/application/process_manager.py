@@ -86,6 +86,10 @@ class ProcessManager:
     async def _start(self) -> None:
         if not self._started.is_set():
             self._started.set()
+            if not self._keep_sources:
+                await self._purge.sweep_sources(
+                    [await self._streams.load(video_id) for video_id in self._open]
+                )
             for video_id in list(self._open):
                 await self._look_at(video_id)
 
@@ -111,7 +115,7 @@ class ProcessManager:
         video = await self._streams.load(video_id)
         self._end_needless(video)
         self.scheduler.offer(video_id, next_jobs(video))
-        if video.probe is not None and not video.active_runs() and not self._keep_sources:
+        if not video.active_runs() and not self._keep_sources:
             await self._purge.remove_source(video)
 
     def _end_needless(self, video: Video) -> None:

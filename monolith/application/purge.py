@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from eventsourcing.store import EventStore
 from monolith.application.ports import Clock, Secrets, Storage
 from monolith.application.video_stream import VideoStreams
@@ -34,6 +36,16 @@ class Purge:
             for run_id in video.runs:
                 await self._store.tombstone_stream(results_stream(run_id, plan.segment))
         await self._streams.execute(job.video_id, RecordPurge(at=self._clock(), bytes_freed=freed))
+
+    async def sweep_sources(self, open_videos: Iterable[Video]) -> int:
+        """Remove sources of all but `open_videos`: left behind by a crash after a run's end; bytes freed.
+
+        Only while nothing is being submitted.
+        """
+        needed = [video.submitted for video in open_videos if video.submitted is not None]
+        return await self._storage.remove_sources_but(
+            {video.video_id for video in needed}, {video.location for video in needed}
+        )
 
     async def remove_source(self, video: Video) -> int:
         """Remove the source if it is ours (fetched or uploaded); bytes freed."""

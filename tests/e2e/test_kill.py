@@ -80,12 +80,8 @@ async def assert_nothing_twice(client: Any, video_id: str) -> None:
     seen: Counter[tuple[Any, ...]] = Counter()
     after: int | None = None
     while True:
-        page = (
-            await client.get(
-                f"/analysis/{video_id}/events", params={"limit": 500, **({"after": after} if after else {})}
-            )
-        ).json()
-        events = page["events"]
+        params = {"limit": 500} if after is None else {"limit": 500, "after": after}
+        events = (await client.get(f"/analysis/{video_id}/events", params=params)).json()
         for event in events:
             data = event["data"]
             match event["event_type"]:
