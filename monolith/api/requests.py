@@ -60,7 +60,11 @@ FrameNumber = Annotated[
 ]
 Position = Annotated[int | None, Query(ge=0, le=_MAX_POSITION, description="Commit position to go on after")]
 RunId = Annotated[
-    str | None, Query(description="UUID of one run; otherwise the newest completed of each model")
+    str | None,
+    Query(
+        description="UUID of one run; otherwise the newest completed of each model",
+        json_schema_extra={"format": "uuid"},
+    ),
 ]
 IdempotencyKey = Annotated[
     str | None,

@@ -21,6 +21,7 @@ from monolith.api.requests import (
 )
 from monolith.api.rows import RowReader
 from monolith.api.streaming import PiecewiseResponse
+from monolith.domain.models import INFERENCE_MODEL_NAMES
 from monolith.readmodels.rendering import ResultRow
 from monolith.readmodels.results import START, ResultFilter, select_runs
 from monolith.readmodels.schema import KEY_MASK, MAX_FRAME_NUMBER, MODEL_MASK
@@ -32,7 +33,16 @@ _MOST_ROWS: Final = 10_000
 _LONGEST_LABEL: Final = 100
 _LONGEST_VIDEO: Final = 1e9
 
-Models = Annotated[list[str] | None, Query(alias="model", description="Only these, by either of their names")]
+Models = Annotated[
+    list[str] | None,
+    Query(
+        alias="model",
+        description="Only these, by either of their names",
+        json_schema_extra={
+            "items": {"enum": [*INFERENCE_MODEL_NAMES, *INFERENCE_MODEL_NAMES.values()]},
+        },
+    ),
+]
 Frame = Annotated[int | None, Query(ge=0, le=MAX_FRAME_NUMBER, description="Inclusive")]
 Seconds = Annotated[
     float | None, Query(ge=-_LONGEST_VIDEO, le=_LONGEST_VIDEO, description="Of video, inclusive")

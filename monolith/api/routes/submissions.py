@@ -30,7 +30,7 @@ _OPTIONS: Final[dict[str, Any]] = {
         "description": 'Frame n is analysed where n % frameStep == 0. Missing, null or "" means 1.',
         "anyOf": [
             {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
-            {"type": "string", "pattern": "^([1-9][0-9]{0,8})?$"},
+            {"type": "string", "pattern": "^ *[0-9]* *$"},
             {"type": "null"},
         ],
         "default": 1,
@@ -48,7 +48,7 @@ _START: Final[dict[str, Any]] = {
                         "videoURL": {
                             "type": "string",
                             "description": "http or https, with a host and a path",
-                            "pattern": "^https?://[a-z0-9]+(\\.[a-z]+)*/[a-z0-9.]+$",
+                            "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/]+/.",
                         },
                         **_OPTIONS,
                     },
@@ -74,7 +74,7 @@ _UPLOAD: Final[dict[str, Any]] = {
                             "example": ",".join(MODEL_KEYS),
                         },
                         "videoName": {"type": "string", "maxLength": 500},
-                        "frameStep": {"type": "string", "pattern": "^([1-9][0-9]{0,8})?$", "default": "1"},
+                        "frameStep": {"type": "string", "pattern": "^ *[0-9]* *$", "default": "1"},
                     },
                 }
             }
