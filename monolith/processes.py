@@ -83,6 +83,14 @@ class ChildProcess:
     def returncode(self) -> int | None:
         return self._process.returncode
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs; true to the moment, `returncode` follows when the event loop hears of it."""
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False
+
     async def send(self, message: bytes) -> None:
         """Raises ChildDiedError."""
         self._writer.write(LENGTH.pack(len(message)) + message)

@@ -38,9 +38,8 @@ class DecoderProcess:
         cls, name: str, slots: FrameSlots, *, start_timeout: float, silence_timeout: float
     ) -> DecoderProcess:
         """Start one and wait until it is up. Raises DecoderDiedError."""
-        arguments = (str(slots.fd), str(slots.count), str(slots.slot_bytes))
         try:
-            child = await ChildProcess.start(name, _MODULE, arguments, pass_fds=(slots.fd,))
+            child = await ChildProcess.start(name, _MODULE, _arguments(slots), pass_fds=(slots.fd,))
         except OSError as error:
             raise DecoderDiedError(f"no decoder process could be started: {error}") from error
         process = cls(child, start_timeout)
@@ -60,7 +59,7 @@ class DecoderProcess:
 
     @property
     def dead(self) -> bool:
-        return self._killed or self._child.returncode is not None
+        return self._killed or not self._child.alive
 
     async def send(self, message: ToDecoder) -> None:
         """Raises DecoderDiedError."""
@@ -124,3 +123,7 @@ class DecoderProcess:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError, ChildDiedError):
             await task
+
+
+def _arguments(slots: FrameSlots) -> tuple[str, ...]:
+    return str(slots.fd), str(slots.count), str(slots.slot_bytes)

@@ -193,7 +193,7 @@ class DecoderPool:
                     return await self._ask(process, Probe(str(path), str(scan_path), segment_seconds))
             except TimeoutError as error:
                 process.kill()
-                raise DecoderDiedError(f"the probe took longer than {timeout:.0f} s") from error
+                raise DecoderDiedError(f"the probe took longer than {timeout:g} s") from error
             except asyncio.CancelledError:
                 process.kill()
                 raise

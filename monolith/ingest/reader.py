@@ -99,6 +99,8 @@ class OpenVideo:
 
 def open_video(path: Path, limits: Limits = LIMITS) -> OpenVideo:
     """Open `path` and choose its video stream. Raises SourceError."""
+    if path.exists() and not path.is_file():
+        raise SourceError(f"{path.name} is no regular file: submit a video file")
     container = _open_container(path, limits)
     try:
         stream = _best_stream(container)

@@ -1,0 +1,154 @@
+"""Links to real child processes: slow, crashing, talking nonsense, orphaned."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from monolith.child import LENGTH, MAX_MESSAGE_BYTES
+from monolith.processes import ChildDiedError, ChildProcess
+from tests.children.orphans import wait_until_gone
+
+
+@asynccontextmanager
+async def _child(behaviour: str) -> AsyncIterator[ChildProcess]:
+    child = await ChildProcess.start("child", "tests.children.link_child", [behaviour])
+    try:
+        yield child
+    finally:
+        child.kill()
+        await child.stop()
+
+
+async def test_messages_come_back_whole_and_in_order() -> None:
+    messages = [b"", b"x", bytes(range(256)) * 1000, b"end"]
+    async with _child("echo") as child:
+        for message in messages:
+            await child.send(message)
+        assert [await child.receive() for _ in messages] == messages
+
+
+async def test_a_slow_start_is_waited_for() -> None:
+    async with _child("slow start") as child:
+        await child.send(b"early")
+        assert await child.receive() == b"early"
+
+
+async def test_the_child_is_another_process() -> None:
+    async with _child("pid") as child:
+        await child.send(b"")
+        assert await child.receive() == str(child.pid).encode()
+        assert child.pid != os.getpid() and child.returncode is None
+
+
+async def test_a_cancelled_receive_loses_nothing() -> None:
+    """Cancelled between a message's length and its body, and again before anything came."""
+    async with _child("echo") as child:
+        body = os.urandom(3_000_000)
+        sending = asyncio.create_task(child.send(body))
+        for _ in range(200):
+            receiving = asyncio.create_task(child.receive())
+            done, _ = await asyncio.wait({receiving}, timeout=0.001)
+            if done:
+                assert receiving.result() == body
+                break
+            receiving.cancel()
+            await asyncio.wait({receiving})
+        else:
+            assert await child.receive() == body
+        await sending
+        await child.send(b"next")
+        assert await child.receive() == b"next"
+
+
+async def test_a_crash_is_told_with_its_signal() -> None:
+    async with _child("crash") as child:
+        await child.send(b"x")
+        with pytest.raises(ChildDiedError, match=rf"child \(pid {child.pid}\) was killed by signal 11"):
+            await child.receive()
+
+
+async def test_an_exception_is_told_with_its_last_words() -> None:
+    async with _child("raise") as child:
+        await child.send(b"x")
+        with pytest.raises(ChildDiedError, match=r"exited with 1: .*RuntimeError: cannot do this"):
+            await child.receive()
+
+
+async def test_half_a_message_is_none() -> None:
+    async with _child("half") as child:
+        await child.send(b"x")
+        with pytest.raises(ChildDiedError, match="exited with 3"):
+            await child.receive()
+
+
+async def test_garbage_is_no_message() -> None:
+    async with _child("garbage") as child:
+        announced = LENGTH.unpack(b"GET ")[0]
+        assert announced > MAX_MESSAGE_BYTES
+        for _ in range(2):
+            with pytest.raises(ChildDiedError, match=f"announced a message of {announced} bytes"):
+                await child.receive()
+
+
+async def test_long_lines_of_noise_are_survived() -> None:
+    async with _child("noise") as child:
+        await child.send(b"x")
+        with pytest.raises(ChildDiedError, match=r"exited with 4: .*last word"):
+            await child.receive()
+
+
+async def test_sending_to_a_dead_child() -> None:
+    async with _child("echo") as child:
+        child.kill()
+        await child.wait()
+        with pytest.raises(ChildDiedError, match="was killed by signal 9"):
+            for _ in range(10):
+                await child.send(bytes(100_000))
+
+
+async def test_stopping_lets_the_child_end_by_itself() -> None:
+    child = await ChildProcess.start("child", "tests.children.link_child", ["echo"])
+    await child.send(b"x")
+    await child.receive()
+    alive = child.alive
+    await child.stop()
+    await child.stop()
+    assert (alive, child.alive, child.returncode) == (True, False, 0)
+
+
+async def test_a_child_that_does_not_end_is_killed(caplog: pytest.LogCaptureFixture) -> None:
+    child = await ChildProcess.start("child", "tests.children.link_child", ["deaf"])
+    await child.send(b"x")
+    await child.receive()
+    await child.stop(deadline=0.2)
+    assert child.returncode == -signal.SIGKILL
+    assert "did not end in 0.2 s: killed" in caplog.text
+
+
+async def test_a_module_that_is_not_there() -> None:
+    child = await ChildProcess.start("child", "tests.children.nowhere")
+    with pytest.raises(ChildDiedError, match=r"exited with 1: .*No module named tests.children.nowhere"):
+        await child.receive()
+    await child.stop()
+
+
+async def test_no_child_outlives_a_killed_parent() -> None:
+    """Not even one that does not watch its link: the kernel ends it."""
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.children.link_parent", "echo", stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    child = int(await parent.stdout.readline())
+    assert os.path.exists(f"/proc/{child}")  # noqa: PTH110
+
+    parent.kill()
+    await parent.wait()
+
+    await wait_until_gone({child})
