@@ -50,8 +50,14 @@ async def analyze_program(
 def show_outcomes(outcomes: Sequence[Outcome], output: Console | None, errors: Console) -> None:
     """Tables on `output` (if any), failures on `errors`."""
     for outcome in outcomes:
-        if output is not None and outcome.status is not None and outcome.summary is not None:
-            show(output, outcome.status, outcome.summary)
+        status, summary = outcome.status, outcome.summary
+        if (
+            output is not None
+            and status is not None
+            and summary is not None
+            and (summary.frames or not outcome.error)
+        ):
+            show(output, status, summary)
         if outcome.error is not None:
             errors.print(f"[red]{escape(outcome.source)}[/red]: {escape(outcome.error)}", soft_wrap=True)
 

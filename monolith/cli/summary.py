@@ -113,7 +113,8 @@ def show(console: Console, status: VideoStatus, summary: Summary) -> None:
     title = f"{escape(status.video_name)}: {summary.frames} frames"
     if status.coverage is not None and status.coverage < 1:
         title += f", {status.coverage:.1%} of those asked for"
-    table = Table("found", "frames", "best", title=title, title_justify="left")
+    console.print(title, soft_wrap=True)
+    table = Table("found", "frames", "best")
     for found in summary.objects:
         table.add_row(found.name, str(found.frames), f"{found.best_confidence:.0%}")
     for found in summary.emotions:

@@ -150,6 +150,8 @@ def test_which_hosts_are_loopback(host: str, alone: bool) -> None:
 def test_the_url_is_one_that_a_browser_can_open() -> None:
     assert Settings(host="0.0.0.0", port=81).url == "http://127.0.0.1:81"
     assert Settings(host="::1").url == "http://[::1]:8000"
+    behind = Settings(public_url="https://video.example.org")
+    assert (behind.url, behind.local_url) == ("https://video.example.org", "http://127.0.0.1:8000")
 
 
 @pytest.mark.parametrize(
