@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib import metadata
 from typing import Final
 
@@ -33,6 +34,7 @@ def create_app(services: ApiServices) -> FastAPI:
     turns = Turns(services.limits.event_streams)
     app.state.services = services
     app.state.event_stream_turns = turns
+    app.state.frame_turns = asyncio.Semaphore(services.limits.frame_threads)
     for routes in (submissions, videos, results, frames, events, health, web):
         app.include_router(routes.router)
     add_problem_handlers(app)

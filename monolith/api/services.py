@@ -90,6 +90,7 @@ class Limits:
     event_streams: int = 200
     heartbeat_seconds: float = 15.0
     frame_threads: int = 2
+    frame_wait_seconds: float = 30.0
     readiness_seconds: float = 5.0
 
 

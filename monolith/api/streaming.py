@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from monolith.api.problems import ApiError
+
+logger = logging.getLogger(__name__)
 
 
 class Turns:
@@ -71,7 +74,7 @@ class PiecewiseResponse(Response):
         try:
             await asyncio.wait((gone, sending), return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
-                sending.result()
+                _check(sending)
         finally:
             for task in (gone, sending):
                 task.cancel()
@@ -85,6 +88,14 @@ class PiecewiseResponse(Response):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         async with asyncio.timeout(self._send_seconds):
             await send({"type": "http.response.body", "body": b""})
+
+
+def _check(sending: asyncio.Task[None]) -> None:
+    try:
+        sending.result()
+    except TimeoutError:
+        # Returning without an end makes the server cut the connection.
+        logger.warning("a client took nothing of its answer for too long and was cut off")
 
 
 async def _until_disconnect(receive: Receive) -> None:

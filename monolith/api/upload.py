@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import msgspec
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from eventsourcing.errors import StoreUnavailableError
 from monolith.domain.errors import InvalidRequestError
 
 _MAX_FIELDS: Final = 50
@@ -57,7 +59,7 @@ def _json_list(name: str, text: str) -> list[object]:
 async def receive_upload(content_type: str, chunks: AsyncIterator[bytes], folder: Path) -> UploadForm:
     """Store the part `file` in a new file in `folder`, synced; the caller owns it. On any error it is removed.
 
-    Raises InvalidRequestError, and what `chunks` raises.
+    Raises InvalidRequestError, StoreUnavailableError (disk full), and what `chunks` raises.
     """
     boundary = _boundary(content_type)
     path = folder / f"{uuid4()}.upload"
@@ -70,9 +72,12 @@ async def receive_upload(content_type: str, chunks: AsyncIterator[bytes], folder
                 await asyncio.to_thread(file.write, receiver.take())
         receiver.finish()
         await asyncio.to_thread(_finish, file, receiver.take(), folder)
-    except BaseException:
-        file.close()
+    except BaseException as error:
         path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            file.close()
+        if isinstance(error, OSError):
+            raise StoreUnavailableError(f"the upload cannot be stored: {error.strerror}") from error
         raise
     return receiver.form
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -433,6 +434,25 @@ async def test_results_come_from_the_newest_completed_run_of_each_model(api: Api
         (2, "C"),
     ]
     assert (await api.get(HERE)).json()["status"] == "Completed"
+
+
+async def test_a_client_that_takes_nothing_is_cut_off(tmp_path: Path) -> None:
+    async with running_api(tmp_path, limits=Limits(send_seconds=0.2)) as api:
+        await api.happened(*whole_video((COLORS, FACES, OBJECTS), frames=6000))
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, ("127.0.0.1", api.server.port))
+            await loop.sock_sendall(client, f"GET {HERE}/results HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            registry = api.services.registry
+            labels = {"method": "GET", "route": "/analysis/{video_id}/results", "status": "200"}
+            await until(lambda: registry.get_sample_value("http_requests_total", labels) == 1)
+            last = b""
+            async with asyncio.timeout(10):
+                while piece := await loop.sock_recv(client, 1 << 20):
+                    last = (last + piece)[-5:]
+        assert last != b"0\r\n\r\n"
 
 
 # Frames

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from monolith.api.openapi import other_answer, problems
@@ -34,6 +34,7 @@ Confidence = Annotated[
     responses={**other_answer(_JPEG, "The picture", binary=True), **problems(400, 404)},
 )
 async def frame(
+    request: Request,
     video_id: VideoId,
     n: FrameNumber,
     services: Services,
@@ -46,7 +47,7 @@ async def frame(
     video = await models.video(video_id)
     location = await models.frame(video, n)
     if not annotated:
-        jpeg = await _in_thread(services, video_id, location, None)
+        jpeg = await _in_thread(request, video_id, location, None)
         return Response(jpeg, media_type=_JPEG)
     found = await models.frame_detections(select_runs(video, run_id=run_id), n)
     detections = [
@@ -57,19 +58,30 @@ async def frame(
             detection, DEFAULT_THRESHOLDS[entry.model_key] if min_confidence is None else min_confidence
         )
     ]
-    return Response(await _in_thread(services, video_id, location, detections), media_type=_JPEG)
+    return Response(await _in_thread(request, video_id, location, detections), media_type=_JPEG)
 
 
 async def _in_thread(
-    services: ApiServices, video_id: str, location: FrameLocation, detections: list[Detection] | None
+    request: Request, video_id: str, location: FrameLocation, detections: list[Detection] | None
 ) -> bytes:
+    """The picture, with `detections` drawn in unless None. As many at once as there are turns."""
+    services: ApiServices = request.app.state.services
+    turns: asyncio.Semaphore = request.app.state.frame_turns
+
     def read() -> bytes:
         jpeg = services.read_frame(video_id, location.pack, location.offset, location.length)
         return jpeg if detections is None else services.annotate(jpeg, detections)
 
+    try:
+        async with asyncio.timeout(services.limits.frame_wait_seconds):
+            await turns.acquire()
+    except TimeoutError as error:
+        raise ApiError(503, "too many pictures are being drawn; try again later", kind="too-busy") from error
     try:
         return await asyncio.to_thread(read)
     except FileNotFoundError as error:
         raise ApiError(
             404, f"the picture of frame {location.frame_number} was removed", kind="frame-removed"
         ) from error
+    finally:
+        turns.release()
