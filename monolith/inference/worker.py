@@ -1,10 +1,10 @@
 """An inference worker: a child process that runs models on frames in shared memory.
 
 Started as `python -m monolith.inference.worker LINK_FD PARENT_PID SLOTS_FD COUNT SLOT_BYTES CONFIG_JSON`. It loads and
-warms its models, says `Ready`, then answers batches in the order in which they came. Two threads: the main one runs
-the models; the reader takes messages and answers `Ping` at once, also while a batch runs. It ends at SIGTERM and at the
-end of the link, which the reader turns into SIGTERM. SIGINT is ignored: Ctrl-C goes to the whole process group and
-the parent decides.
+warms its models, says `Ready`, then answers batches in the order in which they came. Three threads: the main one runs
+the models; the reader takes messages and answers `Ping` at once, also while a batch runs; the third waits for SIGTERM.
+At SIGTERM and at the end of the link the process ends at once, also out of the middle of a batch: nobody would
+take its results. SIGINT is ignored: Ctrl-C goes to the whole process group and the parent decides.
 
 The engines are imported by the child alone (`load_models`), never by a parent that imports this module.
 """
@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -97,7 +96,7 @@ def main(arguments: Sequence[str], load: Loader = load_models) -> None:
     config = msgspec.json.decode(arguments[5], type=WorkerConfig)
     os.nice(config.nice)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _exit_cleanly)
+    _exit_at_sigterm()
     outbox = _Outbox(ParentLink(link_fd))
     batches: queue.Queue[InferBatch] = queue.Queue(_QUEUED_BATCHES)
     threading.Thread(target=_read, args=(outbox, batches), name="reader", daemon=True).start()
@@ -123,11 +122,23 @@ class _Outbox:
             self.link.send(self._encoder.encode(message))
 
 
-def _exit_cleanly(signal_number: int, frame: FrameType | None) -> None:
-    sys.exit(0)
+def _exit_at_sigterm() -> None:
+    """By a thread of its own, woken by the C handler: a Python handler runs in the main thread, which may be in native
+    code for long, or have just gone to sleep for its next batch."""
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.set_wakeup_fd(wake)
+
+    def wait() -> None:
+        os.read(woken, 1)
+        os._exit(0)
+
+    threading.Thread(target=wait, name="SIGTERM", daemon=True).start()
 
 
 def _read(outbox: _Outbox, batches: queue.Queue[InferBatch]) -> None:
+    """Ends the process with the link, or with what it cannot read."""
     decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
     try:
         while True:
@@ -137,9 +148,10 @@ def _read(outbox: _Outbox, batches: queue.Queue[InferBatch]) -> None:
             else:
                 batches.put(message)
     except ParentGoneError:
-        pass
-    finally:  # aimed at the main thread, or its wait for a batch would not be interrupted
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        os._exit(0)
+    except Exception:
+        logger.exception("the reader failed")
+        os._exit(1)
 
 
 def _serve(

@@ -30,7 +30,10 @@ async def link() -> AsyncIterator[Link]:
     try:
         ready = await receive(child)
         assert isinstance(ready, Ready) and ready.pid == child.pid
-        assert [identity.key for identity in ready.models] == ["plain", "slow:0.5"]
+        assert [(model.key, model.version) for model in ready.models] == [
+            ("plain", "warm"),
+            ("slow:0.5", "warm"),
+        ]
         yield child, bench
     finally:
         await child.stop()
@@ -112,5 +115,5 @@ async def test_ends_at_the_end_of_the_link(link: Link, busy: bool) -> None:
 async def test_garbage_ends_it(link: Link) -> None:
     child, _ = link
     await child.send(b"\xc1garbage")
-    with pytest.raises(ChildDiedError, match="exited with"):
+    with pytest.raises(ChildDiedError, match="exited with 1"):
         await receive(child)

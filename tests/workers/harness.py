@@ -87,12 +87,16 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def ended(pid: int) -> bool:
-    """Whether the process is gone, or a zombie that nobody has reaped yet."""
+def process_state(pid: int) -> str | None:
+    """The letter of /proc (`T` stopped, `Z` dead and not yet reaped …), None when it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
-        return True
+        return None
+
+
+def ended(pid: int) -> bool:
+    return process_state(pid) in (None, "Z")
 
 
 def number_of(result: FrameResult) -> int:

@@ -1,7 +1,7 @@
 """An inference worker whose models do what they are told: by their names at the start, by pixels for each frame.
 
-Names: `plain`; `slow:SECONDS` a frame; `late:SECONDS` to load; `missing` fails to load; `stubborn` ignores SIGTERM;
-`changing` has another digest in every process.
+Names: `plain`; `slow:SECONDS` a frame; `late:SECONDS` to load; `missing` fails to load; `changing` has another
+digest in every process.
 The first byte of a frame is one of the actions below, the second comes back as `class_id`.
 """
 
@@ -27,23 +27,33 @@ RAISE: Final = 1
 EXIT: Final = 2
 SEGFAULT: Final = 3
 HANG: Final = 4
+FREEZE: Final = 5
 
 
 class ScriptedModel:
     def __init__(self, key: str) -> None:
         self._script, _, self._argument = key.partition(":")
-        digest = f"{os.getpid():064x}" if key == "changing" else "0" * 64
-        self.identity = ModelIdentity(
-            key=key, name=key, version="1", digest=digest, precision="f32", infer_from="stored"
-        )
+        self._key = key
+        self._version = "cold"
         if self._script == "late":
             time.sleep(float(self._argument))
         if self._script == "missing":
             raise FileNotFoundError("the weights of 'missing' are not there: run `models pull`")
 
+    @property
+    def identity(self) -> ModelIdentity:
+        digest = f"{os.getpid():064x}" if self._script == "changing" else "0" * 64
+        return ModelIdentity(
+            key=self._key,
+            name=self._key,
+            version=self._version,
+            digest=digest,
+            precision="f32",
+            infer_from="stored",
+        )
+
     def warm_up(self) -> None:
-        if self._script == "stubborn":
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self._version = "warm"
 
     def detect(self, rgb: npt.NDArray[np.uint8], /) -> tuple[Detection, ...]:
         action, number = int(rgb[0, 0, 0]), int(rgb[0, 0, 1])
@@ -62,6 +72,8 @@ def _act(action: int) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
     if action == HANG:
         time.sleep(3600)
+    if action == FREEZE:
+        os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def load_scripted(config: WorkerConfig) -> Mapping[str, Model]:

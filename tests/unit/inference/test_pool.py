@@ -16,7 +16,7 @@ from monolith.inference.errors import WorkerDiedError, WorkerStartError
 from monolith.inference.pool import WorkerPool
 from monolith.inference.shared_memory import FrameSlots
 from tests.workers import scripted
-from tests.workers.harness import DEADLINE, LIMITS, SLOTS, Bench, ended, number_of, pids, until
+from tests.workers.harness import DEADLINE, LIMITS, SLOTS, Bench, ended, number_of, pids, process_state, until
 
 
 @pytest.fixture
@@ -164,9 +164,10 @@ async def test_pings_leave_a_healthy_worker_alone(bench: Bench) -> None:
 
 async def test_a_worker_that_will_not_end_is_killed(bench: Bench) -> None:
     limits = msgspec.structs.replace(LIMITS, stop_timeout=0.2)
-    async with bench.pool("stubborn", limits=limits) as pool:
-        answer = await pool.submit("stubborn", [bench.frame(0, scripted.HANG)])
+    async with bench.pool(limits=limits) as pool:
+        answer = await pool.submit("plain", [bench.frame(0, scripted.FREEZE)])
         (pid,) = pids(pool)
+        await until(lambda: process_state(pid) == "T")
     assert ended(pid)
     assert pool.states()[0].status == "stopped"
     assert "killed by signal 9" in str(pool.states()[0].last_error)
