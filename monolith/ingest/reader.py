@@ -26,7 +26,7 @@ from monolith.ingest.unreadable import explain_unreadable
 
 DEMUXERS: Final = (
     "mov", "matroska", "mpegts", "flv", "avi", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "vvc", "ivf", "obu",
-    "ogg", "asf", "mxf", "nut", "dv", "rm", "wtv", "gif", "mjpeg", "yuv4mpegpipe", "h263", "vc1", "av1", "swf",
+    "ogg", "asf", "mxf", "nut", "dv", "rm", "wtv", "gif", "mjpeg", "yuv4mpegpipe", "h263", "vc1", "av1",
 )  # fmt: skip
 """Demuxers that read pictures from the one file they were given. Never: hls, dash, concat, image2, lavfi, sdp…"""
 

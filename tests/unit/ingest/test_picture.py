@@ -44,20 +44,22 @@ def test_turning_is_clockwise_after_mirroring() -> None:
 @pytest.mark.parametrize("colour", _COLOURS)
 @pytest.mark.parametrize("matrix", [Colorspace.ITU601, Colorspace.ITU709])
 @pytest.mark.parametrize("colour_range", [ColorRange.MPEG, ColorRange.JPEG])
+@pytest.mark.parametrize("max_height", [64, 40])
 def test_colours_are_right_by_matrix_and_range(
-    colour: tuple[int, int, int], matrix: Colorspace, colour_range: ColorRange
+    colour: tuple[int, int, int], matrix: Colorspace, colour_range: ColorRange, max_height: int
 ) -> None:
     flat = np.full((64, 64, 3), colour, np.uint8)
     frame = VideoFrame.from_ndarray(flat).reformat(
         format="yuv420p", dst_colorspace=matrix.value, dst_color_range=colour_range.value
     )
 
-    picture = Converter(720, 1 << 20).rgb(frame)
+    picture = Converter(max_height, 1 << 20).rgb(frame)
 
+    assert picture.shape == (max_height, max_height, 3)
     assert np.abs(picture.astype(int) - colour).max() <= 4
 
 
-@pytest.mark.parametrize(("height", "matrix"), [(480, Colorspace.ITU601), (720, Colorspace.ITU709)])
+@pytest.mark.parametrize(("height", "matrix"), [(480, Colorspace.ITU601), (960, Colorspace.ITU709)])
 def test_an_unnamed_matrix_is_guessed_by_height(height: int, matrix: Colorspace) -> None:
     flat = np.full((height, 64, 3), (200, 30, 40), np.uint8)
     frame = VideoFrame.from_ndarray(flat).reformat(
@@ -86,3 +88,21 @@ def test_a_picture_is_made_small_enough_for_its_slot() -> None:
 
     assert picture.shape == (240, 320, 3)
     assert read_barcode(picture) == 200
+
+
+@pytest.mark.parametrize(
+    "pixel_format", ["yuv444p", "yuv422p", "nv12", "yuv420p10le", "gray", "rgb24", "pal8", "yuva420p"]
+)
+def test_other_pixel_formats(pixel_format: str) -> None:
+    frame = VideoFrame.from_ndarray(barcode(77, 320, 240)).reformat(
+        format="yuv420p" if pixel_format == "pal8" else pixel_format
+    )
+    if pixel_format == "pal8":
+        grey = np.ascontiguousarray(barcode(77, 320, 240)[:, :, 0])
+        palette = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 4, axis=1)
+        frame = VideoFrame.from_ndarray((grey, palette), format="pal8")  # type: ignore[arg-type]
+
+    picture = Converter(120, 1 << 20).rgb(frame)
+
+    assert picture.shape == (120, 160, 3)
+    assert read_barcode(picture) == 77
