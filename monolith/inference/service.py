@@ -96,7 +96,7 @@ class InferenceService:
         return self._pool.states()
 
     def waiting(self) -> dict[str, int]:
-        """Frames that wait for each model; `retries` stands for those that wait to be tried alone."""
+        """Frames that wait for each model; `retries`: to be tried alone, the running one included."""
         waiting = {model: len(batcher) for model, batcher in self._batchers.items()}
         return {**waiting, "retries": len(self._suspects)}
 
@@ -214,7 +214,8 @@ class InferenceService:
             await self._suspected.wait()
             self._suspected.clear()
             while self._suspects:
-                await self._retry(self._suspects.popleft())
+                await self._retry(self._suspects[0])
+                self._suspects.popleft()
 
     async def _retry(self, request: _Request) -> None:
         if request.answer.done():

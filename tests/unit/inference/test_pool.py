@@ -234,3 +234,18 @@ def test_workers_do_not_outlive_a_killed_parent(status: str) -> None:
         parent.kill()
     assert len(workers) == 2
     asyncio.run(until(lambda: all(map(ended, workers))))
+
+
+@pytest.mark.parametrize(
+    ("healthy_after", "pauses"), [(60, ["0.1", "0.2", "0.3"]), (0, ["0.1", "0.1", "0.1"])]
+)
+async def test_each_restart_waits_longer_until_the_worker_was_healthy(
+    bench: Bench, caplog: pytest.LogCaptureFixture, healthy_after: float, pauses: list[str]
+) -> None:
+    limits = msgspec.structs.replace(LIMITS, backoff_first=0.1, backoff_max=0.3, healthy_after=healthy_after)
+    async with bench.pool(limits=limits) as pool:
+        for death in range(1, 4):
+            os.kill(pids(pool)[0], signal.SIGKILL)
+            await until(lambda death=death: pool.healthy and pool.states()[0].restarts == death)  # type: ignore[misc]
+    lines = [record.getMessage() for record in caplog.records if "next start" in record.getMessage()]
+    assert [line.split()[-2] for line in lines] == pauses
