@@ -33,4 +33,9 @@ def looped_bikes(folder: Path, loops: int = 6) -> Path:
 def pictures(path: Path) -> list[npt.NDArray[np.uint8]]:
     """All frames of a clip, RGB."""
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [rgb(frame) for frame in container.decode(video=0)]
+
+
+def rgb(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+    """Its pixels, height × width × 3."""
+    return np.ascontiguousarray(frame.to_ndarray(format="rgb24"), np.uint8)

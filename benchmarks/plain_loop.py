@@ -1,4 +1,4 @@
-"""What somebody would write by hand: one process, PyAV, a JPEG file a frame, OpenVINO frame by frame with all threads."""
+"""What somebody would write by hand: one process, PyAV, a JPEG file a frame, OpenVINO with all threads frame by frame."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 
+from benchmarks.media import rgb
 from monolith.domain.models import MODEL_KEYS
 from monolith.frames import jpeg
 from monolith.inference.backends.openvino import OpenVinoBackend
@@ -25,11 +26,11 @@ def frames_per_second(clip: Path, frames: int) -> float:
         for number, frame in enumerate(container.decode(video=0)):
             if number == 0:
                 for model in models:
-                    model.detect(frame.to_ndarray(format="rgb24"))
+                    model.detect(rgb(frame))
                 started = time.perf_counter()
             if number == frames:
                 break
-            data = jpeg.encode(frame.to_ndarray(format="rgb24"), 90)
+            data = jpeg.encode(rgb(frame), 90)
             Path(folder, f"{number:06d}.jpg").write_bytes(data)
             stored = jpeg.decode(data)
             for model in models:

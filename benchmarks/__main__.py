@@ -1,0 +1,90 @@
+"""All benchmarks, one after another: a table, and `benchmarks/results.json` with the machine that they ran on.
+
+    python -m benchmarks [NAME…]      names: event_store read_models results_api pipeline
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+RESULTS: Final = Path(__file__).with_name("results.json")
+NAMES: Final = ("event_store", "read_models", "results_api", "pipeline")
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What a figure must reach: at least (`least`) or at most (`most`)."""
+
+    least: float | None = None
+    most: float | None = None
+
+    def met(self, value: float) -> bool:
+        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+
+    def __str__(self) -> str:
+        return f"≥ {self.least:,g}" if self.least is not None else f"≤ {self.most:,g}"
+
+
+TARGETS: Final = {
+    "event_store.appended_per_s_128": Target(least=35_000),
+    "event_store.read_decoded_per_s": Target(least=250_000),
+    "read_models.frame_results_per_s": Target(least=30_000),
+    "results_api.first_byte_ms": Target(most=30),
+    "results_api.whole_ms": Target(most=150),
+    "pipeline.program_to_bare": Target(least=0.88),
+    "pipeline.program_to_plain": Target(least=1.25),
+    "pipeline.api_p99_ms": Target(most=50),
+    "pipeline.loop_lag_p99_ms": Target(most=25),
+    "pipeline.main_process_mb": Target(most=500),
+}
+
+
+def machine() -> dict[str, object]:
+    """What the figures depend on."""
+    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return {
+        "processor": found[1] if found else platform.processor(),
+        "cores": os.cpu_count(),
+        "bfloat16": "avx512_bf16" in Path("/proc/cpuinfo").read_text(),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+    }
+
+
+def main(names: list[str]) -> None:
+    """Run the named benchmarks (all, by default) and keep the figures of the others."""
+    unknown = set(names) - set(NAMES)
+    if unknown:
+        sys.exit(f"unknown benchmark {', '.join(sorted(unknown))}; there are: {' '.join(NAMES)}")
+    kept: dict[str, object] = json.loads(RESULTS.read_text())["figures"] if RESULTS.exists() else {}
+    for name in names or NAMES:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        run: Callable[[], Awaitable[dict[str, float]]] = import_module(f"benchmarks.{name}").run
+        figures = asyncio.run(run())  # type: ignore[arg-type]
+        kept.update({f"{name}.{key}": round(value, 3) for key, value in figures.items()})
+        for key, value in figures.items():
+            print(line(f"{name}.{key}", value), flush=True)
+    report = {"measured": time.strftime("%Y-%m-%d"), "machine": machine(), "figures": kept}
+    RESULTS.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+
+
+def line(name: str, value: float) -> str:
+    """A row of the table."""
+    target = TARGETS.get(name)
+    verdict = "" if target is None else f"{target!s:>12}  {'met' if target.met(value) else 'MISSED'}"
+    return f"{name:44} {value:14,.2f} {verdict}".rstrip()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
