@@ -1,6 +1,6 @@
 """All benchmarks, one after another: a table, and `benchmarks/results.json` with the machine that they ran on.
 
-    python -m benchmarks [NAME…]      names: event_store read_models results_api pipeline
+python -m benchmarks [NAME…]      names: event_store read_models results_api pipeline
 """
 
 from __future__ import annotations

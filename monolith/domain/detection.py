@@ -12,7 +12,7 @@ EMOTIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neut
 """Labels of mini-Xception, in the order of its outputs."""
 
 
-class ObjectDetection(msgspec.Struct, frozen=True, kw_only=True, tag="object"):
+class ObjectDetection(msgspec.Struct, frozen=True, kw_only=True, tag="object", gc=False):
     """One object. `class_id` counts from 0 in the model's labels (COCO: 0–79); `confidence` is 0–1."""
 
     class_id: int
@@ -21,7 +21,7 @@ class ObjectDetection(msgspec.Struct, frozen=True, kw_only=True, tag="object"):
     xyxy: Xyxy
 
 
-class FaceDetection(msgspec.Struct, frozen=True, kw_only=True, tag="face"):
+class FaceDetection(msgspec.Struct, frozen=True, kw_only=True, tag="face", gc=False):
     """One face and its emotion. `face_id` counts from 1 in its frame, best `confidence` (0–1) first.
 
     `emotions` are probabilities in the order of `EMOTIONS`, summing to 1.
@@ -35,7 +35,7 @@ class FaceDetection(msgspec.Struct, frozen=True, kw_only=True, tag="face"):
     emotions: tuple[float, ...]
 
 
-class ColorShare(msgspec.Struct, frozen=True, kw_only=True, tag="color"):
+class ColorShare(msgspec.Struct, frozen=True, kw_only=True, tag="color", gc=False):
     """One colour of the palette (`#rrggbb`) and the share of the picture's pixels nearest to it, 0–1."""
 
     color: str

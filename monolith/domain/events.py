@@ -17,11 +17,11 @@ from monolith.domain.segment import SegmentPlan, SourceInfo, StoredFrame
 SourceKind: TypeAlias = Literal["file", "url", "upload"]
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of all domain events."""
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Base of all domain events. They hold no cycles, so the garbage collector need not follow them."""
 
 
-class VideoSubmitted(Event, frozen=True, kw_only=True):
+class VideoSubmitted(Event, frozen=True, kw_only=True, gc=False):
     """A user asked for a video. `video_url` is shown to users (redacted: without a password); `location` is where the
     program finds it: an absolute path for files and uploads, the URL for URLs."""
 
@@ -33,7 +33,7 @@ class VideoSubmitted(Event, frozen=True, kw_only=True):
     submitted_at: float
 
 
-class RunRequested(Event, frozen=True, kw_only=True):
+class RunRequested(Event, frozen=True, kw_only=True, gc=False):
     """One pass of `models` (keys) over the video's frames with `n % frame_step == 0`."""
 
     video_id: str
@@ -46,7 +46,7 @@ class RunRequested(Event, frozen=True, kw_only=True):
     requested_at: float
 
 
-class VideoProbed(Event, frozen=True, kw_only=True):
+class VideoProbed(Event, frozen=True, kw_only=True, gc=False):
     """The source lies at `path` (spooled there from a URL, or the file itself) and holds a video.
 
     `spooled`: the file is ours to remove. `ingest_seconds`: fetching, probing and scanning.
@@ -60,7 +60,7 @@ class VideoProbed(Event, frozen=True, kw_only=True):
     ingest_seconds: float
 
 
-class SegmentsPlanned(Event, frozen=True, kw_only=True):
+class SegmentsPlanned(Event, frozen=True, kw_only=True, gc=False):
     """The segments of the video; `final`: no more will come."""
 
     video_id: str
@@ -69,7 +69,7 @@ class SegmentsPlanned(Event, frozen=True, kw_only=True):
     final: bool
 
 
-class SegmentCompleted(Event, frozen=True, kw_only=True):
+class SegmentCompleted(Event, frozen=True, kw_only=True, gc=False):
     """A run has closed a segment: `frames` analysed, `dropped` sampled frames that have no result."""
 
     video_id: str
@@ -80,7 +80,7 @@ class SegmentCompleted(Event, frozen=True, kw_only=True):
     last_frame: int | None
 
 
-class SegmentFailed(Event, frozen=True, kw_only=True):
+class SegmentFailed(Event, frozen=True, kw_only=True, gc=False):
     """An attempt at a segment failed. `permanent`: another attempt cannot help."""
 
     video_id: str
@@ -91,14 +91,14 @@ class SegmentFailed(Event, frozen=True, kw_only=True):
     permanent: bool
 
 
-class SourceEnded(Event, frozen=True, kw_only=True):
+class SourceEnded(Event, frozen=True, kw_only=True, gc=False):
     """A sequential source has ended after `frames` pictures."""
 
     video_id: str
     frames: int
 
 
-class RunCompleted(Event, frozen=True, kw_only=True):
+class RunCompleted(Event, frozen=True, kw_only=True, gc=False):
     """Every segment of the run is closed. `coverage`: frames with results / frames sampled, 0–1."""
 
     video_id: str
@@ -110,7 +110,7 @@ class RunCompleted(Event, frozen=True, kw_only=True):
     completed_at: float
 
 
-class RunFailed(Event, frozen=True, kw_only=True):
+class RunFailed(Event, frozen=True, kw_only=True, gc=False):
     """The run ended without covering the video; what was analysed is kept. `error` is for users."""
 
     video_id: str
@@ -119,7 +119,7 @@ class RunFailed(Event, frozen=True, kw_only=True):
     failed_at: float
 
 
-class RunCancelled(Event, frozen=True, kw_only=True):
+class RunCancelled(Event, frozen=True, kw_only=True, gc=False):
     """A user ended the run; what was analysed is kept."""
 
     video_id: str
@@ -128,14 +128,14 @@ class RunCancelled(Event, frozen=True, kw_only=True):
     cancelled_at: float
 
 
-class VideoDeleted(Event, frozen=True, kw_only=True):
+class VideoDeleted(Event, frozen=True, kw_only=True, gc=False):
     """The video and everything about it is to go: files, rows, streams."""
 
     video_id: str
     deleted_at: float
 
 
-class VideoPurged(Event, frozen=True, kw_only=True):
+class VideoPurged(Event, frozen=True, kw_only=True, gc=False):
     """Everything about a deleted video is gone but this stream. `bytes_freed`: on the disk."""
 
     video_id: str
@@ -143,7 +143,7 @@ class VideoPurged(Event, frozen=True, kw_only=True):
     purged_at: float
 
 
-class FramesStored(Event, frozen=True, kw_only=True):
+class FramesStored(Event, frozen=True, kw_only=True, gc=False):
     """Sampled pictures, synced in `pack` (a file name below the video's folder) by attempt `attempt`.
 
     Stage times in seconds, summed over the batch.
@@ -159,7 +159,7 @@ class FramesStored(Event, frozen=True, kw_only=True):
     encode_seconds: float
 
 
-class FramesDropped(Event, frozen=True, kw_only=True):
+class FramesDropped(Event, frozen=True, kw_only=True, gc=False):
     """Sampled pictures without a result in run `run_id`: damaged, or a model could not judge them."""
 
     video_id: str
@@ -171,7 +171,7 @@ class FramesDropped(Event, frozen=True, kw_only=True):
     """The model key that could not judge them; None: no model has them."""
 
 
-class SegmentClaimed(Event, frozen=True, kw_only=True):
+class SegmentClaimed(Event, frozen=True, kw_only=True, gc=False):
     """Opens attempt `attempt` (from 1) at a segment of a run, in its results stream and in its frames stream, so that
     no earlier attempt can write to either any more. `owner`: which process holds it."""
 
@@ -183,7 +183,7 @@ class SegmentClaimed(Event, frozen=True, kw_only=True):
     claimed_at: float
 
 
-class AnalysedFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class AnalysedFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """What one model found in one frame. `started_at`: Unix seconds; `seconds`: inference time."""
 
     frame_number: int
@@ -193,7 +193,7 @@ class AnalysedFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     seconds: float
 
 
-class FramesAnalysed(Event, frozen=True, kw_only=True):
+class FramesAnalysed(Event, frozen=True, kw_only=True, gc=False):
     """What one model found in a batch of frames."""
 
     video_id: str
@@ -204,7 +204,7 @@ class FramesAnalysed(Event, frozen=True, kw_only=True):
     frames: tuple[AnalysedFrame, ...]
 
 
-class SegmentClosed(Event, frozen=True, kw_only=True):
+class SegmentClosed(Event, frozen=True, kw_only=True, gc=False):
     """Every sampled frame of the segment has its results or is dropped.
 
     `frames`: with results of every model; `dropped`: without; `last_frame`: the greatest frame number of the segment,
