@@ -1,4 +1,4 @@
-"""What somebody would write by hand: one process, PyAV, a JPEG file a frame, OpenVINO with all threads frame by frame."""
+"""What one would write by hand: one process, PyAV, a JPEG file a frame, OpenVINO with all threads frame by frame."""
 
 from __future__ import annotations
 

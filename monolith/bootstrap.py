@@ -52,7 +52,7 @@ from monolith.loop_monitor import LoopMonitor
 from monolith.metrics import Reading, ReadingsCollector
 from monolith.readmodels.queries import ReadModels
 from monolith.settings import Settings
-from monolith.storage import FileStorage, SecretUrls
+from monolith.storage import FileStorage, SecretUrls, SnapshotFile
 
 _ANNOTATED_QUALITY: Final = 90
 _CONCURRENT_FETCHES: Final = 4
@@ -136,7 +136,7 @@ class _Builder:
             stopping=self._stopping,
         )
         ReadingsCollector(self._registry, _readings(manager, slots, service, projection))
-        await self._start_tasks(manager, projection)
+        await self._start_tasks(manager, projection, service)
         return Program(self._settings, create_app(services), services, handlers, lock)
 
     async def _project(self, store: SqliteEventStore, read_models: ReadModels) -> ProjectionRunner:
@@ -224,6 +224,7 @@ class _Builder:
             ingestion,
             pipeline,
             Purge(streams, store, self._storage, self._secrets, time.time),
+            SnapshotFile(self._folder),
             time.time,
             concurrent_segments=self._segments,
             concurrent_fetches=_CONCURRENT_FETCHES,
@@ -274,12 +275,15 @@ class _Builder:
 
         return {"inference": inference, "read models": read_models, "disk": disk}
 
-    async def _start_tasks(self, manager: ProcessManager, projection: ProjectionRunner) -> None:
+    async def _start_tasks(
+        self, manager: ProcessManager, projection: ProjectionRunner, service: InferenceService
+    ) -> None:
         """The vital tasks: when one fails, the context's body is cancelled and the failure raised."""
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
         tasks = [
             group.create_task(manager.run(), name="process manager"),
             group.create_task(projection.wait(), name="read models"),
+            group.create_task(service.join(), name="inference"),
             group.create_task(LoopMonitor(self._registry).run(), name="loop monitor"),
         ]
         self._stack.push_async_callback(_cancel, tasks)
@@ -294,9 +298,9 @@ async def serving(program: Program) -> AsyncIterator[str]:
         program.app, stopping=program.services.stopping, host=settings.host, port=settings.port
     )
     try:
-        url = settings.model_copy(update={"port": server.port}).url
-        program.lock.announce(url)
-        yield url
+        settings = settings.model_copy(update={"port": server.port})
+        program.lock.announce(settings.local_url)
+        yield settings.url
     finally:
         await server.stop()
 

@@ -135,7 +135,8 @@ class ChildProcess:
         """Close the link (the child's sign to end), wait `deadline` seconds, then kill. Idempotent."""
         self._writer.close()
         try:
-            await asyncio.wait_for(self._process.wait(), deadline)
+            async with asyncio.timeout(deadline):
+                await self._process.wait()
         except TimeoutError:
             logger.warning("%s (pid %d) did not end in %.1f s: killed", self.name, self.pid, deadline)
         finally:

@@ -3,6 +3,7 @@
 DATA_DIR/
 ├── events.db              the event store
 ├── readmodels.db          what answers are built from; can be rebuilt
+├── process-manager.json   which videos are unfinished; can be lost
 ├── secrets/               URLs with passwords, mode 0600
 ├── uploads/               uploaded files until their first run has ended
 └── videos/VIDEO_ID/
@@ -15,13 +16,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Set
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from monolith.application.errors import EnvironmentFailure
+from monolith.application.open_videos import Snapshot
+
+logger = logging.getLogger(__name__)
 
 _LEAST_FREE: Final = 4 << 20
 """Below it even an event cannot be relied on to find room."""
@@ -95,6 +102,34 @@ class FileStorage:
         fetched = [path for path in self._videos.glob("*/source*") if path.parent.name not in video_ids]
         uploaded = [path for path in self.uploads.iterdir() if str(path) not in locations]
         return sum(map(_remove_file, [*fetched, *uploaded]))
+
+
+class SnapshotFile:
+    """The `Snapshots` port: one JSON file, replaced whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "process-manager.json"
+
+    async def load(self) -> Snapshot:
+        return await asyncio.to_thread(self._read)
+
+    async def save(self, snapshot: Snapshot) -> None:
+        await asyncio.to_thread(self._write, snapshot)
+
+    def _read(self) -> Snapshot:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=Snapshot)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return Snapshot()
+
+    def _write(self, snapshot: Snapshot) -> None:
+        """A torn or lost file does no harm, so it is not synced."""
+        part = self._path.with_suffix(".part")
+        try:
+            part.write_bytes(msgspec.json.encode(snapshot))
+            part.replace(self._path)
+        except OSError as error:
+            logger.warning("the process manager's snapshot could not be kept: %s", error)
 
 
 class SecretUrls:

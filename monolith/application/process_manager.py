@@ -1,20 +1,21 @@
 """Decides what happens next, from events alone.
 
-It follows all `video-…` streams. While it catches up it only counts; when it has caught up it looks at every video
-that is not finished, and from then on at each video that something happens to. What is to be done follows from the
-video's state (`next_jobs`), so a restart after any crash finds the same jobs; jobs are safe to repeat.
+It follows all `video-…` streams from its last snapshot. While it catches up it only counts; when it has caught up it
+looks at every video that is not finished, and from then on at each video that something happens to. What is to be
+done follows from the video's state (`next_jobs`), so a restart after any crash finds the same jobs; jobs are safe to
+repeat.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from typing import Final
 
 from eventsourcing.events import CaughtUp, RecordedEvent
 from eventsourcing.store import EventStore
 from monolith.application.ingestion import Ingestion
+from monolith.application.open_videos import PREFIX, OpenVideos, Snapshot, Snapshots, video_id_of
 from monolith.application.pipeline import SegmentPipeline
 from monolith.application.ports import Clock
 from monolith.application.purge import Purge
@@ -24,9 +25,8 @@ from monolith.domain.commands import FailVideo
 from monolith.domain.jobs import Job, ProbeJob, PurgeJob, SegmentJob, next_jobs
 from monolith.domain.video import Video
 
-_PREFIX: Final = "video-"
-_OPENED_BY: Final = {"RunRequested", "VideoDeleted"}
-_CLOSED_BY: Final = {"RunCompleted", "RunFailed", "RunCancelled", "VideoPurged"}
+_SNAPSHOT_EVENTS: Final = 1000
+"""How many events of videos are counted before the counts are kept again."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class ProcessManager:
         ingestion: Ingestion,
         pipeline: SegmentPipeline,
         purge: Purge,
+        snapshots: Snapshots,
         clock: Clock,
         *,
         concurrent_segments: int,
@@ -54,7 +55,9 @@ class ProcessManager:
         self._purge = purge
         self._clock = clock
         self._keep_sources = keep_sources
-        self._open: dict[str, int] = {}
+        self._snapshots = snapshots
+        self._open = OpenVideos(Snapshot())
+        self._uncounted = 0
         self._started = asyncio.Event()
         places: dict[type[Job], int] = {
             ProbeJob: concurrent_fetches,
@@ -65,15 +68,19 @@ class ProcessManager:
 
     async def run(self) -> None:
         """Act until cancelled."""
-        async with (
-            self.scheduler,
-            self._store.subscribe(after=None, prefixes=(_PREFIX,)) as items,
-        ):
-            async for item in items:
-                if isinstance(item, CaughtUp):
-                    await self._start()
-                else:
-                    await self._note(item)
+        self._open = await self._load()
+        try:
+            async with (
+                self.scheduler,
+                self._store.subscribe(after=self._open.position, prefixes=(PREFIX,)) as items,
+            ):
+                async for item in items:
+                    if isinstance(item, CaughtUp):
+                        await self._caught_up()
+                    else:
+                        await self._note(item)
+        finally:
+            await self._snapshots.save(self._open.snapshot())
 
     async def wait_until_started(self, timeout: float) -> None:
         """Until every unfinished video has been looked at. Raises TimeoutError."""
@@ -83,33 +90,34 @@ class ProcessManager:
         """Videos with something left to do."""
         return len(self._open)
 
-    async def _start(self) -> None:
+    async def _load(self) -> OpenVideos:
+        """The counts as last kept; from the start, where they are of another store."""
+        snapshot = await self._snapshots.load()
+        head = await self._store.head()
+        known = snapshot.position is not None and head is not None and snapshot.position <= head
+        return OpenVideos(snapshot if known else Snapshot())
+
+    async def _caught_up(self) -> None:
         if not self._started.is_set():
             self._started.set()
-            if not self._keep_sources:
-                await self._purge.sweep_sources(
-                    [await self._streams.load(video_id) for video_id in self._open]
-                )
-            for video_id in list(self._open):
-                await self._look_at(video_id)
+            await self._start()
+        if self._uncounted >= _SNAPSHOT_EVENTS:
+            self._uncounted = 0
+            await self._snapshots.save(self._open.snapshot())
+
+    async def _start(self) -> None:
+        if not self._keep_sources:
+            videos = [await self._streams.load(video_id) for video_id in self._open]
+            await self._purge.sweep_sources(videos)
+        for video_id in self._open:
+            await self._look_at(video_id)
 
     async def _note(self, events: list[RecordedEvent]) -> None:
-        for event in events:
-            self._count(event)
+        self._open.note(events)
+        self._uncounted += len(events)
         if self._started.is_set():
-            for video_id in dict.fromkeys(_video_ids(events)):
+            for video_id in dict.fromkeys(map(video_id_of, events)):
                 await self._look_at(video_id)
-
-    def _count(self, event: RecordedEvent) -> None:
-        """A video is open while it has more beginnings (run, deletion) than ends: known without decoding."""
-        change = (event.event_type in _OPENED_BY) - (event.event_type in _CLOSED_BY)
-        if change:
-            video_id = event.stream_name.removeprefix(_PREFIX)
-            left = self._open.get(video_id, 0) + change
-            if left > 0:
-                self._open[video_id] = left
-            else:
-                self._open.pop(video_id, None)
 
     async def _look_at(self, video_id: str) -> None:
         video = await self._streams.load(video_id)
@@ -146,7 +154,3 @@ class ProcessManager:
         await self._streams.execute(
             job.video_id, FailVideo(at=self._clock(), reason=str(error) or repr(error))
         )
-
-
-def _video_ids(events: Iterable[RecordedEvent]) -> Iterable[str]:
-    return (event.stream_name.removeprefix(_PREFIX) for event in events)

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from eventsourcing.adapters.memory import MemoryEventStore
+from eventsourcing.codec import EventCodec
+from monolith.application.attempt import Resources
+from monolith.application.errors import RetryableFailure, SourceFailure
+from monolith.application.handlers import FrameOptions, Submitted, VideoHandlers
+from monolith.application.ingestion import Ingestion
+from monolith.application.open_videos import Snapshot
+from monolith.application.pipeline import SegmentPipeline
+from monolith.application.process_manager import ProcessManager
+from monolith.application.purge import Purge
+from monolith.application.video_stream import VideoStreams
+from monolith.domain.errors import InvalidRequestError, NotPossibleError, VideoNotFoundError
+from monolith.domain.events import DOMAIN_EVENTS
+from monolith.domain.run import Run
+from monolith.domain.segment import SourceInfo
+from monolith.inference.shared_memory import SlotPool
+from monolith.storage import FileStorage, SecretUrls, SnapshotFile
+from tests.builders import source
+from tests.unit.application.scripted import ScriptedDecoders, ScriptedInference
+
+MODELS = ["objects_detection"]
+
+
+class OpenGate:
+    """There is no read model to wait for."""
+
+    async def wait_for(self, commit_position: int, timeout: float) -> None:
+        return
+
+
+class ProbingDecoders(ScriptedDecoders):
+    """Finds an indexed source of `frames` pictures in two segments, or raises what it is told to."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__(frames)
+        self.probe_errors: list[Exception] = []
+        self.probes = 0
+
+    async def probe(self, path: Path, scan_path: Path, segment_seconds: float) -> SourceInfo:
+        self.probes += 1
+        if self.probe_errors:
+            raise self.probe_errors.pop(0)
+        return source(frames=self.frames, segments=2)
+
+
+class CopyingFetcher:
+    """A web of one file."""
+
+    def __init__(self) -> None:
+        self.fetched: list[str] = []
+
+    async def fetch(self, url: str, target: Path) -> int:
+        self.fetched.append(url)
+        target.write_bytes(b"video")
+        return 5
+
+
+class World:
+    """The application on one store and one folder; `running` is one life of the process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = MemoryEventStore()
+        self.streams = VideoStreams(self.store, EventCodec(DOMAIN_EVENTS))
+        self.storage = FileStorage(folder)
+        self.storage.prepare()
+        self.secrets = SecretUrls(folder)
+        self.snapshots = SnapshotFile(folder)
+        self.decoders = ProbingDecoders(40)
+        self.fetcher = CopyingFetcher()
+        options = FrameOptions(max_height=720, jpeg_quality=90, infer_from="stored")
+        self.handlers = VideoHandlers(self.streams, self.store, OpenGate(), self.secrets, options, time.time)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[ProcessManager]:
+        resources = Resources(self.decoders, SlotPool(4), ScriptedInference(MODELS))
+        codec = EventCodec(DOMAIN_EVENTS)
+        manager = ProcessManager(
+            self.store,
+            self.streams,
+            Ingestion(
+                self.streams,
+                self.fetcher,
+                self.decoders,
+                self.storage,
+                self.secrets,
+                time.time,
+                segment_seconds=60,
+            ),
+            SegmentPipeline(
+                self.streams,
+                self.store,
+                codec,
+                self.storage,
+                resources,
+                time.time,
+                owner="t",
+                attempts_allowed=3,
+            ),
+            Purge(self.streams, self.store, self.storage, self.secrets, time.time),
+            self.snapshots,
+            time.time,
+            concurrent_segments=2,
+        )
+        task = asyncio.create_task(manager.run())
+        await manager.wait_until_started(5)
+        try:
+            yield manager
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def upload(self) -> Submitted:
+        path = self.storage.uploads / "upload-1"
+        path.write_bytes(b"video")
+        return await self.handlers.submit_upload(path=path, file_name="clip.mp4", models=MODELS)
+
+    async def run_of(self, submitted: Submitted) -> Run:
+        return (await self.streams.load(submitted.video_id)).runs[submitted.run_id]
+
+    async def until(self, submitted: Submitted, status: str) -> Run:
+        async with asyncio.timeout(10):
+            while (run := await self.run_of(submitted)).status != status:
+                await asyncio.sleep(0.005)
+        return run
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr("monolith.application.scheduler._FIRST_PAUSE", 0.001)
+    return World(tmp_path)
+
+
+async def until_gone(path: Path) -> None:
+    async with asyncio.timeout(5):
+        while path.exists():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_submission_is_analysed_and_its_upload_removed(world: World) -> None:
+    async with world.running():
+        run = await world.until(await world.upload(), "completed")
+        assert (run.frames, sorted(run.completed)) == (40, [0, 1])
+        await until_gone(world.storage.uploads / "upload-1")
+
+
+async def test_what_was_submitted_while_nothing_ran_is_analysed_at_the_start(world: World) -> None:
+    submitted = await world.upload()
+    async with world.running():
+        await world.until(submitted, "completed")
+
+
+async def test_an_interrupted_life_goes_on_in_the_next(world: World) -> None:
+    submitted = await world.upload()
+    async with world.running():
+        async with asyncio.timeout(5):
+            while not world.decoders.decoded:
+                await asyncio.sleep(0)
+    assert (await world.run_of(submitted)).status == "active"
+    async with world.running():
+        await world.until(submitted, "completed")
+    assert world.decoders.probes == 1
+
+
+async def test_finished_videos_are_not_looked_at_again(world: World) -> None:
+    async with world.running():
+        await world.until(await world.upload(), "completed")
+    snapshot = await world.snapshots.load()
+    assert snapshot.counts == {}
+    assert snapshot.position == await world.store.head()
+
+
+async def test_a_snapshot_of_another_store_is_not_believed(world: World) -> None:
+    await world.snapshots.save(Snapshot(10**9, {"gone": 1}))
+    submitted = await world.upload()
+    async with world.running():
+        await world.until(submitted, "completed")
+
+
+async def test_sources_left_by_a_crash_are_swept_and_needed_ones_are_not(world: World) -> None:
+    orphan = world.storage.uploads / "orphan"
+    orphan.write_bytes(b"x")
+    submitted = await world.upload()
+    async with world.running():
+        assert not orphan.exists()
+        await world.until(submitted, "completed")
+
+
+async def test_a_url_is_fetched_with_its_password(world: World) -> None:
+    url = "http://me:secret@example.org/clip.mp4"
+    async with world.running():
+        submitted = await world.handlers.submit_url(url=url, models=MODELS)
+        await world.until(submitted, "completed")
+    assert world.fetcher.fetched == [url]
+    assert all(b"secret" not in event.data for event in await world.store.read_all())
+    assert not any((world.folder / "secrets").iterdir())
+
+
+async def test_a_bad_source_fails_the_run(world: World) -> None:
+    world.decoders.probe_errors = [SourceFailure("not a video")]
+    async with world.running():
+        await world.until(await world.upload(), "failed")
+        await until_gone(world.storage.uploads / "upload-1")
+
+
+async def test_a_probe_that_fails_for_once_is_tried_again(world: World) -> None:
+    world.decoders.probe_errors = [RetryableFailure("the decoder died")] * 2
+    async with world.running():
+        await world.until(await world.upload(), "completed")
+
+
+async def test_a_probe_that_always_fails_is_given_up(world: World) -> None:
+    world.decoders.probe_errors = [RetryableFailure("the decoder died")] * 50
+    async with world.running():
+        await world.until(await world.upload(), "failed")
+
+
+async def test_cancelling_ends_the_work(world: World) -> None:
+    world.decoders.probe_errors = [RetryableFailure("again")] * 3
+    async with world.running() as manager:
+        submitted = await world.upload()
+        await world.handlers.cancel(submitted.video_id)
+        await world.until(submitted, "cancelled")
+        async with asyncio.timeout(5):
+            while manager.scheduler.running():
+                await asyncio.sleep(0.005)
+        with pytest.raises(NotPossibleError):
+            await world.handlers.cancel(submitted.video_id)
+
+
+async def test_deleting_removes_files_and_streams(world: World) -> None:
+    async with world.running():
+        submitted = await world.upload()
+        await world.until(submitted, "completed")
+        await world.handlers.delete(submitted.video_id)
+        async with asyncio.timeout(5):
+            while not (await world.streams.load(submitted.video_id)).purged:
+                await asyncio.sleep(0.005)
+    assert not (world.folder / "videos" / submitted.video_id).exists()
+    assert await world.store.read_all(prefixes=["frames-", "results-"]) == []
+    with pytest.raises(VideoNotFoundError):
+        await world.handlers.delete(submitted.video_id)
+
+
+async def test_a_key_used_twice_gives_the_first_answer(world: World) -> None:
+    first = await world.handlers.submit_url(url="http://e.org/a.mp4", models=MODELS, idempotency_key="k")
+    again = await world.handlers.submit_url(url="http://e.org/a.mp4", models=MODELS, idempotency_key="k")
+    assert (again.video_id, again.run_id, again.repeated) == (first.video_id, first.run_id, True)
+    with pytest.raises(NotPossibleError, match="another URL"):
+        await world.handlers.submit_url(
+            url="http://e.org/b.mp4", video_name="a.mp4", models=MODELS, idempotency_key="k"
+        )
+    with pytest.raises(NotPossibleError, match="different submission"):
+        await world.handlers.submit_url(
+            url="http://e.org/a.mp4", models=MODELS, frame_step=5, idempotency_key="k"
+        )
+
+
+async def test_a_missing_file_is_refused(world: World) -> None:
+    with pytest.raises(InvalidRequestError, match="there is no file"):
+        await world.handlers.submit_file(path=world.folder / "nothing.mp4", models=MODELS)
