@@ -1,6 +1,6 @@
 """All benchmarks, one after another: a table, and `benchmarks/results.json` with the machine that they ran on.
 
-python -m benchmarks [NAME…]      names: event_store read_models results_api pipeline
+python -m benchmarks [NAME…]      names: event_store read_models results_api pipeline soak
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 RESULTS: Final = Path(__file__).with_name("results.json")
-NAMES: Final = ("event_store", "read_models", "results_api", "pipeline")
+NAMES: Final = ("event_store", "read_models", "results_api", "pipeline", "soak")
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -47,6 +47,8 @@ TARGETS: Final = {
     "pipeline.api_p99_ms": Target(most=50),
     "pipeline.loop_lag_p99_ms": Target(most=25),
     "pipeline.main_process_mb": Target(most=500),
+    "soak.most_mb": Target(most=500),
+    "soak.growth_mb": Target(most=25),
 }
 
 

@@ -80,7 +80,7 @@ class PooledInference:
 
 
 class CheckedFetcher:
-    """The `Fetcher` port."""
+    """The `Fetcher` port. The fetcher has tried again as often as makes sense: its failures are final."""
 
     def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher = fetcher
@@ -89,8 +89,7 @@ class CheckedFetcher:
         try:
             return (await self._fetcher.fetch(url, target)).size
         except FetchError as error:
-            failure = SourceFailure if error.permanent else RetryableFailure
-            raise failure(str(error)) from error
+            raise SourceFailure(str(error)) from error
 
 
 class ProjectionGate:

@@ -52,6 +52,7 @@ class Ingestion:
         try:
             command: VideoCommand = await self._ingest(video.submitted)
         except SourceFailure as error:
+            self._storage.require_room()  # a full disk is not the source's fault
             command = FailVideo(at=self._clock(), reason=str(error))
         await self._streams.execute(job.video_id, command)
 

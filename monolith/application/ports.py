@@ -61,7 +61,7 @@ class Fetcher(Protocol):
     """Brings the file behind a URL to `target`; goes on where an earlier call stopped."""
 
     async def fetch(self, url: str, target: Path) -> int:
-        """The size in bytes. Raises `SourceFailure`, `RetryableFailure`."""
+        """The size in bytes. Tries again by itself. Raises `SourceFailure`."""
         ...
 
 

@@ -16,7 +16,7 @@ def cell(text: object) -> str:
 
 def code(text: object) -> str:
     """`text` as code; nothing for nothing."""
-    plain = cell(text)
+    plain = _BLANKS.sub(" ", str(text)).strip()
     return f"`{plain}`" if plain else ""
 
 
