@@ -54,7 +54,7 @@ def reference(clip: Path) -> list[tuple[Any, ...]]:
 
 def clip_of(picture: str, folder: Path) -> Path:
     """A sample picture as a still video of `STEP` frames."""
-    pixels = cv2.resize(read_picture(picture), (640, 360), interpolation=cv2.INTER_AREA)
+    pixels = np.asarray(cv2.resize(read_picture(picture), (640, 360)), np.uint8)
     height, width = pixels.shape[:2]
     path = folder / "still.mp4"
     with av.open(str(path), "w") as container:
