@@ -83,6 +83,8 @@ def mp4_boxes(file: BinaryIO, size: int) -> Iterator[Box]:
         if end <= offset:
             return
         yield Box(kind, offset, end)
+        if end >= size:
+            return
         offset = end
 
 
