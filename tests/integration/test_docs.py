@@ -1,0 +1,169 @@
+"""The documentation says what is true: its commands run, its generated pages are current, what it names exists."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import av
+import pytest
+
+from monolith.settings import CONFIG_VARIABLE, Settings, variable
+from tests.media import sample_clip
+from tests.program import Server
+from tools.docs.__main__ import outdated
+
+ROOT: Final = Path(__file__).parents[2]
+DOCS: Final = ROOT / "docs"
+PAGES: Final = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
+_RUN: Final = re.compile(r"^```bash run\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
+_CODE: Final = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
+_HEADING: Final = re.compile(r"^#+ (.*)$", re.MULTILINE)
+_MACHINE: Final = re.compile(r"(?<![\w.])/(?:home|root|work|tmp|Users|mnt|var)/")
+_VARIABLE: Final = re.compile(r"\bVIDEO_ANALYSIS_[A-Z_]+")
+_TEST: Final = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
+_SAID: Final = re.compile(r"^### `(.+)`$", re.MULTILINE)
+FRAMES: Final = 40
+PAGE_SECONDS: Final = 60
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def scripts() -> dict[str, str]:
+    """Page → its runnable blocks, as one script."""
+    found = {name_of(page): _RUN.findall(page.read_text(encoding="utf-8")) for page in PAGES}
+    return {name: "\n".join(blocks) for name, blocks in found.items() if blocks}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a reader has after cloning and the first start, made of links; and a short clip `street.mp4`."""
+    folder = tmp_path_factory.mktemp("clone")
+    for entry in ROOT.iterdir():
+        if entry.name not in (".git", ".venv", "data"):
+            (folder / entry.name).symlink_to(entry)
+    _link_environment(folder / ".venv")
+    cut(sample_clip("bikes.mp4"), folder / "street.mp4", FRAMES)
+    return folder
+
+
+def _link_environment(target: Path) -> None:
+    """The environment of this test, with the mark that it is what the lock says: nothing is installed into it."""
+    target.mkdir()
+    for entry in Path(sys.prefix).iterdir():
+        if entry.name != ".locked":
+            (target / entry.name).symlink_to(entry)
+    stamp = '. tools/environment.sh && stamp_of runtime >"$stamp_file"'
+    subprocess.run(["bash", "-c", stamp], cwd=target.parent, check=True)
+
+
+def cut(clip: Path, target: Path, frames: int) -> None:
+    """The first packets of `clip`, as they are."""
+    with av.open(str(clip)) as source, av.open(str(target), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(source.streams.video[0])):
+            if number == frames:
+                return
+            packet.stream = stream
+            output.mux(packet)
+
+
+@pytest.fixture(scope="module")
+def server(clone: Path) -> Iterator[Server]:
+    server = Server(clone)
+    asyncio.run(server.start())
+    yield server
+    assert asyncio.run(server.stop()) == 0
+    assert "Traceback" not in server.output
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the pages ask the API with curl")
+@pytest.mark.parametrize("page", scripts())
+def test_the_commands_of_a_page_run(page: str, clone: Path, server: Server) -> None:
+    script = scripts()[page].replace("http://localhost:8000", server.url)
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("VIDEO_ANALYSIS_")}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=clone, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PAGE_SECONDS,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+def test_the_pages_that_show_commands_have_some_that_run() -> None:
+    guides = {name_of(page) for page in PAGES if page.parent.name in ("tutorial", "howto")}
+    assert scripts().keys() >= {"README.md", *guides}
+
+
+def test_generated_pages_are_current() -> None:
+    assert [name_of(page) for page in outdated()] == [], "python -m tools.docs makes them again"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in _LINK.findall(_CODE.sub("", text)):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = page if not path else (page.parent / path)
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(linked), target
+
+
+def anchors(page: Path) -> set[str]:
+    """Of the page's headings, as they are made from their text."""
+    headings = _HEADING.findall(page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_page_names_a_place_of_one_machine_or_an_unknown_setting(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert _MACHINE.findall(text) == []
+    known = {variable(name) for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    assert set(_VARIABLE.findall(text)) <= known | {"VIDEO_ANALYSIS_"}
+
+
+def test_every_test_that_a_page_names_is_there() -> None:
+    named = {pair for page in PAGES for pair in _TEST.findall(page.read_text(encoding="utf-8"))}
+    assert len(named) > 20
+    missing = [pair for pair in named if not (ROOT / pair[0]).is_file() or not _defines(*pair)]
+    assert missing == []
+
+
+def _defines(path: str, function: str) -> bool:
+    body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
+    names = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    return not function or function in names
+
+
+def test_every_error_text_in_the_troubleshooting_page_is_one_of_the_program() -> None:
+    said = _SAID.findall((DOCS / "howto" / "troubleshoot.md").read_text(encoding="utf-8"))
+    assert len(said) > 10
+    texts = list(program_texts())
+    for error in said:
+        for piece in filter(None, (part.strip() for part in error.split("…"))):
+            assert any(piece in text for text in texts), piece
+
+
+def program_texts() -> Iterator[str]:
+    """Every string of the program, with … in the place of values."""
+    for path in [*(ROOT / "monolith").rglob("*.py"), *(ROOT / "eventsourcing").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (v.value if isinstance(v, ast.Constant) else "…" for v in node.values)
+                yield "".join(map(str, parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
