@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 from pathlib import Path
 
@@ -32,7 +33,7 @@ FILES = st.binary(max_size=200) | st.lists(BOX, max_size=6).map(b"".join) | MATR
 def test_boxes_go_forward_and_end(data: bytes) -> None:
     boxes = list(mp4_boxes(io.BytesIO(data), len(data)))
     assert all(box.start < box.end for box in boxes)
-    assert all(one.end == two.start for one, two in zip(boxes, boxes[1:], strict=False))
+    assert all(one.end == two.start for one, two in itertools.pairwise(boxes))
     assert all(box.start < len(data) for box in boxes)
 
 
