@@ -107,6 +107,7 @@ def _decoding() -> Iterator[None]:
     try:
         yield
     except SourceError as error:
-        raise SourceFailure(str(error)) from error
+        failure = SourceFailure if error.permanent else RetryableFailure
+        raise failure(str(error)) from error
     except IngestError as error:
         raise RetryableFailure(f"decoding failed: {error}") from error

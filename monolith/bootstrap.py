@@ -9,25 +9,27 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
+from eventsourcing.errors import EventStoreError
 from eventsourcing.projection import ProjectionRunner
 from monolith.adapters import CheckedFetcher, PoolDecoders, PooledInference, ProjectionGate
 from monolith.api.app import create_app
 from monolith.api.server import ApiServer
 from monolith.api.services import ApiServices, Limits, ReadinessCheck
-from monolith.application.attempt import Resources
+from monolith.application.attempt import MAX_LENT, Resources
 from monolith.application.errors import EnvironmentFailure
 from monolith.application.handlers import FrameOptions, VideoHandlers
 from monolith.application.ingestion import Ingestion
+from monolith.application.open_videos import load_open_videos
 from monolith.application.pipeline import SegmentPipeline
 from monolith.application.process_manager import ProcessManager
 from monolith.application.purge import Purge
@@ -42,7 +44,7 @@ from monolith.frames.pack import read_jpeg
 from monolith.inference.pool import WorkerPool
 from monolith.inference.service import InferenceService, ServiceLimits
 from monolith.inference.shared_memory import FrameSlots, SlotPool
-from monolith.inference.sizing import available_cores, available_memory, size_workers, slot_count
+from monolith.inference.sizing import Sizing, available_cores, available_memory, size_workers, slot_count
 from monolith.inference.supervisor import PoolLimits, WorkerLaunch
 from monolith.inference.worker import WorkerConfig
 from monolith.ingest.addresses import AddressPolicy
@@ -51,12 +53,12 @@ from monolith.ingest.fetch import Fetcher, FetchLimits
 from monolith.loop_monitor import LoopMonitor
 from monolith.metrics import Reading, ReadingsCollector
 from monolith.readmodels.queries import ReadModels
+from monolith.secret_urls import SecretUrls
 from monolith.settings import Settings
-from monolith.storage import FileStorage, SecretUrls, SnapshotFile
+from monolith.storage import FileStorage, SnapshotFile
 
 _ANNOTATED_QUALITY: Final = 90
 _CONCURRENT_FETCHES: Final = 4
-_SLOTS_PER_DECODER: Final = 12
 _WIDEST_SLOT: Final = 2.4
 """Slots hold pictures of up to this aspect ratio (21:9) at full height; wider ones are scaled down to fit."""
 
@@ -109,6 +111,7 @@ class _Builder:
         self._storage = FileStorage(folder, settings.min_free_bytes)
         self._secrets = SecretUrls(folder)
         self._stopping = asyncio.Event()
+        self._segments = settings.max_concurrent_segments or max(2, _sizing(settings).workers)
 
     async def build(self, lock: DataDirLock) -> Program:
         await asyncio.to_thread(self._storage.prepare)
@@ -117,8 +120,9 @@ class _Builder:
         read_models = await ReadModels.open(self._folder / "readmodels.db", self._codec)
         self._stack.push_async_callback(read_models.close)
         projection = await self._project(store, read_models)
-        resources, service, slots = await self._start_inference()
         streams = VideoStreams(store, self._codec)
+        max_height = await self._greatest_height(store, streams)
+        resources, service, slots = await self._start_inference(max_height)
         manager = self._process_manager(store, streams, resources)
         handlers = self._handlers(store, streams, projection)
         services = ApiServices(
@@ -148,51 +152,32 @@ class _Builder:
             await runner.wait_for(head, _CATCH_UP_SECONDS)
         return runner
 
-    async def _start_inference(self) -> tuple[Resources, InferenceService, SlotPool]:
+    async def _greatest_height(self, store: SqliteEventStore, streams: VideoStreams) -> int:
+        """Of the frames that new and unfinished runs store, in pixels: the setting may have changed meanwhile."""
+        heights = [self._settings.frame_max_height]
+        for video_id in await load_open_videos(store, SnapshotFile(self._folder)):
+            try:
+                video = await streams.load(video_id)
+            except EventStoreError:
+                logger.warning("video %s cannot be read", video_id)  # the process manager sets it aside
+                continue
+            heights += [run.request.max_height for run in video.active_runs()]
+        return max(heights)
+
+    async def _start_inference(self, max_height: int) -> tuple[Resources, InferenceService, SlotPool]:
         settings = self._settings
-        sizing = size_workers(
-            available_cores(),
-            available_memory(),
-            workers=settings.workers or None,
-            threads=settings.worker_threads or None,
-        )
-        segments = settings.max_concurrent_segments or max(2, sizing.workers)
-        self._segments = segments
-        slot_bytes = 3 * settings.frame_max_height * int(settings.frame_max_height * _WIDEST_SLOT)
-        limits = PoolLimits(
-            start_timeout=settings.worker_start_deadline, batch_timeout=settings.worker_batch_deadline
-        )
-        service_limits = ServiceLimits()
-        count = slot_count(
-            workers=sizing.workers,
-            depth=limits.depth,
-            max_batch_size=service_limits.max_batch_size,
-            decoders=segments,
-            slots_per_decoder=_SLOTS_PER_DECODER,
-            slot_bytes=slot_bytes,
-            memory=available_memory(),
-        )
-        slots = FrameSlots.create(count, slot_bytes)
+        sizing = _sizing(settings)
+        slots = _frame_slots(sizing, self._segments, max_height)
         self._stack.callback(slots.close)
-        config = WorkerConfig(
-            models=MODEL_KEYS,
-            threads=sizing.threads,
-            precision=settings.precision,
-            infer_from=settings.infer_from,
-        )
-        launch = WorkerLaunch(
-            config=config, slots_fd=slots.fd, slot_count=slots.count, slot_bytes=slots.slot_bytes
-        )
-        pool = WorkerPool(launch, workers=sizing.workers, limits=limits)
-        service = InferenceService(pool, MODEL_KEYS, limits=service_limits)
+        service = _inference_service(settings, sizing, slots)
         self._stack.push_async_callback(service.close)
         decoders = DecoderPool(
-            slots, segments + _CONCURRENT_FETCHES, silence_timeout=settings.decoder_deadline
+            slots, self._segments + _CONCURRENT_FETCHES, silence_timeout=settings.decoder_deadline
         )
         await self._stack.enter_async_context(decoders)
         await service.start()
         logger.info("%d inference workers of %d threads are ready", sizing.workers, sizing.threads)
-        slot_pool = SlotPool(count)
+        slot_pool = SlotPool(slots.count)
         port = PoolDecoders(decoders, probe_deadline=settings.probe_deadline)
         return Resources(port, slot_pool, PooledInference(service)), service, slot_pool
 
@@ -290,34 +275,93 @@ class _Builder:
         await manager.wait_until_started(_CATCH_UP_SECONDS)
 
 
+def _sizing(settings: Settings) -> Sizing:
+    return size_workers(
+        available_cores(),
+        available_memory(),
+        workers=settings.workers or None,
+        threads=settings.worker_threads or None,
+    )
+
+
+def _frame_slots(sizing: Sizing, segments: int, max_height: int) -> FrameSlots:
+    slot_bytes = 3 * max_height * int(max_height * _WIDEST_SLOT)
+    count = slot_count(
+        workers=sizing.workers,
+        depth=PoolLimits().depth,
+        max_batch_size=ServiceLimits().max_batch_size,
+        decoders=segments,
+        slots_per_decoder=MAX_LENT,
+        slot_bytes=slot_bytes,
+        memory=available_memory(),
+    )
+    return FrameSlots.create(count, slot_bytes)
+
+
+def _inference_service(settings: Settings, sizing: Sizing, slots: FrameSlots) -> InferenceService:
+    config = WorkerConfig(
+        models=MODEL_KEYS,
+        threads=sizing.threads,
+        precision=settings.precision,
+        infer_from=settings.infer_from,
+    )
+    launch = WorkerLaunch(
+        config=config, slots_fd=slots.fd, slot_count=slots.count, slot_bytes=slots.slot_bytes
+    )
+    limits = PoolLimits(
+        start_timeout=settings.worker_start_deadline, batch_timeout=settings.worker_batch_deadline
+    )
+    return InferenceService(WorkerPool(launch, workers=sizing.workers, limits=limits), MODEL_KEYS)
+
+
 @asynccontextmanager
-async def serving(program: Program) -> AsyncIterator[str]:
-    """The HTTP server over a running program; yields its URL. Raises OSError when the address cannot be used."""
+async def serving(program: Program) -> AsyncIterator[tuple[ApiServer, str]]:
+    """The HTTP server over a running program, and its URL. Raises OSError when the address cannot be used."""
     settings = program.settings
     server = await ApiServer.start(
-        program.app, stopping=program.services.stopping, host=settings.host, port=settings.port
+        program.app,
+        stopping=program.services.stopping,
+        host=settings.host,
+        port=settings.port,
+        graceful_seconds=max(1, int(settings.shutdown_deadline)),
     )
     try:
         settings = settings.model_copy(update={"port": server.port})
         program.lock.announce(settings.local_url)
-        yield settings.url
+        yield server, settings.url
     finally:
         await server.stop()
 
 
 async def serve(program: Program, *, on_ready: Callable[[str], None] = lambda url: None) -> None:
-    """Serve HTTP until SIGINT or SIGTERM; `on_ready` is told the URL. Raises OSError as `serving` does."""
-    stop = asyncio.Event()
+    """Serve HTTP until SIGINT or SIGTERM; `on_ready` is told the URL.
+
+    Raises OSError as `serving` does, and what ends the server by itself.
+    """
     loop = asyncio.get_running_loop()
+    signalled = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, signalled.set)
     try:
-        async with serving(program) as url:
+        async with serving(program) as (server, url):
             on_ready(url)
-            await stop.wait()
+            await _first_of(signalled.wait(), server.wait())
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Return when the first of `waits` ends, or raise what it raises; the others are cancelled."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

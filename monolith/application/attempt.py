@@ -14,15 +14,26 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from monolith.application.errors import FrameRefusedError, RetryableFailure
+from monolith.application.errors import FrameRefusedError, RetryableFailure, SourceFailure
 from monolith.application.ports import DecodeRequest, Decoders, DecodeSession, Inference, Slots
 from monolith.application.segment_log import SegmentLog
-from monolith.domain.events import AnalysedFrame, FramesAnalysed, FramesDropped, FramesStored, ResultEvent
+from monolith.domain.errors import SupersededError
+from monolith.domain.events import (
+    AnalysedFrame,
+    FramesAnalysed,
+    FramesDropped,
+    FramesStored,
+    ResultEvent,
+    RunRequested,
+)
+from monolith.domain.models import ModelIdentity
 from monolith.inference.messages import FrameRef, FrameResult
 from monolith.ingest.messages import FrameReady, PackSynced, SegmentDone
 
 BATCH_FRAMES: Final = 32
 BATCH_SECONDS: Final = 0.25
+MAX_LENT: Final = 12
+"""Slots that a decoder may hold at once."""
 _MAX_UNWRITTEN: Final = 256
 
 _T = TypeVar("_T")
@@ -47,9 +58,10 @@ class _Judged(msgspec.Struct, frozen=True):
 class Attempt:
     """Runs decode sessions for one segment and records what comes of them."""
 
-    def __init__(self, log: SegmentLog, models: tuple[str, ...], pack: str, resources: Resources) -> None:
+    def __init__(self, log: SegmentLog, run: RunRequested, pack: str, resources: Resources) -> None:
         self._log = log
-        self._models = models
+        self._run = run
+        self._models = run.models
         self._pack = pack
         self._resources = resources
         self._owner = f"{log.job.run_id}/{log.job.segment}"
@@ -61,6 +73,7 @@ class Attempt:
         self._work = asyncio.Event()
         self._reading = False
         self._room = asyncio.Semaphore(_MAX_UNWRITTEN)
+        self._lendable = asyncio.Semaphore(MAX_LENT)
 
     async def judge(self, request: DecodeRequest) -> SegmentDone:
         """Run one decode session to its end; when this returns, every event of it is appended.
@@ -70,28 +83,33 @@ class Attempt:
         session: DecodeSession | None = None
         try:
             async with self._resources.decoders.open(request) as session:
-                return await self._run(session)
+                return await self._work_through(session)
         except BaseExceptionGroup as group:
-            raise first_cause(group) from group
+            cause = first_cause(group)
+            if isinstance(cause, SourceFailure | RetryableFailure):
+                await self._save_what_is_ready()
+            raise cause from group
         finally:
             if session is not None:
                 self._release([*session.outstanding_slots, *self._held])
 
-    async def _run(self, session: DecodeSession) -> SegmentDone:
+    async def _work_through(self, session: DecodeSession) -> SegmentDone:
         self._reading = True
+        self._lendable = asyncio.Semaphore(MAX_LENT)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._write(), name=f"writer of {self._owner}")
             lender = tasks.create_task(self._lend(session), name=f"lender of {self._owner}")
             async with asyncio.TaskGroup() as models:
                 done = await self._read(session, models)
-            lender.cancel()
+                lender.cancel()
             self._reading = False
             self._work.set()
         return done
 
     async def _lend(self, session: DecodeSession) -> None:
-        """Give the decoder a slot whenever the pool has one for it."""
+        """Keep the decoder in free slots, but leave enough for other sources however slowly this one fills its own."""
         while True:
+            await self._lendable.acquire()
             slot = await self._resources.slots.acquire(self._owner)
             try:
                 await session.lend([slot])
@@ -105,6 +123,7 @@ class Attempt:
             match message:
                 case FrameReady():
                     self._held.add(message.slot)
+                    self._lendable.release()
                     await self._room.acquire()
                     self._unstored.append(message)
                     models.create_task(self._judge(message))
@@ -123,7 +142,9 @@ class Attempt:
         results: dict[str, FrameResult] = {}
         refused: dict[str, str] = {}
         try:
-            await asyncio.gather(*(self._ask(model, reference, results, refused) for model in needed))
+            async with asyncio.TaskGroup() as asked:
+                for model in needed:
+                    asked.create_task(self._ask(model, reference, results, refused))
         finally:
             self._release([ready.slot])
         self._judged.append(_Judged(ready, results, refused))
@@ -147,10 +168,16 @@ class Attempt:
         """Append what is ready, at least every `BATCH_SECONDS`, in batches of at most `BATCH_FRAMES`."""
         while self._reading:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._work.wait(), BATCH_SECONDS)
+                async with asyncio.timeout(BATCH_SECONDS):
+                    await self._work.wait()
             self._work.clear()
             await self._flush()
         await self._flush()
+
+    async def _save_what_is_ready(self) -> None:
+        """After a failure: the next attempt need not do it again. An append that was cut off may stand in the way."""
+        with contextlib.suppress(SupersededError):
+            await self._flush()
 
     async def _flush(self) -> None:
         await self._flush_stored()
@@ -208,9 +235,14 @@ class Attempt:
             run_id=job.run_id,
             segment=job.segment,
             attempt=self._log.attempt,
-            model=self._resources.inference.identities[model],
+            model=self._identity(model),
             frames=frames,
         )
+
+    def _identity(self, model: str) -> ModelIdentity:
+        """The model as it judged here: the run says what its pictures were taken from."""
+        identity = self._resources.inference.identities[model]
+        return msgspec.structs.replace(identity, infer_from=self._run.infer_from)
 
     def _dropped(self, batch: list[_Judged]) -> Iterator[FramesDropped]:
         reasons: dict[tuple[str, str], list[int]] = {}

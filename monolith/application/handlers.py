@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import logging
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import Final
+from urllib.parse import unquote, urlsplit
+from weakref import WeakValueDictionary
 
 import msgspec
 
+from eventsourcing.errors import ProjectionStoppedError, StoreUnavailableError
 from eventsourcing.store import EventStore
 from monolith.application.ports import Clock, ReadModelGate, Secrets
+from monolith.application.redaction import redacted
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import CancelRuns, DeleteVideo, SubmitVideo, VideoCommand
 from monolith.domain.errors import InvalidRequestError, NotPossibleError, VideoNotFoundError
@@ -17,7 +25,14 @@ from monolith.domain.ids import id_of, new_id
 from monolith.domain.requests import check_frame_step, check_models, check_name, check_url
 from monolith.domain.video import Video
 
-_MAX_KEY_LENGTH = 255
+_MAX_KEY_LENGTH: Final = 255
+_SCRYPT_COST: Final = 2**14
+
+logger = logging.getLogger(__name__)
+
+
+class SubmissionUnknownError(StoreUnavailableError):
+    """The event store failed in the midst: the submission may have been stored, or not."""
 
 
 class Submitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +60,9 @@ class _Source(msgspec.Struct, frozen=True, kw_only=True):
     location: str
     shown_url: str
     default_name: str
+    digest: str | None = None
+    secret_url: str | None = None
+    """The URL to fetch, where it is not `location`."""
 
 
 class VideoHandlers:
@@ -68,6 +86,7 @@ class VideoHandlers:
         self._options = options
         self._clock = clock
         self._gate_timeout = gate_timeout
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def submit_url(
         self,
@@ -78,13 +97,18 @@ class VideoHandlers:
         frame_step: object = None,
         idempotency_key: str | None = None,
     ) -> Submitted:
-        """Analyse the video file behind an http(s) URL."""
+        """Analyse the video file behind an http(s) URL. What is secret in it is neither stored in events nor shown."""
         checked = check_url(url)
-        name = unquote(PurePosixPath(urlsplit(checked).path).name)
         shown = redacted(checked)
-        source = _Source(kind="url", location=shown, shown_url=shown, default_name=name)
-        secret = checked if shown != checked else None
-        return await self._submit(source, video_name, models, frame_step, idempotency_key, secret=secret)
+        source = _Source(
+            kind="url",
+            location=shown,
+            shown_url=shown,
+            default_name=unquote(PurePosixPath(urlsplit(checked).path).name),
+            digest=await _url_digest(checked, idempotency_key) if shown != checked else None,
+            secret_url=checked if shown != checked else None,
+        )
+        return await self._submit(source, video_name, models, frame_step, idempotency_key)
 
     async def submit_upload(
         self,
@@ -95,10 +119,17 @@ class VideoHandlers:
         models: object,
         frame_step: object = None,
         idempotency_key: str | None = None,
+        digest: str | None = None,
     ) -> Submitted:
-        """Analyse an uploaded file that lies, synced, at `path` in the data directory. It is ours from now on."""
+        """Analyse an uploaded file that lies, synced, at `path` in the data directory; `digest`: of its bytes.
+
+        It is ours from now on, unless the answer is `repeated`. After an error it is the caller's again, but after
+        SubmissionUnknownError: then it stays, and the next start finds out whether it is needed.
+        """
         base = PurePosixPath(file_name.replace("\\", "/")).name or "upload"
-        source = _Source(kind="upload", location=str(path), shown_url=f"upload:{base}", default_name=base)
+        source = _Source(
+            kind="upload", location=str(path), shown_url=f"upload:{base}", default_name=base, digest=digest
+        )
         return await self._submit(source, video_name, models, frame_step, idempotency_key)
 
     async def submit_file(
@@ -112,7 +143,7 @@ class VideoHandlers:
     ) -> Submitted:
         """Analyse a file of this machine where it lies; it is read, never moved or removed."""
         absolute = path.absolute()
-        if not absolute.is_file():
+        if not await asyncio.to_thread(absolute.is_file):
             raise InvalidRequestError(f"there is no file {str(path)!r}", field="path")
         source = _Source(
             kind="file", location=str(absolute), shown_url=absolute.as_uri(), default_name=absolute.name
@@ -142,8 +173,6 @@ class VideoHandlers:
         models: object,
         frame_step: object,
         idempotency_key: str | None,
-        *,
-        secret: str | None = None,
     ) -> Submitted:
         command = SubmitVideo(
             at=self._clock(),
@@ -158,27 +187,76 @@ class VideoHandlers:
             max_height=self._options.max_height,
             jpeg_quality=self._options.jpeg_quality,
             infer_from=self._options.infer_from,
+            source_digest=source.digest,
         )
-        if secret is not None:
-            await self._secrets.keep_url(command.video_id, secret)
-        video = await self._decide(command.video_id, command)
+        if idempotency_key is None:
+            return _answer(await self._store_new(command, source.secret_url), command)
+        async with self._turn(command.video_id):
+            video = await self._streams.load(command.video_id)
+            if video.submitted is None:
+                video = await self._store_new(command, source.secret_url)
         return _answer(video, command)
 
-    async def _decide(self, video_id: str, command: VideoCommand) -> Video:
-        outcome = await self._streams.execute(video_id, command)
-        position = outcome.commit_position or await self._store.head()
-        if position is not None:
-            await self._gate.wait_for(position, self._gate_timeout)
+    def _turn(self, video_id: str) -> AbstractAsyncContextManager[object]:
+        """Submissions with one Idempotency-Key go one after another: only the first may keep its URL."""
+        return self._turns.setdefault(video_id, asyncio.Lock())
+
+    async def _store_new(self, command: SubmitVideo, secret_url: str | None) -> Video:
+        """The video, stored. What was kept for it goes when it is certain that it was not."""
+        if secret_url is not None:
+            await self._secrets.keep_url(command.video_id, secret_url)
+        try:
+            return await self._execute(command)
+        except SubmissionUnknownError:
+            raise
+        except Exception:
+            if secret_url is not None:
+                await self._secrets.forget(command.video_id)
+            raise
+
+    async def _execute(self, command: SubmitVideo) -> Video:
+        """Once the submission is stored the answer is yes, even where the read models are behind."""
+        try:
+            outcome = await self._streams.execute(command.video_id, command)
+        except StoreUnavailableError as error:
+            return await self._look_again(command, error)
+        try:
+            await self._until_seen(outcome.commit_position)
+        except (TimeoutError, ProjectionStoppedError, StoreUnavailableError) as error:
+            logger.warning("video %s is stored, but not visible yet: %r", command.video_id, error)
         return outcome.state
 
+    async def _look_again(self, command: SubmitVideo, error: StoreUnavailableError) -> Video:
+        """After a failed append: was it stored? Raises `error` if not, SubmissionUnknownError if nobody can tell."""
+        try:
+            video = await self._streams.load(command.video_id)
+        except StoreUnavailableError:
+            raise SubmissionUnknownError(
+                f"{error}; the video may have been taken in: see GET /analysis/{command.video_id}"
+            ) from error
+        if video.submitted is None:
+            raise error
+        return video
 
-def redacted(url: str) -> str:
-    """The URL without its password, for events, logs and answers."""
-    parts = urlsplit(url)
-    if parts.password is None and parts.username is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"***@{host}"))
+    async def _decide(self, video_id: str, command: VideoCommand) -> None:
+        outcome = await self._streams.execute(video_id, command)
+        await self._until_seen(outcome.commit_position)
+
+    async def _until_seen(self, commit_position: int | None) -> None:
+        """Until the read models know what was written (None: all that is there). Raises TimeoutError."""
+        position = commit_position or await self._store.head()
+        if position is not None:
+            await self._gate.wait_for(position, self._gate_timeout)
+
+
+async def _url_digest(url: str, idempotency_key: str | None) -> str | None:
+    """To recognise a repeat of a URL that events must not hold. Slow by intent: its password may be a short one."""
+    if idempotency_key is None:
+        return None
+    digest = await asyncio.to_thread(
+        hashlib.scrypt, url.encode(), salt=idempotency_key.encode(), n=_SCRYPT_COST, r=8, p=1, dklen=32
+    )
+    return f"scrypt:{digest.hex()}"
 
 
 def _video_id(idempotency_key: str | None) -> str:
@@ -205,6 +283,11 @@ def _answer(video: Video, command: SubmitVideo) -> Submitted:
     if repeated and command.source_kind == "url" and command.location != video.submitted.location:
         raise NotPossibleError(
             f"this Idempotency-Key was used for {video.submitted.video_url}; use a new key for another URL"
+        )
+    if repeated and command.source_digest != (video.submitted.source_digest or command.source_digest):
+        raise NotPossibleError(
+            "this Idempotency-Key was used for another file, or for a URL that differs in what is not shown;"
+            " use a new key for a new submission"
         )
     return Submitted(
         video_id=video.submitted.video_id,

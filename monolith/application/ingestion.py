@@ -49,6 +49,7 @@ class Ingestion:
         if video.submitted is None or video.probe is not None or not video.active_runs():
             return
         self._storage.require_room()
+        await self._storage.prepare_video(job.video_id)
         try:
             command: VideoCommand = await self._ingest(video.submitted)
         except SourceFailure as error:

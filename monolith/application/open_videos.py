@@ -12,8 +12,10 @@ from typing import Final, Protocol
 import msgspec
 
 from eventsourcing.events import RecordedEvent
+from eventsourcing.store import EventStore
 
 PREFIX: Final = "video-"
+_PAGE: Final = 1000
 _OPENED_BY: Final = {"RunRequested", "VideoDeleted"}
 _CLOSED_BY: Final = {"RunCompleted", "RunFailed", "RunCancelled", "VideoPurged"}
 
@@ -71,3 +73,14 @@ class OpenVideos:
 def video_id_of(event: RecordedEvent) -> str:
     """The video that an event of a `video-…` stream is about."""
     return event.stream_name.removeprefix(PREFIX)
+
+
+async def load_open_videos(store: EventStore, snapshots: Snapshots) -> OpenVideos:
+    """The counts as they were kept, brought up to the newest event; from the start, where they are of another store."""
+    snapshot = await snapshots.load()
+    head = await store.head()
+    known = snapshot.position is not None and head is not None and snapshot.position <= head
+    videos = OpenVideos(snapshot if known else Snapshot())
+    while events := await store.read_all(after=videos.position, prefixes=(PREFIX,), limit=_PAGE):
+        videos.note(events)
+    return videos

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from eventsourcing.codec import EventCodec
 from eventsourcing.store import EventStore
@@ -14,12 +16,16 @@ from monolith.application.ports import Clock, Storage
 from monolith.application.segment_log import SegmentLog
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import CompleteSegment, FailSegment
-from monolith.domain.errors import SupersededError
 from monolith.domain.events import RunRequested, SegmentClosed, VideoProbed
 from monolith.domain.jobs import SegmentJob
+from monolith.domain.run import Run
 from monolith.domain.segment import SegmentPlan
 from monolith.domain.video import Video
 from monolith.ingest.messages import DecodeSegment, ReadStored, SegmentDone, StoredFrameSource
+
+_FIRST_PAUSE: Final = 0.5
+"""Seconds before a segment is tried again; doubled with each further failure in a row."""
+_LONGEST_PAUSE: Final = 30.0
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +55,10 @@ class SegmentPipeline:
         self._attempts_allowed = attempts_allowed
 
     async def run(self, job: SegmentJob) -> None:
-        """Analyse the segment, or go on with it, and record its end. A failed attempt is recorded, not raised."""
+        """Analyse the segment, or go on with it, and record its end. A failed attempt is recorded, not raised.
+
+        Raises SupersededError when another attempt has taken over, EnvironmentFailure, EventStoreErrors.
+        """
         video = await self._streams.load(job.video_id)
         run = video.runs.get(job.run_id)
         if run is None or not run.active or job.segment in run.completed or video.probe is None:
@@ -58,13 +67,11 @@ class SegmentPipeline:
         try:
             if log.closed is None:
                 self._storage.require_room()
+                await self._storage.prepare_video(job.video_id)
                 await log.claim(self._owner, self._clock())
                 await _SegmentWork(self, log, video, run.request).close()
-        except SupersededError as error:
-            logger.info("segment %s of run %s: %s; stopping", job.segment, job.run_id, error)
-            return
         except (SourceFailure, RetryableFailure) as error:
-            await self._failed(log, error)
+            await self._failed(log, run, error)
             return
         await self._completed(log)
 
@@ -82,10 +89,16 @@ class SegmentPipeline:
         )
         await self._streams.execute(closed.video_id, command)
 
-    async def _failed(self, log: SegmentLog, error: SourceFailure | RetryableFailure) -> None:
+    async def _failed(self, log: SegmentLog, run: Run, error: SourceFailure | RetryableFailure) -> None:
         self._storage.require_room()  # a full disk is no fault of the segment's: it is tried again when there is room
         job = log.job
-        logger.warning("segment %d of run %s, attempt %d: %s", job.segment, job.run_id, log.attempt, error)
+        failures = run.failures_with(job.segment, log.settled())
+        logger.warning(
+            "segment %d of run %s, attempt %d, failure %d in a row: %s",
+            job.segment, job.run_id, log.attempt, failures.count, error,
+        )  # fmt: skip
+        if isinstance(error, RetryableFailure):
+            await asyncio.sleep(min(_FIRST_PAUSE * 2 ** (failures.count - 1), _LONGEST_PAUSE))
         command = FailSegment(
             at=self._clock(),
             run_id=job.run_id,
@@ -94,6 +107,7 @@ class SegmentPipeline:
             reason=str(error),
             permanent=isinstance(error, SourceFailure),
             attempts_allowed=self._attempts_allowed,
+            settled=log.settled(),
         )
         await self._streams.execute(job.video_id, command)
 
@@ -109,7 +123,7 @@ class _SegmentWork:
         self._run = run
         self._storage = pipeline._storage
         self._pack = f"{log.job.segment:06d}-{log.job.run_id}-{log.attempt:03d}.mjpeg"
-        self._attempt = Attempt(log, run.models, self._pack, pipeline._resources)
+        self._attempt = Attempt(log, run, self._pack, pipeline._resources)
 
     async def close(self) -> None:
         """Do what is left, then append SegmentClosed."""
@@ -173,7 +187,7 @@ class _SegmentWork:
             infer_from=self._run.infer_from,
         )
         done = await self._attempt.judge(request)
-        await self._drop(done.missing, "the picture could not be decoded")
+        await self._drop(done.missing, "; ".join(["the picture could not be decoded", *done.warnings]))
         return done
 
     async def _drop(self, numbers: Sequence[int], reason: str) -> None:

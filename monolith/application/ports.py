@@ -66,7 +66,11 @@ class Fetcher(Protocol):
 
 
 class Storage(Protocol):
-    """Where a video's files lie. Paths are absolute; folders exist when returned."""
+    """Where a video's files lie. Paths are absolute; asking for one makes no folder."""
+
+    async def prepare_video(self, video_id: str) -> None:
+        """Make the video's folders: before anything is written to its paths."""
+        ...
 
     def spool_path(self, video_id: str) -> Path: ...
 
@@ -92,13 +96,15 @@ class Storage(Protocol):
 
 
 class Secrets(Protocol):
-    """URLs that carry a password: kept in files that only this user reads, never in events."""
+    """URLs that carry a password or a token: kept in files that only this user reads, never in events."""
 
     async def keep_url(self, video_id: str, url: str) -> None: ...
 
     async def url_of(self, video_id: str) -> str | None: ...
 
     async def forget(self, video_id: str) -> None: ...
+
+    async def forget_all_but(self, video_ids: Set[str]) -> None: ...
 
 
 class ReadModelGate(Protocol):

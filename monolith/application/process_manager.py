@@ -12,10 +12,18 @@ import asyncio
 import logging
 from typing import Final
 
+from eventsourcing.errors import EventStoreError, StoreUnavailableError
 from eventsourcing.events import CaughtUp, RecordedEvent
 from eventsourcing.store import EventStore
 from monolith.application.ingestion import Ingestion
-from monolith.application.open_videos import PREFIX, OpenVideos, Snapshot, Snapshots, video_id_of
+from monolith.application.open_videos import (
+    PREFIX,
+    OpenVideos,
+    Snapshot,
+    Snapshots,
+    load_open_videos,
+    video_id_of,
+)
 from monolith.application.pipeline import SegmentPipeline
 from monolith.application.ports import Clock
 from monolith.application.purge import Purge
@@ -27,6 +35,7 @@ from monolith.domain.video import Video
 
 _SNAPSHOT_EVENTS: Final = 1000
 """How many events of videos are counted before the counts are kept again."""
+_STORE_PAUSE: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +67,8 @@ class ProcessManager:
         self._snapshots = snapshots
         self._open = OpenVideos(Snapshot())
         self._uncounted = 0
+        self.unreadable: set[str] = set()
+        """Videos whose streams cannot be read."""
         self._started = asyncio.Event()
         places: dict[type[Job], int] = {
             ProbeJob: concurrent_fetches,
@@ -68,7 +79,7 @@ class ProcessManager:
 
     async def run(self) -> None:
         """Act until cancelled."""
-        self._open = await self._load()
+        self._open = await load_open_videos(self._store, self._snapshots)
         try:
             async with (
                 self.scheduler,
@@ -84,33 +95,28 @@ class ProcessManager:
 
     async def wait_until_started(self, timeout: float) -> None:
         """Until every unfinished video has been looked at. Raises TimeoutError."""
-        await asyncio.wait_for(self._started.wait(), timeout)
+        async with asyncio.timeout(timeout):
+            await self._started.wait()
 
     def open_videos(self) -> int:
         """Videos with something left to do."""
         return len(self._open)
 
-    async def _load(self) -> OpenVideos:
-        """The counts as last kept; from the start, where they are of another store."""
-        snapshot = await self._snapshots.load()
-        head = await self._store.head()
-        known = snapshot.position is not None and head is not None and snapshot.position <= head
-        return OpenVideos(snapshot if known else Snapshot())
-
     async def _caught_up(self) -> None:
         if not self._started.is_set():
-            self._started.set()
             await self._start()
+            self._started.set()
         if self._uncounted >= _SNAPSHOT_EVENTS:
             self._uncounted = 0
             await self._snapshots.save(self._open.snapshot())
 
     async def _start(self) -> None:
-        if not self._keep_sources:
-            videos = [await self._streams.load(video_id) for video_id in self._open]
+        """Before anyone else can submit: sources without a video are leftovers now."""
+        videos = [video for video_id in self._open if (video := await self._load_video(video_id)) is not None]
+        if not self._keep_sources and not self.unreadable:
             await self._purge.sweep_sources(videos)
-        for video_id in self._open:
-            await self._look_at(video_id)
+        for video in videos:
+            await self._act_on(video)
 
     async def _note(self, events: list[RecordedEvent]) -> None:
         self._open.note(events)
@@ -120,11 +126,32 @@ class ProcessManager:
                 await self._look_at(video_id)
 
     async def _look_at(self, video_id: str) -> None:
-        video = await self._streams.load(video_id)
+        video = await self._load_video(video_id)
+        if video is not None:
+            await self._act_on(video)
+
+    async def _load_video(self, video_id: str) -> Video | None:
+        """None for a video whose stream cannot be read: it is set aside, the others go on."""
+        while True:
+            try:
+                video = await self._streams.load(video_id)
+                return video if video.submitted is not None else None
+            except StoreUnavailableError as error:
+                logger.warning("video %s cannot be read now: %s", video_id, error)
+                await asyncio.sleep(_STORE_PAUSE)
+            except EventStoreError:
+                logger.exception("video %s cannot be read; nothing more is done for it", video_id)
+                self.unreadable.add(video_id)
+                return None
+
+    async def _act_on(self, video: Video) -> None:
         self._end_needless(video)
-        self.scheduler.offer(video_id, next_jobs(video))
+        self.scheduler.offer(video.video_id, next_jobs(video))
         if not video.active_runs() and not self._keep_sources:
-            await self._purge.remove_source(video)
+            try:
+                await self._purge.remove_source(video)
+            except OSError as error:
+                logger.warning("the source of video %s cannot be removed: %s", video.video_id, error)
 
     def _end_needless(self, video: Video) -> None:
         """End jobs whose run is over (cancelled, failed in another segment, deleted)."""
@@ -143,6 +170,7 @@ class ProcessManager:
             case SegmentJob():
                 await self._pipeline.run(job)
             case PurgeJob():
+                await self.scheduler.until_alone(job)  # a job on its way out may still write files
                 await self._purge.run(job)
 
     async def _give_up(self, job: Job, error: Exception) -> None:

@@ -43,9 +43,9 @@ class Purge:
         Only while nothing is being submitted.
         """
         needed = [video.submitted for video in open_videos if video.submitted is not None]
-        return await self._storage.remove_sources_but(
-            {video.video_id for video in needed}, {video.location for video in needed}
-        )
+        video_ids = {video.video_id for video in needed}
+        await self._secrets.forget_all_but(video_ids)
+        return await self._storage.remove_sources_but(video_ids, {video.location for video in needed})
 
     async def remove_source(self, video: Video) -> int:
         """Remove the source if it is ours (fetched or uploaded); bytes freed."""

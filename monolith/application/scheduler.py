@@ -6,7 +6,7 @@ Rules:
 - Each kind of job has its lane with its own number of places, so a slow download never holds up analysis.
 - Videos take turns: a lane serves the video that was served longest ago.
 - A job that raises is tried again after a growing pause, and given up after `attempts` times; one that the machine
-  cannot take now (disk full, store away) is never given up.
+  cannot take now (disk full, store away), or that another process does, is never given up.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 from eventsourcing.errors import StoreUnavailableError
 from monolith.application.errors import EnvironmentFailure, RetryableFailure
+from monolith.domain.errors import SupersededError
 from monolith.domain.jobs import Job
 
 RunJob: TypeAlias = Callable[[Job], Awaitable[None]]
@@ -41,7 +43,6 @@ class Scheduler:
         self._attempts = attempts
         self._lanes = {kind: _Lane(count) for kind, count in places.items()}
         self._running: dict[Job, asyncio.Task[None]] = {}
-        self._cancelled: set[Job] = set()
         self._tasks: asyncio.TaskGroup | None = None
 
     async def __aenter__(self) -> Scheduler:
@@ -72,27 +73,28 @@ class Scheduler:
         """End a running job; it is not tried again unless offered again."""
         task = self._running.get(job)
         if task is not None:
-            self._cancelled.add(job)
             task.cancel()
+
+    async def until_alone(self, job: Job) -> None:
+        """Until no other job of the same video runs."""
+        others = {task for one, task in self._running.items() if one.video_id == job.video_id and one != job}
+        if others:
+            await asyncio.wait(others)
 
     def _fill(self) -> None:
         if self._tasks is None:
             return
         for lane in self._lanes.values():
             while (job := lane.take(self._running)) is not None:
-                self._running[job] = self._tasks.create_task(self._do(job, lane), name=str(job))
+                task = self._tasks.create_task(self._attempt(job), name=str(job))
+                self._running[job] = task
+                task.add_done_callback(partial(self._ended, job, lane))
 
-    async def _do(self, job: Job, lane: _Lane) -> None:
-        try:
-            await self._attempt(job)
-        except asyncio.CancelledError:
-            if job not in self._cancelled:
-                raise
-        finally:
-            self._cancelled.discard(job)
-            del self._running[job]
-            lane.give_back_place()
-            self._fill()
+    def _ended(self, job: Job, lane: _Lane, task: asyncio.Task[None]) -> None:
+        """Also for a task that was cancelled before its first step."""
+        del self._running[job]
+        lane.give_back_place()
+        self._fill()
 
     async def _attempt(self, job: Job) -> None:
         pause = _FIRST_PAUSE
@@ -100,7 +102,7 @@ class Scheduler:
         while True:
             try:
                 return await self._run_job(job)
-            except (EnvironmentFailure, StoreUnavailableError) as error:
+            except (EnvironmentFailure, StoreUnavailableError, SupersededError) as error:
                 logger.warning("%s waits: %s", job, error)
             except Exception as error:  # one job's failure must not end the others
                 failures += 1

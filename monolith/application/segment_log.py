@@ -81,6 +81,11 @@ class SegmentLog:
         """Frame numbers that lack the result of a model or of all."""
         return set().union(*self.dropped.values())
 
+    def settled(self) -> int:
+        """A measure of progress: pictures stored, and judged or given up by a model."""
+        judged = [*self.analysed.values(), *self.dropped.values()]
+        return len(self.stored) + sum(map(len, judged))
+
     async def claim(self, owner: str, at: float) -> None:
         """Open the next attempt. Raises SupersededError when another process claims at the same time."""
         claimed = SegmentClaimed(

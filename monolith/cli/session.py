@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import httpx
 import msgspec
 
+from eventsourcing.errors import StoreUnavailableError
 from monolith.cli.client import AnalysisClient
 from monolith.cli.exits import CliError, Exit
 from monolith.datadir import DataDirError, held_by
 from monolith.domain.errors import DomainError
+from monolith.inference.errors import WorkerStartError
 from monolith.settings import Settings
 
 if TYPE_CHECKING:
@@ -133,7 +135,7 @@ async def open_program(settings: Settings) -> AsyncIterator[Program]:
                 yield program
             except Exception as error:  # kept out of the program's task group, which would wrap it
                 failure = error
-    except DataDirError as error:
+    except (DataDirError, WorkerStartError, StoreUnavailableError) as error:
         raise CliError(str(error), Exit.ENVIRONMENT) from error
     if failure is not None:
         raise failure

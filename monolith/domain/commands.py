@@ -17,7 +17,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubmitVideo(Command, frozen=True, kw_only=True):
-    """A new video with its first run."""
+    """A new video with its first run. `source_digest`: of the bytes of an upload, or of a URL that is not shown whole."""
 
     video_id: str
     run_id: str
@@ -30,6 +30,7 @@ class SubmitVideo(Command, frozen=True, kw_only=True):
     max_height: int
     jpeg_quality: int
     infer_from: str
+    source_digest: str | None = None
 
 
 class RecordProbe(Command, frozen=True, kw_only=True):
@@ -54,7 +55,7 @@ class CompleteSegment(Command, frozen=True, kw_only=True):
 
 
 class FailSegment(Command, frozen=True, kw_only=True):
-    """An attempt at a segment failed."""
+    """An attempt at a segment failed. `attempts_allowed`: failures in a row without progress that end the run."""
 
     run_id: str
     segment: int
@@ -62,6 +63,7 @@ class FailSegment(Command, frozen=True, kw_only=True):
     reason: str
     permanent: bool
     attempts_allowed: int
+    settled: int = 0
 
 
 class FailVideo(Command, frozen=True, kw_only=True):

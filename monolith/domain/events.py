@@ -23,7 +23,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
 class VideoSubmitted(Event, frozen=True, kw_only=True, gc=False):
     """A user asked for a video. `video_url` is shown to users (redacted: without a password); `location` is where the
-    program finds it: an absolute path for files and uploads, the URL for URLs."""
+    program finds it: an absolute path for files and uploads, the URL for URLs. `source_digest`: tells whether a repeat
+    means the same source (see `SubmitVideo`)."""
 
     video_id: str
     video_name: str
@@ -31,6 +32,7 @@ class VideoSubmitted(Event, frozen=True, kw_only=True, gc=False):
     source_kind: SourceKind
     location: str
     submitted_at: float
+    source_digest: str | None = None
 
 
 class RunRequested(Event, frozen=True, kw_only=True, gc=False):
@@ -81,7 +83,8 @@ class SegmentCompleted(Event, frozen=True, kw_only=True, gc=False):
 
 
 class SegmentFailed(Event, frozen=True, kw_only=True, gc=False):
-    """An attempt at a segment failed. `permanent`: another attempt cannot help."""
+    """An attempt at a segment failed. `permanent`: another attempt cannot help. `settled`: how many pictures were
+    stored, and judged by a model, by then: what a later attempt is spared."""
 
     video_id: str
     run_id: str
@@ -89,6 +92,7 @@ class SegmentFailed(Event, frozen=True, kw_only=True, gc=False):
     attempt: int
     reason: str
     permanent: bool
+    settled: int = 0
 
 
 class SourceEnded(Event, frozen=True, kw_only=True, gc=False):

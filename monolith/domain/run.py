@@ -11,13 +11,24 @@ from monolith.domain.events import RunRequested, SegmentCompleted, SegmentFailed
 RunStatus: TypeAlias = Literal["active", "completed", "failed", "cancelled"]
 
 
+class Failures(msgspec.Struct, frozen=True):
+    """How often attempts at a segment failed in a row without progress, and what was settled by the last of them."""
+
+    count: int = 0
+    settled: int = -1
+
+    def after(self, settled: int) -> Failures:
+        """One more, or the first after progress."""
+        return Failures(1 if settled > self.settled else self.count + 1, settled)
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as its events tell. `failures`: how often an attempt at a segment failed since its last progress."""
+    """A run as its events tell."""
 
     request: RunRequested
     status: RunStatus = "active"
     completed: dict[int, SegmentCompleted] = {}
-    failures: dict[int, int] = {}
+    failures: dict[int, Failures] = {}
 
     @property
     def active(self) -> bool:
@@ -45,8 +56,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, completed={**self.completed, done.segment: done})
 
     def with_failure(self, failed: SegmentFailed) -> Run:
-        count = self.failures.get(failed.segment, 0) + 1
-        return msgspec.structs.replace(self, failures={**self.failures, failed.segment: count})
+        failures = self.failures_with(failed.segment, failed.settled)
+        return msgspec.structs.replace(self, failures={**self.failures, failed.segment: failures})
+
+    def failures_with(self, segment: int, settled: int) -> Failures:
+        """The segment's failures after one more."""
+        return self.failures.get(segment, Failures()).after(settled)
 
     def ended(self, status: RunStatus) -> Run:
         return msgspec.structs.replace(self, status=status)

@@ -178,6 +178,7 @@ def _submit(video: Video, command: SubmitVideo) -> list[VideoEvent]:
             source_kind=command.source_kind,
             location=command.location,
             submitted_at=command.at,
+            source_digest=command.source_digest,
         ),
         RunRequested(
             video_id=command.video_id,
@@ -295,9 +296,10 @@ def _fail_segment(video: Video, command: FailSegment) -> list[VideoEvent]:
         attempt=command.attempt,
         reason=command.reason,
         permanent=command.permanent,
+        settled=command.settled,
     )
-    attempts = run.failures.get(command.segment, 0) + 1
-    if not command.permanent and attempts < command.attempts_allowed:
+    failures = run.failures_with(command.segment, command.settled)
+    if not command.permanent and failures.count < command.attempts_allowed:
         return [failed]
     return [failed, _failed(run, command.reason, command.at)]
 

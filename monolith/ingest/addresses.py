@@ -124,7 +124,8 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Raises ForbiddenAddressError, socket.gaierror, httpcore.ConnectError, httpcore.ConnectTimeout."""
         try:
-            addresses = await asyncio.wait_for(resolve(host, port), timeout)
+            async with asyncio.timeout(timeout):
+                addresses = await resolve(host, port)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"the name {host} was not found in time") from error
         for address in addresses:

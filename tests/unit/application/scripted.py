@@ -66,6 +66,7 @@ class ScriptedSession:
 
     async def lend(self, slots: Sequence[int]) -> None:
         self._lent.update(slots)
+        self._decoders.most_lent = max(self._decoders.most_lent, len(self._lent))
         for slot in slots:
             self._slots.put_nowait(slot)
 
@@ -100,6 +101,7 @@ class ScriptedDecoders:
     def __init__(self, frames: int, damaged: Sequence[int] = ()) -> None:
         self.frames = frames
         self.damaged = set(damaged)
+        self.most_lent = 0
         self.dies_at: int | None = None
         self.error: RetryableFailure | SourceFailure = RetryableFailure("the decoder died")
         self.decoded: list[int] = []

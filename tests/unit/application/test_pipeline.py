@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventsourcing.codec import EventCodec
-from monolith.application.attempt import Resources
+from monolith.application.attempt import MAX_LENT, Resources
 from monolith.application.errors import SourceFailure
 from monolith.application.pipeline import SegmentPipeline
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import CancelRuns
+from monolith.domain.errors import SupersededError
 from monolith.domain.events import (
     DOMAIN_EVENTS,
     FramesAnalysed,
@@ -38,10 +39,18 @@ from tests.unit.application.scripted import (
 MODELS = ("objects_detection", "color_detection")
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monolith.application.pipeline._FIRST_PAUSE", 0.001)
+
+
 class World:
     """One video of `frames` pictures in one segment, on a store that may crash."""
 
-    def __init__(self, folder: Path, *, frames: int, frame_step: int = 1, indexed: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, frames: int, frame_step: int = 1, indexed: bool = True, slots: int = 4
+    ) -> None:
+        self.slot_count = slots
         self.store = CrashingStore()
         self.codec = EventCodec(DOMAIN_EVENTS)
         self.streams = VideoStreams(self.store, self.codec)
@@ -51,7 +60,7 @@ class World:
         self.inference = ScriptedInference(MODELS)
         self.frame_step = frame_step
         self.source = source(frames=frames if indexed else None, segments=1)
-        self.slots = CountedSlots(4)
+        self.slots = CountedSlots(slots)
 
     async def submit(self) -> None:
         await self.streams.execute(VIDEO, submit(self.frame_step, MODELS))
@@ -59,7 +68,7 @@ class World:
 
     async def work(self) -> None:
         """One process's life: it may crash at the store's word."""
-        self.slots = CountedSlots(4)
+        self.slots = CountedSlots(self.slot_count)
         pipeline = SegmentPipeline(
             self.streams,
             self.store,
@@ -169,6 +178,34 @@ async def test_a_decoder_that_dies_costs_an_attempt_and_nothing_else(tmp_path: P
     assert frames_of(await world.events()) == once(range(1, 51))
 
 
+async def test_a_decoder_that_dies_again_and_again_is_survived_while_it_gets_on(tmp_path: Path) -> None:
+    world = World(tmp_path, frames=60)
+    await world.submit()
+    for dies_at in (8, 16, 24, 32, 40, 48):
+        world.decoders.dies_at = dies_at
+        await world.work()
+    assert (await world.streams.load(VIDEO)).runs[RUN].status == "active"
+    await world.work()
+    assert frames_of(await world.events()) == once(range(1, 61))
+
+
+async def test_a_decoder_that_gets_nowhere_fails_the_run(tmp_path: Path) -> None:
+    world = World(tmp_path, frames=60)
+    await world.submit()
+    for _ in range(4):
+        world.decoders.dies_at = 1
+        await world.work()
+    assert (await world.streams.load(VIDEO)).runs[RUN].status == "failed"
+
+
+async def test_a_decoder_never_holds_more_slots_than_its_share(tmp_path: Path) -> None:
+    world = World(tmp_path, frames=60, slots=40)
+    await world.submit()
+    await world.work()
+    assert world.decoders.most_lent <= MAX_LENT
+    assert frames_of(await world.events()) == once(range(1, 61))
+
+
 async def test_a_bad_source_fails_the_run_for_good(tmp_path: Path) -> None:
     world = World(tmp_path, frames=50)
     await world.submit()
@@ -231,6 +268,7 @@ async def test_an_attempt_that_another_one_has_overtaken_stops(tmp_path: Path) -
     while not await world.of(SegmentClaimed):
         await asyncio.sleep(0)
     await world.work()  # claims attempt 2 while attempt 1 is at work
-    await first
+    with pytest.raises(SupersededError):
+        await first
     assert frames_of(await world.events()) == once(range(1, 41))
     assert len(await world.of(SegmentClosed)) == 1

@@ -5,11 +5,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4 as new_event_id
 
 import pytest
 
 from eventsourcing.adapters.memory import MemoryEventStore
 from eventsourcing.codec import EventCodec
+from eventsourcing.events import NewEvent
+from eventsourcing.versions import NO_STREAM
 from monolith.application.attempt import Resources
 from monolith.application.errors import RetryableFailure, SourceFailure
 from monolith.application.handlers import FrameOptions, Submitted, VideoHandlers
@@ -24,7 +27,8 @@ from monolith.domain.events import DOMAIN_EVENTS
 from monolith.domain.run import Run
 from monolith.domain.segment import SourceInfo
 from monolith.inference.shared_memory import SlotPool
-from monolith.storage import FileStorage, SecretUrls, SnapshotFile
+from monolith.secret_urls import SecretUrls
+from monolith.storage import FileStorage, SnapshotFile
 from tests.builders import source
 from tests.unit.application.scripted import ScriptedDecoders, ScriptedInference
 
@@ -194,6 +198,23 @@ async def test_sources_left_by_a_crash_are_swept_and_needed_ones_are_not(world: 
     async with world.running():
         assert not orphan.exists()
         await world.until(submitted, "completed")
+
+
+async def test_a_video_that_cannot_be_read_is_set_aside_and_the_others_go_on(world: World) -> None:
+    bad = NewEvent(event_id=new_event_id(), event_type="RunRequested", data=b"{}")
+    await world.store.append("video-bad", [bad], expected_version=NO_STREAM)
+    submitted = await world.upload()
+    async with world.running() as manager:
+        await world.until(submitted, "completed")
+        assert manager.unreadable == {"bad"}
+
+
+async def test_nothing_is_swept_once_the_program_has_started(world: World) -> None:
+    async with world.running():
+        late = world.storage.uploads / "arriving"
+        late.write_bytes(b"x")
+        await asyncio.sleep(0.05)
+        assert late.exists()
 
 
 async def test_a_url_is_fetched_with_its_password(world: World) -> None:

@@ -9,7 +9,7 @@ import pytest
 from eventsourcing.errors import StoreUnavailableError
 from monolith.application.errors import EnvironmentFailure, RetryableFailure
 from monolith.application.scheduler import Scheduler
-from monolith.domain.jobs import Job, ProbeJob, SegmentJob
+from monolith.domain.jobs import Job, ProbeJob, PurgeJob, SegmentJob
 
 
 class Work:
@@ -116,6 +116,31 @@ async def test_a_cancelled_job_gives_its_place_back() -> None:
         scheduler.cancel(segments("a", 1)[0])
         await settle()
         assert work.started == [*segments("a", 1), *segments("b", 1)]
+
+
+async def test_a_job_cancelled_before_its_first_step_gives_its_place_back() -> None:
+    work = Work()
+    async with Scheduler(work.run, work.give_up, {SegmentJob: 1}) as scheduler:
+        scheduler.offer("a", segments("a", 1))
+        scheduler.cancel(segments("a", 1)[0])
+        scheduler.offer("b", segments("b", 1))
+        await settle()
+        assert work.started == segments("b", 1)
+
+
+async def test_waiting_until_a_job_is_the_only_one_of_its_video() -> None:
+    work = Work()
+    async with Scheduler(work.run, work.give_up, {SegmentJob: 2, ProbeJob: 1}) as scheduler:
+        scheduler.offer("a", segments("a", 2))
+        scheduler.offer("b", [ProbeJob("b")])
+        await settle()
+        alone = asyncio.create_task(scheduler.until_alone(PurgeJob("a")))
+        await settle()
+        work.finish(segments("a", 2)[0])
+        await settle()
+        assert not alone.done()
+        work.finish(segments("a", 2)[1])
+        await asyncio.wait_for(alone, 5)
 
 
 @pytest.fixture

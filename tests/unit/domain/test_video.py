@@ -18,11 +18,17 @@ from monolith.domain.video import Video, decide, evolve
 from tests.builders import RUN, after, complete, last_of, probe, source, submit, types
 
 
-def fail(segment: int = 0, *, permanent: bool = False, attempts: int = 3) -> FailSegment:
+def fail(segment: int = 0, *, permanent: bool = False, attempts: int = 3, settled: int = 0) -> FailSegment:
     return FailSegment(
-        at=3.0, run_id=RUN, segment=segment, attempt=1, reason="decoder died", permanent=permanent,
+        at=3.0,
+        run_id=RUN,
+        segment=segment,
+        attempt=1,
+        reason="decoder died",
+        permanent=permanent,
         attempts_allowed=attempts,
-    )  # fmt: skip
+        settled=settled,
+    )
 
 
 def test_a_submission_starts_the_first_run() -> None:
@@ -112,6 +118,13 @@ def test_a_segment_may_fail_twice_but_not_three_times() -> None:
     assert types(events) == ["SegmentFailed", "RunFailed"]
     assert isinstance(events[1], RunFailed)
     assert events[1].error == "decoder died"
+
+
+def test_failures_after_progress_are_counted_anew() -> None:
+    video = after(submit(), probe(source()), *(fail(settled=10 * n) for n in range(20)))
+    assert types(decide(video, fail(settled=200))) == ["SegmentFailed"]
+    video = after(submit(), probe(source()), fail(settled=5), fail(settled=9), fail(settled=9))
+    assert types(decide(video, fail(settled=9))) == ["SegmentFailed", "RunFailed"]
 
 
 def test_a_permanent_failure_ends_the_run_at_once() -> None:
