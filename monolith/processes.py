@@ -17,6 +17,15 @@ from monolith.child import LENGTH, MAX_MESSAGE_BYTES
 _STDERR_LINES_KEPT: Final = 50
 _END_SECONDS: Final = 1.0
 _STDERR_LINE_BYTES: Final = 64 * 1024
+_LAUNCH: Final = """
+trap '' INT TERM HUP
+OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
+export OPENBLAS_NUM_THREADS OMP_NUM_THREADS
+exec "$@"
+"""
+"""What the shell does that becomes the child, about a millisecond after its start. Not done here before the start:
+libuv, which starts our children under uvloop, gives them default signals. Not in the child: Python and its imports
+take too long, and the thread pools are made by the import of numpy."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +37,10 @@ class ChildDiedError(Exception):
 class ChildProcess:
     """A Python module running as a child process, and the parent's end of its link.
 
-    The module is started as `python -m MODULE LINK_FD PARENT_PID ARGUMENTS…`. Its standard error goes to the log,
-    line by line; the last lines are kept for `describe_end`.
+    The module is started as `python -m MODULE LINK_FD PARENT_PID ARGUMENTS…`. It ignores SIGINT, SIGTERM and SIGHUP,
+    which may go to the whole process group (Ctrl-C, a service manager): it ends with its link, with its parent, or by
+    SIGKILL. The numeric libraries' thread pools are off: the processes are the parallelism.
+    Its standard error goes to the log, line by line; the last lines are kept for `describe_end`.
     """
 
     def __init__(
@@ -55,6 +66,7 @@ class ChildProcess:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             process = await asyncio.create_subprocess_exec(
+                "/bin/sh", "-c", _LAUNCH, name,
                 sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid()), *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
@@ -111,13 +123,13 @@ class ChildProcess:
                 raise ChildDiedError(f"{self.name} announced a message of {self._announced} bytes")
             message = await self._reader.readexactly(self._announced)
         except (asyncio.IncompleteReadError, OSError) as error:
-            await self._last_words()
+            await self.last_words()
             raise ChildDiedError(self.describe_end()) from error
         self._announced = None
         return message
 
-    async def _last_words(self) -> None:
-        """Give the child a moment to end and to say why."""
+    async def last_words(self) -> None:
+        """Give a child that is ending a moment to end and to say why; `returncode` is known then, if it did."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_END_SECONDS):
                 await self._process.wait()

@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -16,6 +16,7 @@ from monolith.inference.batcher import DynamicBatcher
 from monolith.inference.errors import (
     AnswerTimeoutError,
     FrameKillsWorkerError,
+    NoWorkerError,
     QueueFullError,
     ServiceClosedError,
     WorkerDiedError,
@@ -23,6 +24,12 @@ from monolith.inference.errors import (
 from monolith.inference.messages import FrameRef, FrameResult
 from monolith.inference.pool import WorkerPool
 from monolith.inference.supervisor import Results, WorkerState
+
+_DEATHS_BLAMED: Final = 3
+"""Workers that must die of a frame (the first with its batch, the others of this frame alone) before it is refused."""
+_KILLS_FORGIVEN: Final = 5
+"""Kills from outside while a worker has a frame, which are nobody's fault; bounded, since it may be the frame that
+makes the kernel run out of memory."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +50,28 @@ class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
 class _Request:
     """One frame for one model, waiting for its answer. Compared and hashed by identity."""
 
-    __slots__ = ("answer", "frame", "key", "model")
+    __slots__ = ("answer", "deaths", "frame", "key", "kills", "model")
 
     def __init__(self, model: str, key: str, frame: FrameRef, answer: asyncio.Future[FrameResult]) -> None:
         self.model = model
         self.key = key
         self.frame = frame
         self.answer = answer
+        self.deaths = 0
+        """Workers that ended by themselves, or hung, with this frame."""
+        self.kills = 0
+        """Workers killed from outside with this frame."""
+
+    def lost(self, error: WorkerDiedError) -> None:
+        """A worker died that had this frame."""
+        if error.from_outside:
+            self.kills += 1
+        else:
+            self.deaths += 1
+
+    @property
+    def guilty(self) -> bool:
+        return self.deaths >= _DEATHS_BLAMED or self.kills > _KILLS_FORGIVEN
 
     def fail(self, error: Exception) -> None:
         if not self.answer.done():
@@ -60,7 +82,8 @@ class InferenceService:
     """Owns its pool: `start` and `close` start and end it.
 
     Frames wait in one batcher a model and leave as a batch when a worker has room, so batches grow with the load and
-    an idle pool adds no delay. When a worker dies, each frame that it held is tried once more, alone.
+    an idle pool adds no delay. When a worker dies, each frame that it held is tried again, alone: up to twice, then it
+    is refused. A worker that was killed from outside proves nothing, and its frames are tried again for that.
     """
 
     def __init__(
@@ -129,9 +152,9 @@ class InferenceService:
         """Judge `frame` by a model; `key` (a video) shares the workers fairly with other keys.
 
         Its slot is read until the answer; after an error or a cancellation a worker may still be reading it, without
-        harm. Raises KeyError (unknown model), QueueFullError at once, AnswerTimeoutError, FrameKillsWorkerError,
-        WorkerDiedError (no worker came up again for the retry), ServiceClosedError. A failure inside the model is no
-        error here: it is the result's `error`.
+        harm. Raises KeyError (unknown model), QueueFullError at once, FrameKillsWorkerError, and when nobody could
+        judge it InferenceUnavailableError: AnswerTimeoutError, NoWorkerError (for the retry), ServiceClosedError.
+        A failure inside the model is no error here: it is the result's `error`.
         """
         loop = asyncio.get_running_loop()
         request = _Request(model_key, key, frame, loop.create_future())
@@ -200,7 +223,9 @@ class InferenceService:
         answer.add_done_callback(partial(self._answer, requests))
 
     def _answer(self, requests: list[_Request], answer: asyncio.Future[Results]) -> None:
-        if answer.exception() is not None:
+        if isinstance(error := answer.exception(), WorkerDiedError):
+            for request in requests:
+                request.lost(error)
             self._suspects.extend(requests)
             self._suspected.set()
             return
@@ -218,19 +243,24 @@ class InferenceService:
                 self._suspects.popleft()
 
     async def _retry(self, request: _Request) -> None:
-        if request.answer.done():
-            return
+        while not request.answer.done():
+            try:
+                await self._try_alone(request)
+            except WorkerDiedError as error:
+                request.lost(error)
+                if request.guilty:
+                    times = f"{request.deaths + request.kills} times, at last alone"
+                    request.fail(FrameKillsWorkerError(f"the frame ended its worker {times}: {error}"))
+
+    async def _try_alone(self, request: _Request) -> None:
+        """Raises WorkerDiedError."""
         try:
             result = await self._pool.run_alone(
                 request.model, request.frame, timeout=self._limits.isolation_timeout
             )
-        except WorkerDiedError as error:
-            request.fail(
-                FrameKillsWorkerError(f"the frame ended its worker twice, the second time alone: {error}")
-            )
         except TimeoutError:
             reason = self._pool.reason or "no worker came free"
-            request.fail(WorkerDiedError(f"its worker died, and the retry found none: {reason}"))
+            request.fail(NoWorkerError(f"its worker died, and the retry found none: {reason}"))
         else:
             if not request.answer.done():
                 request.answer.set_result(result)

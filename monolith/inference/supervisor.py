@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import signal
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias, TypeVar
 
@@ -27,6 +28,8 @@ from monolith.processes import ChildDiedError, ChildProcess
 logger = logging.getLogger(__name__)
 
 WORKER_MODULE: Final = "monolith.inference.worker"
+_OUTSIDE_KILLS: Final = (-signal.SIGKILL, -signal.SIGTERM)
+"""Return codes of a worker that somebody killed. A crash has other ones."""
 
 Status: TypeAlias = Literal["starting", "ready", "restarting", "stopped"]
 Results: TypeAlias = tuple[FrameResult, ...]
@@ -117,6 +120,7 @@ class SupervisedWorker:
         self._child: ChildProcess | None = None
         self._ready_at: float | None = None
         self._killed_because: str | None = None
+        self._killed_from_outside = False
         self._in_flight: dict[int, InFlight] = {}
         self._deadline: asyncio.TimerHandle | None = None
         self._pong = asyncio.Event()
@@ -199,6 +203,7 @@ class SupervisedWorker:
     async def _live(self) -> None:
         """One process from start to end."""
         self._ready_at = self._killed_because = None
+        self._killed_from_outside = False
         self._change("starting")
         try:
             child = self._child = await self._start()
@@ -211,10 +216,18 @@ class SupervisedWorker:
             await self._become_ready(child)
             await self._serve(child)
         except (ChildDiedError, FaultyWorkerError, msgspec.MsgspecError) as error:
+            await self._note_how_it_ended(child, error)
             child.kill()
             fault = self._killed_because or str(error)
         finally:
             await self._end(child, fault)
+
+    async def _note_how_it_ended(self, child: ChildProcess, error: Exception) -> None:
+        """Before a kill of our own could be taken for somebody else's."""
+        if isinstance(error, ChildDiedError) and self._killed_because is None:
+            if child.returncode is None:
+                await child.last_words()
+            self._killed_from_outside = child.returncode in _OUTSIDE_KILLS
 
     async def _start(self) -> ChildProcess:
         launch = self._launch
@@ -322,7 +335,8 @@ class SupervisedWorker:
         self._arm()
         for batch in lost.values():
             if not batch.answer.done():
-                batch.answer.set_exception(WorkerDiedError(reason))
+                error = WorkerDiedError(reason, from_outside=self._killed_from_outside)
+                batch.answer.set_exception(error)
         self._on_change()
 
     def _describe(self, child: ChildProcess, fault: str | None) -> str:

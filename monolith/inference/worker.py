@@ -1,10 +1,10 @@
 """An inference worker: a child process that runs models on frames in shared memory.
 
 Started as `python -m monolith.inference.worker LINK_FD PARENT_PID SLOTS_FD COUNT SLOT_BYTES CONFIG_JSON`. It loads and
-warms its models, says `Ready`, then answers batches in the order in which they came. Three threads: the main one runs
-the models; the reader takes messages and answers `Ping` at once, also while a batch runs; the third waits for SIGTERM.
-At SIGTERM and at the end of the link the process ends at once, also out of the middle of a batch: nobody would
-take its results. SIGINT is ignored: Ctrl-C goes to the whole process group and the parent decides.
+warms its models, says `Ready`, then answers batches in the order in which they came. Two threads: the main one runs
+the models; the reader takes messages and answers `Ping` at once, also while a batch runs. At the end of the link the
+process ends at once, also out of the middle of a batch: nobody would take its results. Signals that go to the whole
+process group are ignored (`ChildProcess` sees to that): the parent decides.
 
 The engines are imported by the child alone (`load_models`), never by a parent that imports this module.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import signal
 import sys
 import threading
 import time
@@ -90,13 +89,11 @@ def load_models(config: WorkerConfig) -> dict[str, Model]:
 
 
 def main(arguments: Sequence[str], load: Loader = load_models) -> None:
-    """Run until SIGTERM or the end of the link. `arguments`: as in the module's docstring."""
+    """Run until the end of the link. `arguments`: as in the module's docstring."""
     link_fd, parent_pid, slots_fd, count, slot_bytes = map(int, arguments[:5])
     die_with_parent(parent_pid)
     config = msgspec.json.decode(arguments[5], type=WorkerConfig)
     os.nice(config.nice)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _exit_at_sigterm()
     outbox = _Outbox(ParentLink(link_fd))
     batches: queue.Queue[InferBatch] = queue.Queue(_QUEUED_BATCHES)
     threading.Thread(target=_read, args=(outbox, batches), name="reader", daemon=True).start()
@@ -120,21 +117,6 @@ class _Outbox:
         """Raises ParentGoneError."""
         with self._lock:
             self.link.send(self._encoder.encode(message))
-
-
-def _exit_at_sigterm() -> None:
-    """By a thread of its own, woken by the C handler: a Python handler runs in the main thread, which may be in native
-    code for long, or have just gone to sleep for its next batch."""
-    woken, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    signal.set_wakeup_fd(wake)
-
-    def wait() -> None:
-        os.read(woken, 1)
-        os._exit(0)
-
-    threading.Thread(target=wait, name="SIGTERM", daemon=True).start()
 
 
 def _read(outbox: _Outbox, batches: queue.Queue[InferBatch]) -> None:

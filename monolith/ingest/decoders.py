@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeAlias
@@ -44,8 +44,10 @@ class DecodeSession:
     Iterating raises SourceError, DecoderDiedError.
     """
 
-    def __init__(self, process: DecoderProcess) -> None:
+    def __init__(self, process: DecoderProcess, subject: str) -> None:
+        """`subject`: what is decoded, for the log."""
         self._process = process
+        self._subject = subject
         self._lent: set[int] = set()
         self._ended = False
         self._cancelled = False
@@ -97,6 +99,7 @@ class DecodeSession:
                 return synced
             case SegmentDone() as done:
                 self._ended = True
+                self._log_warnings(done)
                 self.done = msgspec.structs.replace(done, unused_slots=tuple(sorted(self._lent)))
                 self._lent.clear()
                 return self.done
@@ -109,6 +112,10 @@ class DecodeSession:
                 return None
             case message:
                 raise self._process.broken(f"answered a segment with {type(message).__name__}")
+
+    def _log_warnings(self, done: SegmentDone) -> None:
+        for warning in done.warnings:
+            logger.warning("%r: %s", self._subject, warning)
 
     def _take_back(self, slot: int) -> None:
         if slot not in self._lent:
@@ -135,7 +142,10 @@ class DecodeSession:
         await self.cancel()
         while not self._ended:
             match await self._process.receive():
-                case SegmentDone() | Failed():
+                case SegmentDone() as done:
+                    self._ended = True
+                    self._log_warnings(done)
+                case Failed():
                     self._ended = True
 
 
@@ -163,6 +173,7 @@ class DecoderPool:
         self._max = max_processes
         self._idle: list[DecoderProcess] = []
         self._busy: set[DecoderProcess] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
         self._started = 0
         self._reaper: asyncio.Task[None] | None = None
         self._closed = False
@@ -218,7 +229,7 @@ class DecoderPool:
         Raises DecoderDiedError.
         """
         async with self._process(_kept_path(request)) as process:
-            session = DecodeSession(process)
+            session = DecodeSession(process, _subject(request))
             process.waits_for_us = True
             try:
                 await process.send(request)
@@ -246,7 +257,7 @@ class DecoderPool:
         if self._closed:
             raise DecoderDiedError("the decoders are shut down")
         self._start_reaper()
-        await self._drop_dead()
+        self._drop_dead()
         for wanted in (path, None) if path is not None else (None,):
             for process in self._idle:
                 if process.kept_path == wanted:
@@ -258,36 +269,56 @@ class DecoderPool:
 
     async def _start(self) -> DecoderProcess:
         self._started += 1
-        return await DecoderProcess.start(
+        process = await DecoderProcess.start(
             f"decoder {self._started}",
             self._slots,
             start_timeout=self._start_timeout,
             silence_timeout=self._silence_timeout,
         )
+        if self._closed:
+            await asyncio.shield(self._retire(process))
+            raise DecoderDiedError("the decoders are shut down")
+        return process
 
     async def _put_back(self, process: DecoderProcess) -> None:
         if process.dead or self._closed:
-            await process.stop()
+            await asyncio.shield(self._retire(process))
         else:
             process.idle_since = asyncio.get_running_loop().time()
             self._idle.append(process)
 
-    async def _drop_dead(self) -> None:
-        for process in [process for process in self._idle if process.dead]:
-            self._idle.remove(process)
-            await process.stop()
+    def _retire(self, process: DecoderProcess) -> asyncio.Task[None]:
+        """End a process that is neither idle nor busy any more. `close` waits for it."""
+        task = asyncio.create_task(process.stop(), name=f"end of {process.name}")
+        self._retiring.add(task)
+        task.add_done_callback(self._retired)
+        return task
+
+    def _retired(self, task: asyncio.Task[None]) -> None:
+        self._retiring.discard(task)
+        _log_failure(task)
+
+    def _retire_idle(self, unwanted: Callable[[DecoderProcess], bool]) -> None:
+        """All at once, without a wait in between: others take from the idle meanwhile."""
+        retired = [process for process in self._idle if unwanted(process)]
+        self._idle = [process for process in self._idle if process not in retired]
+        for process in retired:
+            self._retire(process)
+
+    def _drop_dead(self) -> None:
+        self._retire_idle(lambda process: process.dead)
 
     def _start_reaper(self) -> None:
-        if self._reaper is None:
+        """Also in place of one that failed, which is in the log then."""
+        if self._reaper is None or self._reaper.done():
             self._reaper = asyncio.create_task(self._reap(), name="reaper of idle decoders")
+            self._reaper.add_done_callback(_log_failure)
 
     async def _reap(self) -> None:
         while True:
             await asyncio.sleep(self._idle_timeout / 4)
-            now = asyncio.get_running_loop().time()
-            for process in [one for one in self._idle if now - one.idle_since >= self._idle_timeout]:
-                self._idle.remove(process)
-                await process.stop()
+            long_ago = asyncio.get_running_loop().time() - self._idle_timeout
+            self._retire_idle(lambda process: process.idle_since <= long_ago)  # noqa: B023 (called at once)
 
     async def close(self) -> None:
         """Kill what is at work (its sessions raise DecoderDiedError), stop the idle ones. Idempotent."""
@@ -297,8 +328,24 @@ class DecoderPool:
             await asyncio.wait([self._reaper])
         for process in self._busy:
             process.kill()
-        ending, self._idle = [*self._busy, *self._idle], []
-        await asyncio.gather(*(process.stop() for process in ending))
+        self._retire_idle(lambda process: True)
+        await asyncio.gather(*(process.stop() for process in self._busy))
+        while self._retiring:
+            await asyncio.wait(self._retiring)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("%s failed", task.get_name(), exc_info=error)
+
+
+def _subject(request: DecodeRequest) -> str:
+    """The name of the file that `request` reads."""
+    match request:
+        case DecodeSegment(path=path):
+            return Path(path).name
+        case ReadStored(frames=frames):
+            return ", ".join(dict.fromkeys(Path(source.pack_path).name for source in frames))
 
 
 def _kept_path(request: DecodeRequest) -> str | None:

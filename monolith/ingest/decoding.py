@@ -8,6 +8,7 @@ from typing import Final
 
 import av.error
 
+from monolith.domain.segment import StoredFrame
 from monolith.frames import jpeg
 from monolith.frames.pack import PackError, read_jpeg
 from monolith.inference.shared_memory import FrameSlots
@@ -21,13 +22,12 @@ from monolith.ingest.messages import (
     StoredFrameSource,
 )
 from monolith.ingest.numbering import IndexedReader, NumberedPicture, SequentialReader
-from monolith.ingest.output import FrameOutput
+from monolith.ingest.output import SYNC_FRAMES, FrameOutput
 from monolith.ingest.reader import open_video
 from monolith.ingest.requests import CancelledError, Request
 from monolith.ingest.sampler import Sampler
 from monolith.ingest.scan import PtsTable, digest_of, load_table, save_table, scan_packets
 
-_SYNC_FRAMES: Final = 32
 _MAX_WARNINGS: Final = 20
 
 
@@ -130,7 +130,11 @@ class SegmentDecoding:
 
 
 def read_stored(request: Request, work: ReadStored, slots: FrameSlots) -> SegmentDone:
-    """Put stored frames into slots, in order. What cannot be read is missing, with a warning that says why."""
+    """Put stored frames into slots, in order. What cannot be read is missing, with a warning that says why.
+
+    Raises SourceError (not permanent) for a picture that is greater than the slots: it is there, and must not be given
+    up because they are small.
+    """
     missing: list[int] = []
     warnings: list[str] = []
     seen = 0
@@ -143,7 +147,7 @@ def read_stored(request: Request, work: ReadStored, slots: FrameSlots) -> Segmen
             except (PackError, jpeg.JpegError, ValueError) as error:
                 missing.append(source.frame.frame_number)
                 warnings.append(f"frame {source.frame.frame_number}: {error}")
-            if seen % _SYNC_FRAMES == 0:
+            if seen % SYNC_FRAMES == 0:
                 request.say(PackSynced(source.frame.frame_number))
     except CancelledError:
         pass
@@ -162,6 +166,7 @@ def read_stored(request: Request, work: ReadStored, slots: FrameSlots) -> Segmen
 
 def _hand_over(request: Request, source: StoredFrameSource, slots: FrameSlots) -> None:
     frame = source.frame
+    _check_size(frame, slots)
     data = read_jpeg(Path(source.pack_path), frame.offset, frame.length)
     slot = request.take_slot(wait=True)
     assert slot is not None
@@ -173,3 +178,13 @@ def _hand_over(request: Request, source: StoredFrameSource, slots: FrameSlots) -
     request.say(
         FrameReady(slot=slot, frame=frame, decode_seconds=0.0, resize_seconds=0.0, encode_seconds=0.0)
     )
+
+
+def _check_size(frame: StoredFrame, slots: FrameSlots) -> None:
+    needed = frame.height * frame.width * 3
+    if needed > slots.slot_bytes:
+        raise SourceError(
+            f"stored frame {frame.frame_number} of {frame.width}×{frame.height} pixels needs {needed} bytes, a frame"
+            f" slot has {slots.slot_bytes}: start with a frame height of at least {frame.height}",
+            permanent=False,
+        )

@@ -17,7 +17,8 @@ from monolith.ingest.numbering import NumberedPicture
 from monolith.ingest.picture import Converter
 from monolith.ingest.requests import Request
 
-_SYNC_FRAMES: Final = 32
+SYNC_FRAMES: Final = 32
+"""After so many frames at most the parent hears that it may record them."""
 _SYNC_SECONDS: Final = 0.25
 
 
@@ -92,7 +93,7 @@ class FrameOutput:
             np.copyto(view, picture)
 
     def sync_if_due(self) -> None:
-        if self._unsynced >= _SYNC_FRAMES or time.monotonic() - self._synced_at >= _SYNC_SECONDS:
+        if self._unsynced >= SYNC_FRAMES or time.monotonic() - self._synced_at >= _SYNC_SECONDS:
             self.sync()
 
     def sync(self) -> None:
