@@ -19,6 +19,7 @@ SETTINGS = {"PRECISION": "f32", "SEGMENT_SECONDS": "2"}
 FRAME_STEP = 3
 ROUNDS = 5
 FULL_ROUNDS = 100
+VICTIMS = ("main", "worker", "decoder")
 
 
 @pytest.fixture(scope="module")
@@ -48,20 +49,42 @@ async def test_many_kills_change_nothing(tmp_path: Path, undisturbed: list[tuple
 
 
 async def kill_rounds(folder: Path, expected: list[tuple[Any, ...]], rounds: int, seed: int) -> None:
-    """Each round: submit, kill something at a random moment (in turn: main process, worker, decoder), compare."""
+    """Each round: submit, kill one process or several at random moments (the first of each kind in turn), compare."""
     chance = random.Random(seed)
     async with Server(folder, **SETTINGS) as server:
         for number in range(rounds):
-            victim = ("main", "worker", "decoder")[number % 3]
             async with server.client() as client:
                 video_id = await upload(client, sample_clip("bikes.mp4"), frame_step=FRAME_STEP)
-            await asyncio.sleep(chance.uniform(0.0, 1.5))
-            await kill(server, victim, chance)
+            victims = [VICTIMS[number % 3], *chance.choices(VICTIMS, k=chance.randrange(3))]
+            for victim in victims:
+                await asyncio.sleep(chance.uniform(0.0, 1.2))
+                await kill(server, victim, chance)
             async with server.client() as client:
                 body = await until_ended(client, video_id)
-                assert body["status"] == "Completed", (number, victim, body["error"], server.output[-3000:])
-                assert await result_rows(client, video_id) == expected, (number, victim)
+                assert body["status"] == "Completed", (number, victims, body["error"], server.output[-3000:])
+                assert await result_rows(client, video_id) == expected, (number, victims)
                 await assert_nothing_twice(client, video_id)
+
+
+async def test_a_signal_to_all_processes_at_once_ends_in_order(
+    tmp_path: Path, undisturbed: list[tuple[Any, ...]]
+) -> None:
+    """As a service manager does it: SIGTERM to every process; nothing counts as a failure."""
+    async with Server(tmp_path, **SETTINGS) as server:
+        async with server.client() as client:
+            video_id = await upload(client, sample_clip("bikes.mp4"), frame_step=FRAME_STEP)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            await asyncio.sleep(0.7)
+            for pid in server.children():
+                os.kill(pid, number)
+            assert await server.stop() == 0
+            await server.start()
+        async with server.client() as client:
+            assert (await until_ended(client, video_id))["status"] == "Completed"
+            assert await result_rows(client, video_id) == undisturbed
+            events = (await client.get(f"/analysis/{video_id}/events", params={"limit": 1000})).json()
+        assert "SegmentFailed" not in {event["event_type"] for event in events}
+        assert "Traceback" not in server.output
 
 
 async def kill(server: Server, victim: str, chance: random.Random) -> None:
