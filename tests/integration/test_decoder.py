@@ -136,8 +136,8 @@ async def test_nothing_left_to_do(pool: DecoderPool, slots: FrameSlots, tmp_path
     assert outcome.done is not None and (outcome.done.missing, outcome.done.last_frame) == ((), 20)
 
 
-async def test_frames_that_do_not_decode_are_missing(
-    pool: DecoderPool, slots: FrameSlots, tmp_path: Path
+async def test_frames_that_do_not_decode_are_missing_and_the_log_says_why(
+    pool: DecoderPool, slots: FrameSlots, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = make_video(tmp_path, Recipe(frames=30, gop=5))
     damage_packets(path, [9, 24])
@@ -148,6 +148,7 @@ async def test_frames_that_do_not_decode_are_missing(
     assert outcome.done is not None and outcome.done.missing == (10, 25)
     assert outcome.shown == {n: n for n in range(1, 31) if n not in (10, 25)}
     assert len(outcome.done.warnings) == 1 and "packets could not be decoded" in outcome.done.warnings[0]
+    assert f"'{path.name}': {outcome.done.warnings[0]}" in caplog.messages
 
 
 async def test_a_lost_table_is_made_again(pool: DecoderPool, slots: FrameSlots, tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ async def test_stored_frames_come_back_in_order(pool: DecoderPool, slots: FrameS
 
 
 async def test_stored_frames_that_are_gone_are_missing(
-    pool: DecoderPool, slots: FrameSlots, tmp_path: Path
+    pool: DecoderPool, slots: FrameSlots, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = make_video(tmp_path, Recipe(frames=10))
     info = await probe(pool, path)
@@ -229,6 +230,26 @@ async def test_stored_frames_that_are_gone_are_missing(
     assert again.numbers == [1, 2, 4, 5, 6, 7, 8, 9, 10]
     assert again.done is not None
     assert (again.done.missing, again.done.warnings) == ((3,), ("frame 3: frame pack none is gone",))
+    assert "'pack.mjpeg, none': frame 3: frame pack none is gone" in caplog.messages
+
+
+async def test_a_stored_picture_too_great_for_a_slot_is_not_given_up(
+    pool: DecoderPool, slots: FrameSlots, tmp_path: Path
+) -> None:
+    """It is there: with greater slots it can be judged."""
+    path = make_video(tmp_path, Recipe(frames=10))
+    info = await probe(pool, path)
+    frames = (await run(pool, slots, segment_request(path, info))).frames
+    small = FrameSlots.create(SLOTS, frames[0].width * frames[0].height * 3 - 1)
+    work = ReadStored(tuple(StoredFrameSource(frame, str(tmp_path / "pack.mjpeg")) for frame in frames))
+
+    async with DecoderPool(small, 1) as other:
+        with pytest.raises(
+            SourceError, match=r"stored frame 1 of .* start with a frame height of at least"
+        ) as caught:
+            await run(other, small, work)
+    small.close()
+    assert not caught.value.permanent
 
 
 async def test_a_decoder_waits_for_slots(slots: FrameSlots, tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from monolith.inference.shared_memory import FrameSlots, SlotPool
+from monolith.ingest.decoder_process import DecoderProcess
 from monolith.ingest.decoders import DecoderPool
 from monolith.ingest.errors import DecoderDiedError, SourceError
 from monolith.ingest.messages import FrameReady
 from tests.children.orphans import wait_until_gone
 from tests.integration.decoding import SLOTS, consume, probe, run, segment_request
 from tests.videos import Recipe, make_video
+from tests.workers.harness import until
 
 
 @pytest.fixture
@@ -183,6 +185,70 @@ async def test_idle_decoders_are_stopped(slots: FrameSlots, tmp_path: Path) -> N
         assert not pids & pool.pids
 
 
+async def test_dead_idle_decoders_fail_no_request(pool: DecoderPool, tmp_path: Path) -> None:
+    """Two requests that find two dead ones at the same moment."""
+    path = make_video(tmp_path, Recipe(frames=20))
+    await asyncio.gather(probe(pool, path), probe(pool, path))
+    pids = pool.pids
+    assert len(pids) == 2
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    await wait_until_gone(pids)
+
+    found = await asyncio.gather(probe(pool, path), probe(pool, path))
+
+    assert [info.frames for info in found] == [20, 20]
+
+
+async def test_a_decoder_whose_end_fails_is_told_and_the_others_end(
+    slots: FrameSlots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_video(tmp_path, Recipe(frames=20))
+    stop = DecoderProcess.stop
+    stopped: list[str] = []
+
+    async def stop_badly(process: DecoderProcess) -> None:
+        await stop(process)
+        stopped.append(process.name)
+        if len(stopped) == 1:
+            raise RuntimeError("a bug")
+
+    async with DecoderPool(slots, 2, idle_timeout=0.2) as pool:
+        monkeypatch.setattr(DecoderProcess, "stop", stop_badly)
+        await asyncio.gather(probe(pool, path), probe(pool, path))
+        await wait_until_gone(pool.pids)
+    assert sorted(stopped) == ["decoder 1", "decoder 2"]
+    assert f"end of {stopped[0]} failed" in caplog.messages
+
+
+async def test_a_reaper_that_fails_is_told_and_replaced(
+    slots: FrameSlots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_video(tmp_path, Recipe(frames=20))
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with DecoderPool(slots, 1, idle_timeout=0.2) as pool:
+        await probe(pool, path)
+        with monkeypatch.context() as patched:
+            patched.setattr(pool, "_retire_idle", broken)
+            await until(lambda: "reaper of idle decoders failed" in caplog.messages)
+        await probe(pool, path)
+        await wait_until_gone(pool.pids)
+
+
+async def test_closing_while_a_decoder_starts(slots: FrameSlots, tmp_path: Path) -> None:
+    path = make_video(tmp_path, Recipe(frames=20))
+    pool = DecoderPool(slots, 1)
+    asking = asyncio.create_task(probe(pool, path))
+    await asyncio.sleep(0)  # it starts
+    await pool.close()
+    with pytest.raises(DecoderDiedError, match="shut down"):
+        await asking
+    assert pool.pids == frozenset()
+
+
 async def test_closing_ends_everything(slots: FrameSlots, tmp_path: Path) -> None:
     path = make_video(tmp_path, Recipe(frames=60))
     pool = DecoderPool(slots, 2)
@@ -247,6 +313,30 @@ async def test_no_decoder_outlives_a_killed_parent(tmp_path: Path) -> None:
     parent.kill()
     await parent.wait()
 
+    await wait_until_gone(pids)
+
+
+async def test_a_signal_to_the_whole_group_ends_no_decoder(tmp_path: Path) -> None:
+    """Ctrl-C and a service manager's stop reach every process of the group: the parent alone decides."""
+    path = make_video(tmp_path, Recipe(frames=60))
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.children.link_parent",
+        "decoder",
+        str(path),
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None
+    pids = {int(pid) for pid in (await parent.stdout.readline()).split()}
+
+    for pid in pids:
+        os.kill(pid, signal.SIGINT)
+    os.killpg(parent.pid, signal.SIGTERM)
+
+    assert int(await parent.stdout.readline()) == 59
+    assert await parent.wait() == 0
     await wait_until_gone(pids)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -84,23 +85,21 @@ async def test_is_nice_to_the_main_process(link: Link) -> None:
     assert os.getpriority(os.PRIO_PROCESS, child.pid) == min(here + 10, 19)
 
 
-async def test_ignores_ctrl_c(link: Link) -> None:
-    child, _ = link
-    os.kill(child.pid, signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_goes_on_with_its_batch_at_a_signal_to_the_group(link: Link, number: signal.Signals) -> None:
+    child, bench = link
+    await send(child, InferBatch(1, "slow:0.5", (bench.frame(3),)))
     await send(child, Ping(1))
     assert await receive(child) == Pong(1)
+    os.kill(child.pid, number)
+    done = await receive(child)
+    assert isinstance(done, BatchDone) and number_of(done.results[0]) == 3
 
 
-@pytest.mark.parametrize("busy", [False, True])
-async def test_ends_cleanly_at_sigterm(link: Link, busy: bool) -> None:
-    child, bench = link
-    if busy:
-        await send(child, InferBatch(1, "plain", (bench.frame(1, scripted.HANG),)))
-        await send(child, Ping(1))
-        assert await receive(child) == Pong(1)
-    os.kill(child.pid, signal.SIGTERM)
-    with pytest.raises(ChildDiedError, match="exited with 0"):
-        await receive(child)
+async def test_has_one_thread_for_each_numeric_library(link: Link) -> None:
+    """The main one and the reader: numpy's own pool would have one for each core."""
+    child, _ = link
+    assert len(list(Path(f"/proc/{child.pid}/task").iterdir())) == 2
 
 
 @pytest.mark.parametrize("busy", [False, True])

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,14 @@ async def _child(behaviour: str) -> AsyncIterator[ChildProcess]:
         await child.stop()
 
 
+async def _until_python(pid: int) -> None:
+    """Until the process has become the interpreter."""
+    program = Path(sys.executable).resolve()
+    async with asyncio.timeout(10):
+        while Path(f"/proc/{pid}/exe").resolve() != program:
+            await asyncio.sleep(0)
+
+
 async def test_messages_come_back_whole_and_in_order() -> None:
     messages = [b"", b"x", bytes(range(256)) * 1000, b"end"]
     async with _child("echo") as child:
@@ -38,6 +47,27 @@ async def test_a_slow_start_is_waited_for() -> None:
     async with _child("slow start") as child:
         await child.send(b"early")
         assert await child.receive() == b"early"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_signals_to_the_whole_group_do_not_end_a_child_that_starts(number: signal.Signals) -> None:
+    """From the first instruction of its interpreter on, long before its module is there."""
+    async with _child("slow start") as child:
+        await _until_python(child.pid)
+        os.kill(child.pid, number)
+        await child.send(b"still here")
+        assert await child.receive() == b"still here"
+
+
+async def test_the_processes_are_the_parallelism(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread for each numeric library, whatever our own environment says; the rest of that goes on to the child."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("TEST_GREETING", "two words 'and' \"quotes\"")
+    async with _child("environment") as child:
+        await child.send(b"")
+        environment = (await child.receive()).decode().splitlines()
+    assert {"OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1"} <= set(environment)
+    assert "TEST_GREETING=two words 'and' \"quotes\"" in environment
 
 
 async def test_the_child_is_another_process() -> None:

@@ -35,8 +35,8 @@ class Bench(msgspec.Struct):
 
     slots: FrameSlots
 
-    def frame(self, number: int, action: int = scripted.ANSWER) -> FrameRef:
-        self.slots.view(number, 1, 1)[0, 0, :2] = action, number % 256
+    def frame(self, number: int, action: int = scripted.ANSWER, deaths: int = 0) -> FrameRef:
+        self.slots.view(number, 1, 1)[0, 0] = action, number % 256, deaths
         return FrameRef(number, 1, 1)
 
     def launch(self, *models: str, module: str = "tests.workers.scripted") -> WorkerLaunch:

@@ -2,7 +2,8 @@
 
 Names: `plain`; `slow:SECONDS` a frame; `late:SECONDS` to load; `missing` fails to load; `changing` has another
 digest in every process.
-The first byte of a frame is one of the actions below, the second comes back as `class_id`.
+The first byte of a frame is one of the actions below, the second comes back as `class_id`, the third is the number of
+workers that a `MORTAL` frame still ends before it is judged.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ EXIT: Final = 2
 SEGFAULT: Final = 3
 HANG: Final = 4
 FREEZE: Final = 5
+MORTAL: Final = 6
 
 
 class ScriptedModel:
@@ -59,6 +61,9 @@ class ScriptedModel:
         action, number = int(rgb[0, 0, 0]), int(rgb[0, 0, 1])
         if self._script == "slow":
             time.sleep(float(self._argument))
+        if action == MORTAL and rgb[0, 0, 2] > 0:
+            rgb[0, 0, 2] -= 1
+            os._exit(3)
         _act(action)
         return (ObjectDetection(class_id=number, class_name="number", confidence=1.0, xyxy=(0, 0, 1, 1)),)
 

@@ -133,8 +133,9 @@ async def test_a_hung_batch_is_ended_by_its_deadline(bench: Bench) -> None:
         hung = await pool.submit("plain", [bench.frame(0, scripted.HANG)])
         behind = await pool.submit("plain", [bench.frame(1)])
         for answer in (hung, behind):
-            with pytest.raises(WorkerDiedError, match=r"did not answer a batch within 0\.3 s"):
+            with pytest.raises(WorkerDiedError, match=r"did not answer a batch within 0\.3 s") as caught:
                 await answer
+            assert not caught.value.from_outside  # though it was killed by SIGKILL: our own
         await until(lambda: pool.healthy)
         assert number_of((await (await pool.submit("plain", [bench.frame(2)])))[0]) == 2
 
@@ -234,6 +235,34 @@ def test_workers_do_not_outlive_a_killed_parent(status: str) -> None:
         parent.kill()
     assert len(workers) == 2
     asyncio.run(until(lambda: all(map(ended, workers))))
+
+
+def test_a_signal_to_the_whole_group_ends_no_worker() -> None:
+    """Ctrl-C and a service manager's stop reach every process of the group: the parent alone decides."""
+    command = [sys.executable, "-m", "tests.workers.parent", "working"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as parent:
+        assert parent.stdout is not None
+        workers = [int(word) for word in parent.stdout.readline().split()]
+        for worker in workers:
+            os.kill(worker, signal.SIGINT)
+        os.killpg(parent.pid, signal.SIGTERM)
+        assert parent.stdout.readline().split() == ["0", "1", "0", "0"]
+    assert parent.returncode == 0 and len(workers) == 2
+
+
+@pytest.mark.parametrize(
+    ("from_outside", "action"), [(True, scripted.HANG), (False, scripted.EXIT), (False, scripted.SEGFAULT)]
+)
+async def test_a_kill_from_outside_is_told_from_a_crash(
+    bench: Bench, from_outside: bool, action: int
+) -> None:
+    async with bench.pool() as pool:
+        answer = await pool.submit("plain", [bench.frame(0, action)])
+        if from_outside:
+            os.kill(pids(pool)[0], signal.SIGKILL)
+        with pytest.raises(WorkerDiedError) as caught:
+            await answer
+        assert caught.value.from_outside is from_outside
 
 
 @pytest.mark.parametrize(
