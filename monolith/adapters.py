@@ -7,11 +7,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from pathlib import Path
 
 from eventsourcing.projection import ProjectionRunner
-from monolith.application.errors import FrameRefusedError, RetryableFailure, SourceFailure
+from monolith.application.errors import (
+    EnvironmentFailure,
+    FrameRefusedError,
+    RetryableFailure,
+    SourceFailure,
+)
 from monolith.application.ports import DecodeRequest, DecoderMessage
 from monolith.domain.models import ModelIdentity
 from monolith.domain.segment import SourceInfo
-from monolith.inference.errors import FrameKillsWorkerError, InferenceError
+from monolith.inference.errors import FrameKillsWorkerError, InferenceError, InferenceUnavailableError
 from monolith.inference.messages import FrameRef, FrameResult
 from monolith.inference.service import InferenceService
 from monolith.ingest.decoders import DecoderPool, DecodeSession
@@ -75,6 +80,8 @@ class PooledInference:
             return await self._service.infer(model_key, frame, key=key)
         except FrameKillsWorkerError as error:
             raise FrameRefusedError(str(error)) from error
+        except InferenceUnavailableError as error:
+            raise EnvironmentFailure(f"no frame can be judged now: {error}") from error
         except InferenceError as error:
             raise RetryableFailure(f"inference failed: {error}") from error
 
