@@ -28,7 +28,8 @@ from monolith.domain.detection import Detection
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.domain.ids import new_id
 from monolith.readmodels.queries import ReadModels
-from monolith.storage import SecretUrls
+from monolith.secret_urls import SecretUrls
+from monolith.storage import FrameGoneError
 
 REPEATS: Final = 9
 
@@ -39,7 +40,7 @@ class _Gate:
 
 
 def _no_picture(video_id: str, pack: str, offset: int, length: int) -> bytes:
-    raise FileNotFoundError(pack)
+    raise FrameGoneError(pack)
 
 
 def _plain(jpeg: bytes, detections: Sequence[Detection]) -> bytes:

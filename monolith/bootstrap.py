@@ -24,9 +24,8 @@ from eventsourcing.projection import ProjectionRunner
 from monolith.adapters import CheckedFetcher, PoolDecoders, PooledInference, ProjectionGate
 from monolith.api.app import create_app
 from monolith.api.server import ApiServer
-from monolith.api.services import ApiServices, Limits, ReadinessCheck
+from monolith.api.services import ApiServices, Limits
 from monolith.application.attempt import MAX_LENT, Resources
-from monolith.application.errors import EnvironmentFailure
 from monolith.application.handlers import FrameOptions, VideoHandlers
 from monolith.application.ingestion import Ingestion
 from monolith.application.open_videos import load_open_videos
@@ -40,7 +39,6 @@ from monolith.domain.events import DOMAIN_EVENTS
 from monolith.domain.models import MODEL_KEYS
 from monolith.frames.annotate import annotate
 from monolith.frames.jpeg import decode, encode
-from monolith.frames.pack import read_jpeg
 from monolith.inference.pool import WorkerPool
 from monolith.inference.service import InferenceService, ServiceLimits
 from monolith.inference.shared_memory import FrameSlots, SlotPool
@@ -51,7 +49,15 @@ from monolith.ingest.addresses import AddressPolicy
 from monolith.ingest.decoders import DecoderPool
 from monolith.ingest.fetch import Fetcher, FetchLimits
 from monolith.loop_monitor import LoopMonitor
-from monolith.metrics import Reading, ReadingsCollector
+from monolith.metrics import (
+    ReadingsCollector,
+    decoder_readings,
+    inference_readings,
+    store_readings,
+    work_readings,
+)
+from monolith.readiness import readiness_checks
+from monolith.readmodels.database import Origin
 from monolith.readmodels.queries import ReadModels
 from monolith.secret_urls import SecretUrls
 from monolith.settings import Settings
@@ -117,7 +123,8 @@ class _Builder:
         await asyncio.to_thread(self._storage.prepare)
         store = await SqliteEventStore.open(self._folder / "events.db")
         self._stack.push_async_callback(store.close)
-        read_models = await ReadModels.open(self._folder / "readmodels.db", self._codec)
+        origin = Origin(store.identity, store.last_position)
+        read_models = await ReadModels.open(self._folder / "readmodels.db", self._codec, origin=origin)
         self._stack.push_async_callback(read_models.close)
         projection = await self._project(store, read_models)
         streams = VideoStreams(store, self._codec)
@@ -130,16 +137,23 @@ class _Builder:
             read_models=read_models,
             store=store,
             decoder=self._codec,
-            read_frame=self._read_frame,
+            read_frame=self._storage.read_frame,
             annotate=annotated_jpeg,
             uploads=self._storage.uploads,
             registry=self._registry,
             public_url=self._settings.public_url or None,
-            readiness=self._readiness(service, projection),
+            loopback_only=self._settings.serves_loopback_only and not self._settings.public_url,
+            room_bytes=self._storage.room_bytes,
+            readiness=readiness_checks(service, projection, self._storage),
             limits=Limits(upload_bytes=self._settings.max_upload_bytes),
             stopping=self._stopping,
         )
-        ReadingsCollector(self._registry, _readings(manager, slots, service, projection))
+        readings = [
+            *work_readings(manager, slots),
+            *inference_readings(service),
+            *store_readings(store, projection, read_models),
+        ]
+        ReadingsCollector(self._registry, readings)
         await self._start_tasks(manager, projection, service)
         return Program(self._settings, create_app(services), services, handlers, lock)
 
@@ -175,6 +189,7 @@ class _Builder:
             slots, self._segments + _CONCURRENT_FETCHES, silence_timeout=settings.decoder_deadline
         )
         await self._stack.enter_async_context(decoders)
+        ReadingsCollector(self._registry, decoder_readings(decoders))
         await service.start()
         logger.info("%d inference workers of %d threads are ready", sizing.workers, sizing.threads)
         slot_pool = SlotPool(slots.count)
@@ -238,27 +253,6 @@ class _Builder:
             infer_from=self._settings.infer_from,
         )
         return VideoHandlers(streams, store, ProjectionGate(projection), self._secrets, options, time.time)
-
-    def _read_frame(self, video_id: str, pack: str, offset: int, length: int) -> bytes:
-        return read_jpeg(self._storage.pack_path(video_id, pack), offset, length)
-
-    def _readiness(
-        self, service: InferenceService, projection: ProjectionRunner
-    ) -> dict[str, ReadinessCheck]:
-        async def inference() -> str | None:
-            return service.reason
-
-        async def read_models() -> str | None:
-            return None if projection.running else "the read models are not kept up to date"
-
-        async def disk() -> str | None:
-            try:
-                self._storage.require_room()
-            except EnvironmentFailure as error:
-                return str(error)
-            return None
-
-        return {"inference": inference, "read models": read_models, "disk": disk}
 
     async def _start_tasks(
         self, manager: ProcessManager, projection: ProjectionRunner, service: InferenceService
@@ -374,16 +368,3 @@ async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
 def annotated_jpeg(jpeg: bytes, detections: Sequence[Detection]) -> bytes:
     """A stored JPEG with boxes, labels and swatches drawn. Blocks: for threads."""
     return encode(annotate(decode(jpeg), detections), _ANNOTATED_QUALITY)
-
-
-def _readings(
-    manager: ProcessManager, slots: SlotPool, service: InferenceService, projection: ProjectionRunner
-) -> list[Reading]:
-    return [
-        ("open_videos", "Videos with something left to do", manager.open_videos),
-        ("jobs_running", "Jobs that run", lambda: len(manager.scheduler.running())),
-        ("jobs_waiting", "Jobs without a place yet", lambda: manager.scheduler.waiting()),
-        ("frame_slots_in_use", "Frame slots in shared memory that hold a frame", lambda: slots.in_use),
-        ("frame_slots_free", "Frame slots in shared memory that are free", lambda: slots.free),
-        ("inference_frames_waiting", "Frames that wait for a model", lambda: sum(service.waiting().values())),
-    ]

@@ -4,7 +4,7 @@ DATA_DIR/
 ├── events.db              the event store
 ├── readmodels.db          what answers are built from; can be rebuilt
 ├── process-manager.json   which videos are unfinished; can be lost
-├── secrets/               URLs with passwords, mode 0600
+├── secrets/               URLs with passwords or tokens, mode 0600 (see `secret_urls`)
 ├── uploads/               uploaded files until their first run has ended
 └── videos/VIDEO_ID/
     ├── source             the fetched file until the first run has ended
@@ -15,9 +15,7 @@ DATA_DIR/
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import shutil
 from collections.abc import Set
 from pathlib import Path
@@ -27,6 +25,7 @@ import msgspec
 
 from monolith.application.errors import EnvironmentFailure
 from monolith.application.open_videos import Snapshot
+from monolith.frames.pack import PackError, read_jpeg
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +33,16 @@ _LEAST_FREE: Final = 4 << 20
 """Below it even an event cannot be relied on to find room."""
 
 
+class FrameGoneError(Exception):
+    """The pack of the frame was removed."""
+
+
+class FrameDamagedError(Exception):
+    """The pack is there and holds no picture where the frame should be."""
+
+
 class FileStorage:
-    """The `Storage` port on a local file system. Methods raise OSError."""
+    """The `Storage` port on a local file system. Methods raise OSError. Asking for a path makes no folder."""
 
     def __init__(self, folder: Path, min_free_bytes: int = 0) -> None:
         self._folder_of_all = folder
@@ -63,6 +70,10 @@ class FileStorage:
                 "must stay free (VIDEO_ANALYSIS_MIN_FREE_BYTES); work goes on when there is room"
             )
 
+    def room_bytes(self) -> int:
+        """What may still be written; below 0: less is free than must stay free."""
+        return self.free_bytes() - self._min_free
+
     def spool_path(self, video_id: str) -> Path:
         return self._folder(video_id) / "source"
 
@@ -70,9 +81,23 @@ class FileStorage:
         return self._folder(video_id) / "pts.npy"
 
     def pack_path(self, video_id: str, pack: str) -> Path:
-        packs = self._folder(video_id) / "packs"
-        packs.mkdir(exist_ok=True)
-        return packs / _plain(pack)
+        return self._packs(video_id) / _plain(pack)
+
+    async def prepare_video(self, video_id: str) -> None:
+        """Make the folders of the video: before anything is written to its paths."""
+        await asyncio.to_thread(self._packs(video_id).mkdir, parents=True, exist_ok=True)
+
+    def read_frame(self, video_id: str, pack: str, offset: int, length: int) -> bytes:
+        """The stored JPEG of `length` bytes (blocks). Raises FrameGoneError, FrameDamagedError."""
+        try:
+            return read_jpeg(self.pack_path(video_id, pack), offset, length)
+        except PackError as error:
+            cause = error.__cause__
+            if isinstance(cause, FileNotFoundError):
+                raise FrameGoneError(str(error)) from error
+            if isinstance(cause, OSError):
+                raise cause from error
+            raise FrameDamagedError(str(error)) from error
 
     async def remove_source(self, video_id: str, location: str) -> int:
         """Remove what was fetched or uploaded for the video, never a file outside the data directory."""
@@ -84,15 +109,16 @@ class FileStorage:
 
     async def remove_video(self, video_id: str) -> int:
         """Remove the video's folder; bytes freed."""
-        return await asyncio.to_thread(_remove_tree, self._videos / _plain(video_id))
+        return await asyncio.to_thread(_remove_tree, self._folder(video_id))
 
     def _folder(self, video_id: str) -> Path:
-        folder = self._videos / _plain(video_id)
-        folder.mkdir(exist_ok=True)
-        return folder
+        return self._videos / _plain(video_id)
+
+    def _packs(self, video_id: str) -> Path:
+        return self._folder(video_id) / "packs"
 
     def _remove_source(self, video_id: str, location: Path) -> int:
-        folder = self._videos / _plain(video_id)
+        folder = self._folder(video_id)
         files = list(folder.glob("source*")) if folder.is_dir() else []
         if location.parent == self.uploads:
             files.append(location)
@@ -130,33 +156,6 @@ class SnapshotFile:
             part.replace(self._path)
         except OSError as error:
             logger.warning("the process manager's snapshot could not be kept: %s", error)
-
-
-class SecretUrls:
-    """The `Secrets` port: one file a video, readable by this user alone."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "secrets"
-
-    async def keep_url(self, video_id: str, url: str) -> None:
-        await asyncio.to_thread(self._write, video_id, url)
-
-    async def url_of(self, video_id: str) -> str | None:
-        path = self._folder / _plain(video_id)
-        return await asyncio.to_thread(path.read_text) if path.exists() else None
-
-    async def forget(self, video_id: str) -> None:
-        (self._folder / _plain(video_id)).unlink(missing_ok=True)
-
-    def _write(self, video_id: str, url: str) -> None:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        path = self._folder / _plain(video_id)
-        with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(url)
-                file.flush()
-                os.fsync(file.fileno())
 
 
 def _plain(name: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from typing import Final
+from uuid import uuid4
 
 import apsw
 
@@ -48,6 +49,13 @@ CREATE TABLE event (
 CREATE UNIQUE INDEX event_by_stream ON event (stream_id, stream_position);
 CREATE UNIQUE INDEX event_by_id ON event (event_id);
 """
+
+_IDENTITY: Final = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+"""Not part of `_SCHEMA`: files that were made before it get it when they are opened."""
+
+SELECT_IDENTITY: Final = "SELECT value FROM meta WHERE key = 'identity'"
 
 INSERT_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -157,3 +165,5 @@ def _make_schema(connection: apsw.Connection) -> None:
         connection.pragma("user_version", SCHEMA_VERSION)
     elif (connection.pragma("application_id"), version) != (APPLICATION_ID, SCHEMA_VERSION):
         raise StoreUnavailableError(f"{connection.filename} is no event store of version {SCHEMA_VERSION}")
+    connection.execute(_IDENTITY)
+    connection.execute("INSERT OR IGNORE INTO meta VALUES ('identity', ?)", (str(uuid4()),))

@@ -53,6 +53,11 @@ class SqliteEventStore:
         self._loop = asyncio.get_running_loop()
         self._page_size = page_size
         self._queue_size = queue_size
+        self.identity: str = writing.execute(database.SELECT_IDENTITY).get
+        """A random UUID, made with the file: what was derived from one store does not fit another."""
+        self.last_position: int = writing.execute(database.SELECT_LAST_COMMIT).get
+        """The greatest commit position this process knows of, of deleted events too; 0 before the first.
+        It never falls. Any thread may read it."""
         self._waiting = 0
         self._places: deque[asyncio.Future[None]] = deque()
         self._closing: asyncio.Task[None] | None = None
@@ -148,6 +153,8 @@ class SqliteEventStore:
     def _finish(self, finished: list[Work], results: list[Result]) -> None:
         self._waiting -= len(finished)
         for work, result in zip(finished, results, strict=True):
+            if isinstance(result, AppendResult):
+                self.last_position = max(self.last_position, result.commit_position)
             done: asyncio.Future[Any] = work.done
             if done.done():
                 continue

@@ -11,6 +11,7 @@ from prometheus_client import Gauge
 
 from monolith.api.middleware import OuterLayer, RequestMetrics
 from monolith.api.openapi import add_openapi
+from monolith.api.origins import Gatekeeper
 from monolith.api.problems import add_problem_handlers
 from monolith.api.routes import events, frames, health, results, submissions, videos, web
 from monolith.api.services import ApiServices
@@ -34,13 +35,16 @@ def create_app(services: ApiServices) -> FastAPI:
     turns = Turns(services.limits.event_streams)
     app.state.services = services
     app.state.event_stream_turns = turns
+    app.state.upload_turns = Turns(services.limits.uploads)
+    app.state.render_turn = asyncio.Semaphore(1)
     app.state.frame_turns = asyncio.Semaphore(services.limits.frame_threads)
     for routes in (submissions, videos, results, frames, events, health, web):
         app.include_router(routes.router)
     add_problem_handlers(app)
     add_openapi(app, _version())
     _observe(services, turns)
-    app.add_middleware(OuterLayer, metrics=RequestMetrics(services.registry))
+    gatekeeper = Gatekeeper(services.public_url, loopback_only=services.loopback_only)
+    app.add_middleware(OuterLayer, metrics=RequestMetrics(services.registry), gatekeeper=gatekeeper)
     return app
 
 

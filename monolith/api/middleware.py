@@ -1,4 +1,7 @@
-"""The outermost layer: counts requests, and turns what nobody caught into a problem. Plain ASGI, no buffering."""
+"""The outermost layer: lets requests in, counts them, and turns what nobody caught into a problem.
+
+Plain ASGI, no buffering.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import time
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from monolith.api.origins import Gatekeeper
 from monolith.api.problems import answer_to
 
 _UNROUTED: Final = "none"
@@ -39,9 +44,10 @@ class RequestMetrics:
 class OuterLayer:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics, gatekeeper: Gatekeeper) -> None:
         self._app = app
         self._metrics = metrics
+        self._gatekeeper = gatekeeper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,6 +63,7 @@ class OuterLayer:
 
         start = time.perf_counter()
         try:
+            self._gatekeeper.check(scope["method"], Headers(scope=scope))
             await self._app(scope, receive, watch)
         except Exception as error:
             if status:

@@ -55,13 +55,13 @@ def empty_answer(status: int, description: str) -> Responses:
 
 
 def problems(*statuses: int) -> Responses:
-    """Each answered as `application/problem+json`; 500 and 503 may always come."""
+    """Each answered as `application/problem+json`; 421, 500 and 503 may always come."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": ref(Problem)}},
         }
-        for status in (*statuses, 500, 503)
+        for status in (*statuses, 421, 500, 503)
     }
 
 

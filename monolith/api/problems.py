@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from eventsourcing.errors import StoreUnavailableError
+from eventsourcing.errors import ProjectionStoppedError, StoreUnavailableError
 from monolith.domain.errors import (
     DomainError,
     FrameNotSampledError,
@@ -23,7 +23,7 @@ from monolith.domain.errors import (
 )
 
 MEDIA_TYPE: Final = "application/problem+json"
-_RETRY_AFTER: Final = {"Retry-After": "5"}
+RETRY_AFTER: Final = {"Retry-After": "5"}
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,10 @@ class ApiError(Exception):
         self.headers = headers
 
 
+def too_busy(detail: str) -> ApiError:
+    return ApiError(503, detail, kind="too-busy", headers=RETRY_AFTER)
+
+
 def problem_response(
     instance: str,
     status: int,
@@ -77,7 +81,14 @@ def problem_response(
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    for error in (DomainError, ApiError, StoreUnavailableError, TimeoutError, HTTPException):
+    for error in (
+        DomainError,
+        ApiError,
+        StoreUnavailableError,
+        ProjectionStoppedError,
+        TimeoutError,
+        HTTPException,
+    ):
         app.add_exception_handler(error, _answer)
     app.add_exception_handler(RequestValidationError, _answer)
 
@@ -107,7 +118,7 @@ def answer_to(instance: str, error: Exception) -> Response:
             return _invalid(instance, error)
         case HTTPException():
             return problem_response(instance, error.status_code, _http_detail(error), headers=error.headers)
-        case StoreUnavailableError() | TimeoutError():
+        case StoreUnavailableError() | ProjectionStoppedError() | TimeoutError():
             return _unavailable(instance, error)
     logger.error("a request for %s failed", instance, exc_info=error)
     return problem_response(instance, 500, "the server failed to answer; its log says why")
@@ -130,4 +141,4 @@ def _http_detail(error: HTTPException) -> str:
 def _unavailable(instance: str, error: Exception) -> Response:
     logger.warning("unavailable: %s: %s", instance, error)
     detail = str(error) or "the write was stored, but its effect is not visible yet; look again in a moment"
-    return problem_response(instance, 503, detail, kind="unavailable", headers=_RETRY_AFTER)
+    return problem_response(instance, 503, detail, kind="unavailable", headers=RETRY_AFTER)

@@ -98,10 +98,9 @@ def check_model_names(names: list[str]) -> list[str]:
 
 async def body_chunks(request: Request, limit: int, stall_seconds: float) -> AsyncIterator[bytes]:
     """The body as it comes. Raises ApiError: 413 beyond `limit` bytes, 400 when the client stops sending."""
-    declared = request.headers.get("content-length", "")
     stream = request.stream()
-    if declared.isdecimal() and int(declared) > limit:
-        await _drain(request, stream)
+    if declared_bytes(request) > limit:
+        await drain(request, stream)
         raise too_large(limit)
     size = 0
     while True:
@@ -114,12 +113,18 @@ async def body_chunks(request: Request, limit: int, stall_seconds: float) -> Asy
             return
         size += len(chunk)
         if size > limit:
-            await _drain(request, stream)
+            await drain(request, stream)
             raise too_large(limit)
         yield chunk
 
 
-async def _drain(request: Request, stream: AsyncIterator[bytes]) -> None:
+def declared_bytes(request: Request) -> int:
+    """The length of the body as the client says; 0 where it does not."""
+    declared = request.headers.get("content-length", "")
+    return int(declared) if declared.isascii() and declared.isdecimal() else 0
+
+
+async def drain(request: Request, stream: AsyncIterator[bytes]) -> None:
     """Read on for a while: a client that is cut off while it sends does not see the answer."""
     if "expect" in request.headers:
         return  # it asks before it sends

@@ -12,6 +12,8 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from monolith.api.http_protocol import BoundedHttpProtocol
+
 _BACKLOG: Final = 1024
 _START_SECONDS: Final = 15.0
 _KEEP_ALIVE_SECONDS: Final = 20
@@ -108,6 +110,7 @@ def _config(
 ) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=BoundedHttpProtocol,
         log_config=None,
         access_log=False,
         lifespan="off",

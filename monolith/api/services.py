@@ -58,8 +58,10 @@ class Handlers(Protocol):
         models: object,
         frame_step: object = None,
         idempotency_key: str | None = None,
+        digest: str | None = None,
     ) -> SubmittedVideo:
-        """The file at `path` is the handler's, unless it raises a DomainError or answers `repeated`."""
+        """The file at `path` (`digest`: of its bytes) is the handler's, unless it answers `repeated` or raises
+        anything but SubmissionUnknownError."""
         ...
 
     async def cancel(self, video_id: str) -> None: ...
@@ -69,14 +71,18 @@ class Handlers(Protocol):
 
 class FrameReader(Protocol):
     def __call__(self, video_id: str, pack: str, offset: int, length: int) -> bytes:
-        """The stored JPEG. Runs in a thread. Raises FileNotFoundError when it is gone, OSError."""
+        """The stored JPEG. Runs in a thread. Raises FrameGoneError, FrameDamagedError (`monolith.storage`), OSError."""
         ...
 
 
 class Annotator(Protocol):
     def __call__(self, jpeg: bytes, detections: Sequence[Detection]) -> bytes:
-        """A JPEG of the same size with boxes, labels and swatches drawn. Runs in a thread."""
+        """A JPEG of the same size with boxes, labels and swatches drawn. Runs in a thread. Raises JpegError."""
         ...
+
+
+def _no_end() -> int:
+    return 1 << 62
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +92,7 @@ class Limits:
     json_bytes: int = 1 << 20
     upload_bytes: int = 20 << 30
     upload_stall_seconds: float = 60.0
+    uploads: int = 8
     send_seconds: float = 60.0
     event_streams: int = 200
     heartbeat_seconds: float = 15.0
@@ -96,8 +103,10 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class ApiServices:
-    """`public_url`: the server's address in answers; None: as the request names it. `uploads`: a folder in the data
-    directory. `stopping`: set it when the server is about to stop, so that event streams end."""
+    """`public_url`: the server's address in answers; None: as the request names it. `loopback_only`: requests must name
+    this machine by a name that no other can have. `uploads`: a folder in the data directory; `room_bytes`: how much may
+    be written there (blocks; may be below 0). `stopping`: set it when the server is about to stop, so that event
+    streams end."""
 
     handlers: Handlers
     read_models: ReadModels
@@ -108,6 +117,8 @@ class ApiServices:
     uploads: Path
     registry: CollectorRegistry
     public_url: str | None = None
+    loopback_only: bool = False
+    room_bytes: Callable[[], int] = _no_end
     readiness: Mapping[str, ReadinessCheck] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -10,13 +10,13 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from monolith.api.problems import ApiError
+from monolith.api.problems import too_busy
 
 logger = logging.getLogger(__name__)
 
 
 class Turns:
-    """How many streams may be open at once. Not a queue: who finds no place is told so."""
+    """How many streams, or uploads, may be open at once. Not a queue: who finds no place is told so."""
 
     def __init__(self, places: int) -> None:
         self.places = places
@@ -62,9 +62,7 @@ class PiecewiseResponse(Response):
             return
         if self._turns.taken >= self._turns.places:
             await self._pieces.aclose()
-            raise ApiError(
-                503, f"all {self._turns.places} event streams are taken; try again later", kind="too-busy"
-            )
+            raise too_busy(f"all {self._turns.places} event streams are taken; try again later")
         with self._turns.take():
             await self._run(scope, receive, send)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import BinaryIO, Final
+from threading import Lock
+from typing import Final
 from uuid import uuid4
 
 import msgspec
@@ -15,18 +18,23 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from eventsourcing.errors import StoreUnavailableError
+from monolith.api.problems import ApiError
 from monolith.domain.errors import InvalidRequestError
+from monolith.frames.pack import sync_folder
 
 _MAX_FIELDS: Final = 50
 _MAX_FIELD_BYTES: Final = 64 * 1024
 _WRITE_BYTES: Final = 1 << 20
 _FILE_FIELD: Final = "file"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UploadForm(msgspec.Struct):
-    """`path`: where the file lies, synced; `fields`: the other parts as text, in order, repeats kept."""
+    """`path`: where the file lies, synced; `digest`: of its bytes; `fields`: the other parts as text, in order, repeats
+    kept."""
 
     path: Path
+    digest: str = ""
     file_name: str = ""
     file_parts: int = 0
     size: int = 0
@@ -56,14 +64,30 @@ def _json_list(name: str, text: str) -> list[object]:
         ) from error
 
 
-async def receive_upload(content_type: str, chunks: AsyncIterator[bytes], folder: Path) -> UploadForm:
+def no_room() -> ApiError:
+    return ApiError(
+        507,
+        "the disk is full: less would be free than VIDEO_ANALYSIS_MIN_FREE_BYTES wants kept free; remove videos, or"
+        " make room",
+        kind="no-room",
+        headers={"Connection": "close"},
+    )
+
+
+async def receive_upload(
+    content_type: str, chunks: AsyncIterator[bytes], folder: Path, room_bytes: Callable[[], int]
+) -> UploadForm:
     """Store the part `file` in a new file in `folder`, synced; the caller owns it. On any error it is removed.
 
-    Raises InvalidRequestError, StoreUnavailableError (disk full), and what `chunks` raises.
+    `room_bytes` (called in a thread) says how much may still be written. Raises InvalidRequestError, ApiError (507: no
+    room), StoreUnavailableError (the disk fails), and what `chunks` raises.
     """
     boundary = _boundary(content_type)
     path = folder / f"{uuid4()}.upload"
-    file = await asyncio.to_thread(path.open, "xb")
+    try:
+        file = await asyncio.to_thread(_UploadFile, path, room_bytes)
+    except OSError as error:
+        raise _translated(error) from error
     try:
         receiver = _Receiver(boundary, path)
         async for chunk in chunks:
@@ -71,15 +95,54 @@ async def receive_upload(content_type: str, chunks: AsyncIterator[bytes], folder
             if receiver.buffered >= _WRITE_BYTES:
                 await asyncio.to_thread(file.write, receiver.take())
         receiver.finish()
-        await asyncio.to_thread(_finish, file, receiver.take(), folder)
+        receiver.form.digest = await asyncio.to_thread(file.finish, receiver.take())
     except BaseException as error:
-        path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            file.close()
+        await asyncio.shield(asyncio.to_thread(file.discard))
         if isinstance(error, OSError):
-            raise StoreUnavailableError(f"the upload cannot be stored: {error.strerror}") from error
+            raise _translated(error) from error
         raise
     return receiver.form
+
+
+def _translated(error: OSError) -> Exception:
+    if error.errno in _FULL:
+        return no_room()
+    return StoreUnavailableError(f"the upload cannot be stored: {error.strerror}")
+
+
+class _UploadFile:
+    """The file on the disk. Methods block and raise OSError; one at a time."""
+
+    def __init__(self, path: Path, room_bytes: Callable[[], int]) -> None:
+        self._path = path
+        self._room_bytes = room_bytes
+        self._hash = hashlib.sha256()
+        self._lock = Lock()
+        self._file = path.open("xb")
+
+    def write(self, data: bytes) -> None:
+        """Raises ApiError where there is no room for it."""
+        with self._lock:
+            if self._room_bytes() < len(data):
+                raise no_room()
+            self._file.write(data)
+            self._hash.update(data)
+
+    def finish(self, rest: bytes) -> str:
+        """The digest of all. The file and its name survive a power cut from here on."""
+        self.write(rest)
+        with self._file as file:
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(self._path.parent)
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def discard(self) -> None:
+        """After a write that a cancelled caller has left running."""
+        with self._lock:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._path.unlink(missing_ok=True)
 
 
 def _boundary(content_type: str) -> bytes:
@@ -90,19 +153,6 @@ def _boundary(content_type: str) -> bytes:
             "the body must be multipart/form-data with a boundary and a part named 'file'"
         )
     return boundary
-
-
-def _finish(file: BinaryIO, rest: bytes, folder: Path) -> None:
-    """The file and its name survive a power cut from here on."""
-    with file:
-        file.write(rest)
-        file.flush()
-        os.fsync(file.fileno())
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Receiver:

@@ -20,8 +20,11 @@ _JWT: Final = "eyJ"
 
 def redacted(url: str) -> str:
     """The URL without user name and password, and with `***` for the values of parameters that look secret:
-    tokens, keys, signatures (of Amazon, Google and Azure too), session ids. Raises ValueError for what is no URL."""
-    parts = urlsplit(url)
+    tokens, keys, signatures (of Amazon, Google and Azure too), session ids. Of what is no URL nothing is shown."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return HIDDEN
     _, at, host = parts.netloc.rpartition("@")
     return urlunsplit(
         parts._replace(

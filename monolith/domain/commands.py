@@ -17,7 +17,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubmitVideo(Command, frozen=True, kw_only=True):
-    """A new video with its first run. `source_digest`: of the bytes of an upload, or of a URL that is not shown whole."""
+    """A new video with its first run. `source_digest`: of an upload's bytes, or of a URL that is not shown whole."""
 
     video_id: str
     run_id: str
@@ -41,6 +41,7 @@ class RecordProbe(Command, frozen=True, kw_only=True):
     size_bytes: int
     source: SourceInfo
     ingest_seconds: float
+    modified_ns: int | None = None
 
 
 class CompleteSegment(Command, frozen=True, kw_only=True):

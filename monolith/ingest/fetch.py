@@ -21,7 +21,7 @@ import httpcore
 import httpx
 import msgspec
 
-from monolith.application.handlers import redacted
+from monolith.application.redaction import redacted
 from monolith.ingest.addresses import AddressPolicy, CheckedBackend, ForbiddenAddressError
 from monolith.ingest.fetch_partial import DiskFullError, PartialFile
 

@@ -1,7 +1,7 @@
 """The SQLite file of the read models: one writer, a few readers, each used by one thread at a time.
 
-The file is derived from the event store. One that another version wrote, or that is damaged, is thrown away and built
-again; for the same reason a commit need not reach the disk at once.
+The file is derived from the event store. One that another version wrote, that was made from another store, or that is
+damaged, is thrown away and built again; for the same reason a commit need not reach the disk at once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from typing import Final, TypeVar
 
 import apsw
+import msgspec
 
 from eventsourcing.errors import StoreUnavailableError
 from monolith.readmodels.schema import SIGNATURE, TABLES
@@ -28,6 +29,13 @@ _MAPPED_BYTES: Final = 4 << 30
 _SIDE_FILES: Final = ("", "-wal", "-shm", "-journal")
 
 logger = logging.getLogger(__name__)
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """The event store that a file is made from: its identity, and its last commit position."""
+
+    identity: str
+    last_position: int
 
 
 class Database:
@@ -46,10 +54,10 @@ class Database:
         self._closed = False
 
     @classmethod
-    async def open(cls, path: Path, *, readers: int = 4) -> Database:
+    async def open(cls, path: Path, *, origin: Origin | None = None, readers: int = 4) -> Database:
         """Open or make the file at `path` (its folder exists). Blocks no loop; raises StoreUnavailableError."""
         with _translated():
-            writer, connections = await asyncio.to_thread(_open, path, readers)
+            writer, connections = await asyncio.to_thread(_open, path, origin, readers)
         return cls(path, writer, connections)
 
     async def write(self, work: Callable[[apsw.Connection], T]) -> T:
@@ -124,19 +132,33 @@ def _translated() -> Iterator[None]:
         raise StoreUnavailableError(f"the read models cannot be used: {error}") from error
 
 
-def _open(path: Path, readers: int) -> tuple[apsw.Connection, list[apsw.Connection]]:
+def _open(path: Path, origin: Origin | None, readers: int) -> tuple[apsw.Connection, list[apsw.Connection]]:
     try:
         writer = _open_writer(path)
     except (apsw.NotADBError, apsw.CorruptError) as error:
         logger.warning("the read models at %s are damaged (%s) and will be built again", path, error)
         remove_database(path)
         writer = _open_writer(path)
-    if not _is_current(writer):
-        logger.warning("the read models at %s are of another version and will be built again", path)
+    if (flaw := _flaw(writer, origin)) is not None:
+        logger.warning("the read models at %s %s and will be built again", path, flaw)
         writer.close()
         remove_database(path)
         writer = _open_writer(path)
+    if origin is not None:
+        writer.execute("INSERT OR IGNORE INTO meta VALUES('store', ?)", (origin.identity,))
     return writer, [_open_reader(path) for _ in range(readers)]
+
+
+def _flaw(writer: apsw.Connection, origin: Origin | None) -> str | None:
+    """Why the file cannot be used."""
+    if not _is_current(writer):
+        return "are of another version"
+    done = writer.execute("SELECT max(commit_position) FROM checkpoints").get
+    if origin is None or done is None:
+        return None
+    if writer.execute("SELECT value FROM meta WHERE key = 'store'").get != origin.identity:
+        return "were made from another event store"
+    return "know more than the event store" if done > origin.last_position else None
 
 
 def _open_writer(path: Path) -> apsw.Connection:

@@ -9,6 +9,7 @@ the stored frame), `face_id` (from 1 in its frame), `emotion`, `emotion_confiden
 from __future__ import annotations
 
 import contextlib
+import errno
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -181,6 +182,8 @@ class Export:
         self._writer: TableWriter | None = None
 
     def open(self) -> None:
+        if self._path.exists() and not self._path.is_file():
+            raise OSError(errno.EINVAL, "it exists and is no regular file", str(self._path))
         with contextlib.ExitStack() as stack:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(self._part.open("wb"))

@@ -34,6 +34,7 @@ from monolith.domain.events import (
     VideoSubmitted,
 )
 from monolith.domain.models import DEFAULT_THRESHOLDS, MODEL_KEYS
+from monolith.readmodels.cleaning import doom
 from monolith.readmodels.database import Database
 from monolith.readmodels.rendering import RowRenderer, encode_detections
 from monolith.readmodels.schema import (
@@ -75,19 +76,29 @@ class ReadModelProjection:
     name = PROJECTION_NAME
     prefixes: Sequence[str] = PREFIXES
 
-    def __init__(self, database: Database, codec: EventDecoder) -> None:
+    def __init__(
+        self, database: Database, codec: EventDecoder, *, on_doomed: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_doomed` is called when rows of deleted videos wait to be removed (see `cleaning`)."""
+        self.parked = 0
+        """Events that could not be projected. Any thread may read it."""
         self._database = database
         self._codec = codec
+        self._on_doomed = on_doomed
 
     async def apply(self, events: list[RecordedEvent]) -> None:
         """Project `events` (in commit order) and the checkpoint: all or nothing. Those projected before are skipped.
 
         Raises what decoding raises, and StoreUnavailableError.
         """
-        await self._database.write(functools.partial(_apply, events, self._codec))
+        done = await self._database.write(functools.partial(_apply, events, self._codec))
+        self.parked = done.parked
+        if done.doomed:
+            self._on_doomed()
 
     async def checkpoint(self) -> int | None:
         """Commit position of the last event projected or parked."""
+        self.parked = await self._database.read(_count_parked)
         return await self._database.read(_checkpoint)
 
     async def parked_streams(self) -> list[str]:
@@ -96,7 +107,16 @@ class ReadModelProjection:
 
     async def park(self, event: RecordedEvent, error: BaseException) -> None:
         """Set a poisonous event aside and go on behind it."""
-        await self._database.write(functools.partial(_park, event, error))
+        self.parked = await self._database.write(functools.partial(_park, event, error))
+
+
+class _Done(msgspec.Struct, frozen=True):
+    parked: int
+    doomed: bool
+
+
+def _count_parked(connection: apsw.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM parked").get)
 
 
 def _checkpoint(connection: apsw.Connection) -> int | None:
@@ -115,7 +135,7 @@ def _advance(connection: apsw.Connection, commit_position: int) -> None:
     connection.execute("INSERT OR REPLACE INTO checkpoints VALUES(?, ?)", (PROJECTION_NAME, commit_position))
 
 
-def _apply(events: list[RecordedEvent], codec: EventDecoder, connection: apsw.Connection) -> None:
+def _apply(events: list[RecordedEvent], codec: EventDecoder, connection: apsw.Connection) -> _Done:
     done = _checkpoint(connection)
     projector = _Projector(connection)
     last = None
@@ -125,9 +145,11 @@ def _apply(events: list[RecordedEvent], codec: EventDecoder, connection: apsw.Co
             last = event.commit_position
     if last is not None:
         _advance(connection, last)
+    return _Done(_count_parked(connection), projector.doomed)
 
 
-def _park(event: RecordedEvent, error: BaseException, connection: apsw.Connection) -> None:
+def _park(event: RecordedEvent, error: BaseException, connection: apsw.Connection) -> int:
+    """How many are parked now."""
     text = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
     connection.execute(
         "INSERT OR REPLACE INTO parked VALUES(?, ?, ?, ?)",
@@ -136,12 +158,15 @@ def _park(event: RecordedEvent, error: BaseException, connection: apsw.Connectio
     done = _checkpoint(connection)
     if done is None or event.commit_position > done:
         _advance(connection, event.commit_position)
+    return _count_parked(connection)
 
 
 class _Projector:
     """Projects events on one connection, within one transaction."""
 
     def __init__(self, connection: apsw.Connection) -> None:
+        self.doomed = False
+        """Whether rows were left to the cleaner."""
         self._connection = connection
         self._runs: dict[str, _Run | None] = {}
         self._videos: dict[str, int | None] = {}
@@ -234,17 +259,18 @@ class _Projector:
         for run_no, run_id in runs:
             self._delete_run(run_no)
             self._forget_parked(f"results-{run_id}-*")
-        ids = frame_id(video_no, 0), frame_id(video_no, MAX_FRAME_NUMBER)
-        self._connection.execute("DELETE FROM frames WHERE id BETWEEN ? AND ?", ids)
+        doom(self._connection, "frames", frame_id(video_no, 0), frame_id(video_no, MAX_FRAME_NUMBER))
+        self.doomed = True
         for table in ("segments", "videos"):
             self._connection.execute(f"DELETE FROM {table} WHERE video_no = ?", (video_no,))  # noqa: S608
         self._runs.clear()
         self._videos.clear()
 
     def _delete_run(self, run_no: int) -> None:
-        ids = result_id(run_no, 0, 0), result_id(run_no, MAX_FRAME_NUMBER, MODEL_MASK)
-        self._connection.execute("DELETE FROM results WHERE id BETWEEN ? AND ?", ids)
-        for table in ("dropped", "run_models", "run_segments", "runs"):
+        last = result_id(run_no, MAX_FRAME_NUMBER, MODEL_MASK)
+        doom(self._connection, "results", result_id(run_no, 0, 0), last)
+        doom(self._connection, "dropped", run_no, run_no)
+        for table in ("run_models", "run_segments", "runs"):
             self._connection.execute(f"DELETE FROM {table} WHERE run_no = ?", (run_no,))  # noqa: S608
 
     def _forget_parked(self, pattern: str) -> None:

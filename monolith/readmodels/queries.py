@@ -9,7 +9,8 @@ import msgspec
 
 from monolith.domain.errors import VideoNotFoundError
 from monolith.readmodels import frames, results, videos
-from monolith.readmodels.database import Database
+from monolith.readmodels.cleaning import Cleaner
+from monolith.readmodels.database import Database, Origin
 from monolith.readmodels.frames import FrameLocation
 from monolith.readmodels.projector import EventDecoder, ReadModelProjection
 from monolith.readmodels.rendering import with_base
@@ -22,15 +23,26 @@ class ReadModels:
 
     def __init__(self, database: Database, decoder: EventDecoder) -> None:
         self._database = database
-        self.projection = ReadModelProjection(database, decoder)
+        self._cleaner = Cleaner(database)
+        self.projection = ReadModelProjection(database, decoder, on_doomed=self._cleaner.wake)
 
     @classmethod
-    async def open(cls, path: Path, decoder: EventDecoder, *, readers: int = 4) -> ReadModels:
-        """Open the file at `path`; a file of another version is made anew, empty, its checkpoint None."""
-        return cls(await Database.open(path, readers=readers), decoder)
+    async def open(
+        cls, path: Path, decoder: EventDecoder, *, origin: Origin | None = None, readers: int = 4
+    ) -> ReadModels:
+        """Open the file at `path`; one of another version, or not made from `origin` (None: any), is made anew, empty,
+        its checkpoint None."""
+        models = cls(await Database.open(path, origin=origin, readers=readers), decoder)
+        models._cleaner.start()
+        return models
 
     async def close(self) -> None:
+        await self._cleaner.stop()
         await self._database.close()
+
+    async def clean(self) -> None:
+        """Remove all rows of deleted videos that are still there: otherwise that is done by and by."""
+        await self._cleaner.finish()
 
     async def find_video(self, video_id: str) -> VideoView | None:
         return await self._database.read(lambda c: videos.find_video(c, video_id))
@@ -43,10 +55,15 @@ class ReadModels:
         return found
 
     async def videos(
-        self, *, status: Status | None = None, limit: int | None = None, offset: int = 0
+        self,
+        *,
+        status: Status | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        before: int | None = None,
     ) -> list[VideoView]:
-        """Videos whose first run has `status` (None: any), the newest first."""
-        return await self._database.read(lambda c: videos.list_videos(c, status, limit, offset))
+        """Videos whose first run has `status` (None: any), the newest first; `before`: older than this `video_no`."""
+        return await self._database.read(lambda c: videos.list_videos(c, status, limit, offset, before))
 
     async def video_counts(self) -> dict[str, int]:
         """How many videos there are of each status."""

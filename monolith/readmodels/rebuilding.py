@@ -10,7 +10,8 @@ from eventsourcing.errors import StoreUnavailableError
 from eventsourcing.events import RecordedEvent
 from eventsourcing.projection import DependsOnParkedError
 from eventsourcing.store import EventStore
-from monolith.readmodels.database import Database, remove_database
+from monolith.readmodels.cleaning import Cleaner
+from monolith.readmodels.database import Database, Origin, remove_database
 from monolith.readmodels.projector import PREFIXES, EventDecoder, ReadModelProjection
 
 _PAGE: Final = 500
@@ -18,16 +19,20 @@ _PAGE: Final = 500
 logger = logging.getLogger(__name__)
 
 
-async def rebuild(store: EventStore, decoder: EventDecoder, path: Path) -> int:
+async def rebuild(
+    store: EventStore, decoder: EventDecoder, path: Path, *, origin: Origin | None = None
+) -> int:
     """Project all events of `store` into a new file and put it in the place of `path`; how many events there were.
 
-    Nobody may have `path` open. A poisonous event is parked, as in live projection.
+    `origin`: what `store` is, for the next opening of the file. Nobody may have `path` open. A poisonous event is
+    parked, as in live projection.
     """
     beside = path.with_name(f"{path.name}.rebuild")
     remove_database(beside)
-    database = await Database.open(beside, readers=1)
+    database = await Database.open(beside, origin=origin, readers=1)
     try:
         count = await _project_all(store, ReadModelProjection(database, decoder))
+        await Cleaner(database).finish()
     finally:
         await database.close()
     remove_database(path)

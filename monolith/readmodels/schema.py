@@ -13,7 +13,7 @@ import msgspec
 
 from monolith.domain.models import DEFAULT_THRESHOLDS, MODEL_KEYS
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 MAX_FRAME_NUMBER: Final = 2**32 - 1
 
 MODEL_BITS: Final = 4
@@ -149,6 +149,8 @@ CREATE TABLE results(
     fragment BLOB NOT NULL,
     detections BLOB NOT NULL
 );
+
+CREATE TABLE doomed(kind TEXT NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL);
 
 CREATE TABLE parked(
     commit_position INTEGER PRIMARY KEY,

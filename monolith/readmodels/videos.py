@@ -19,6 +19,14 @@ _VIDEO_COLUMNS: Final = (
     "video_no, video_id, video_name, video_url, source_kind, submitted_at, probe, frames_total, frames_stored,"
     " first_run_no, submitted_position"
 )
+_OF_VIDEOS: Final = "video_no IN (SELECT value FROM json_each(?))"
+_RUNS: Final = f"SELECT video_no, {_RUN_COLUMNS} FROM runs WHERE {_OF_VIDEOS}"  # noqa: S608
+_PLANNED: Final = f"SELECT video_no, count(*) FROM segments WHERE {_OF_VIDEOS} GROUP BY video_no"  # noqa: S608
+_STATES: Final = (
+    "SELECT run_no, state, count(*) FROM run_segments"  # noqa: S608
+    f" WHERE run_no IN (SELECT run_no FROM runs WHERE {_OF_VIDEOS}) GROUP BY run_no, state"
+)
+_END: Final = 2**63 - 1
 _NEVER: Final = 0
 """`greatest_frame_analyzed` before the first frame (frames count from 1)."""
 
@@ -112,19 +120,29 @@ def find_video(connection: apsw.Connection, video_id: str) -> VideoView | None:
         f"SELECT {_VIDEO_COLUMNS} FROM videos WHERE video_id = ?",  # noqa: S608
         (video_id,),
     ).fetchone()
-    return None if row is None else _video(connection, row)
+    return None if row is None else _views(connection, [row])[0]
 
 
 def list_videos(
-    connection: apsw.Connection, status: Status | None, limit: int | None, offset: int
+    connection: apsw.Connection,
+    status: Status | None,
+    limit: int | None,
+    offset: int,
+    before: int | None = None,
 ) -> list[VideoView]:
-    """Videos whose first run has `status` (None: any), the newest first."""
+    """Videos whose first run has `status` (None: any), the newest first; `before`: older than this `video_no`."""
+    of_status = "" if status is None else "status = :status AND"
     rows = connection.execute(
-        f"SELECT {_VIDEO_COLUMNS} FROM videos WHERE ?1 IS NULL OR status = ?1"  # noqa: S608
-        " ORDER BY video_no DESC LIMIT ?2 OFFSET ?3",
-        (status, -1 if limit is None else limit, offset),
+        f"SELECT {_VIDEO_COLUMNS} FROM videos WHERE {of_status} video_no < :before"  # noqa: S608
+        " ORDER BY video_no DESC LIMIT :limit OFFSET :offset",
+        {
+            "status": status,
+            "before": _END if before is None else before,
+            "limit": -1 if limit is None else limit,
+            "offset": offset,
+        },
     ).fetchall()
-    return [_video(connection, row) for row in rows]
+    return _views(connection, rows)
 
 
 def count_videos(connection: apsw.Connection) -> dict[str, int]:
@@ -183,15 +201,33 @@ def _wall_time(run: RunView, submitted_at: float) -> list[Metric]:
     return [Metric("Wall Time", seconds), Metric("Frames Analyzed Per Second", rate)]
 
 
-def _video(connection: apsw.Connection, row: tuple[Any, ...]) -> VideoView:
+class _Details:
+    """What other tables know of some videos: one query for each table, however many videos."""
+
+    def __init__(self, connection: apsw.Connection, numbers: list[int]) -> None:
+        wanted = (msgspec.json.encode(numbers).decode(),)
+        self.runs: dict[int, list[tuple[Any, ...]]] = {}
+        for video_no, *run in connection.execute(f"{_RUNS} ORDER BY run_no", wanted):
+            self.runs.setdefault(video_no, []).append(tuple(run))
+        self.planned: dict[int, int] = dict(connection.execute(_PLANNED, wanted))
+        self.states: dict[int, dict[str, int]] = {}
+        for run_no, state, count in connection.execute(_STATES, wanted):
+            self.states.setdefault(run_no, {})[state] = count
+        self.parked = _parked(connection)
+
+
+def _views(connection: apsw.Connection, rows: list[Any]) -> list[VideoView]:
+    details = _Details(connection, [row[0] for row in rows])
+    return [_video(row, details) for row in rows]
+
+
+def _video(row: tuple[Any, ...], details: _Details) -> VideoView:
     (video_no, video_id, name, url, kind, submitted_at, probe, total, stored, first_run_no, position) = row
     media = None if probe is None else msgspec.json.decode(probe, type=Media)
-    run_rows = connection.execute(
-        f"SELECT {_RUN_COLUMNS} FROM runs WHERE video_no = ? ORDER BY run_no != ?, run_no",  # noqa: S608
-        (video_no, first_run_no),
-    ).fetchall()
-    planned = _count(connection, "SELECT count(*) FROM segments WHERE video_no = ?", video_no)
-    runs = tuple(_run(connection, run, total, _expected_frames(total, media), planned) for run in run_rows)
+    expected, planned = _expected_frames(total, media), details.planned.get(video_no, 0)
+    found = sorted(details.runs.get(video_no, ()), key=lambda run: run[0] != first_run_no)
+    runs = tuple(_run(run, total, expected, planned, details.states.get(run[0], {})) for run in found)
+    owners = (f"video-{video_id}", f"frames-{video_id}", *(f"results-{run.run_id}" for run in runs))
     return VideoView(
         video_no=video_no,
         video_id=video_id,
@@ -203,7 +239,7 @@ def _video(connection: apsw.Connection, row: tuple[Any, ...]) -> VideoView:
         frames_total=total,
         frames_stored=stored,
         runs=runs,
-        parked_events=_parked(connection, video_id, runs),
+        parked_events=sum(details.parked.get(owner, 0) for owner in owners),
         submitted_position=position,
     )
 
@@ -216,7 +252,7 @@ def _expected_frames(total: int | None, media: Media | None) -> int | None:
 
 
 def _run(
-    connection: apsw.Connection, row: tuple[Any, ...], total: int | None, expected: int | None, planned: int
+    row: tuple[Any, ...], total: int | None, expected: int | None, planned: int, states: dict[str, int]
 ) -> RunView:
     (run_no, run_id, models, step, status, error, requested, ended, analyzed, dropped, greatest, coverage) = (
         row
@@ -224,11 +260,6 @@ def _run(
     sampled = _sampled(total, step, status, analyzed + dropped)
     if coverage is None and sampled is not None:
         coverage = min(1.0, analyzed / sampled) if sampled else None
-    counts = dict(
-        connection.execute(
-            "SELECT state, count(*) FROM run_segments WHERE run_no = ? GROUP BY state", (run_no,)
-        )
-    )
     return RunView(
         run_no=run_no,
         run_id=run_id,
@@ -244,7 +275,7 @@ def _run(
         greatest_frame_analyzed=greatest or _NEVER,
         coverage=coverage,
         progress=_progress(status, analyzed + dropped, None if expected is None else expected // step),
-        segments=SegmentCounts(planned, counts.get("closed", 0), counts.get("failed", 0)),
+        segments=SegmentCounts(planned, states.get("closed", 0), states.get("failed", 0)),
     )
 
 
@@ -264,13 +295,10 @@ def _progress(status: str, done: int, sampled: int | None) -> float | None:
     return min(1.0, done / sampled) if sampled else 1.0
 
 
-def _parked(connection: apsw.Connection, video_id: str, runs: tuple[RunView, ...]) -> int:
-    if connection.execute("SELECT 1 FROM parked LIMIT 1").get is None:
-        return 0
-    patterns = [f"video-{video_id}", f"frames-{video_id}-*", *(f"results-{run.run_id}-*" for run in runs)]
-    sql = "SELECT count(*) FROM parked WHERE " + " OR ".join(["stream_name GLOB ?"] * len(patterns))  # noqa: S608
-    return int(connection.execute(sql, patterns).get)
-
-
-def _count(connection: apsw.Connection, sql: str, value: int) -> int:
-    return int(connection.execute(sql, (value,)).get)
+def _parked(connection: apsw.Connection) -> dict[str, int]:
+    """Parked events by `video-…`, `frames-{video_id}`, `results-{run_id}`: stream names without the segment."""
+    counts: dict[str, int] = {}
+    for name, count in connection.execute("SELECT stream_name, count(*) FROM parked GROUP BY stream_name"):
+        owner = name if name.startswith("video-") else name.rpartition("-")[0]
+        counts[owner] = counts.get(owner, 0) + count
+    return counts

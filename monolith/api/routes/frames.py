@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from monolith.api.openapi import other_answer, problems
-from monolith.api.problems import ApiError
+from monolith.api.problems import RETRY_AFTER, ApiError, too_busy
 from monolith.api.requests import FrameNumber, RunId, Services, VideoId, check_run_id
 from monolith.api.services import ApiServices
 from monolith.domain.detection import Detection, at_least
 from monolith.domain.models import DEFAULT_THRESHOLDS
+from monolith.frames.jpeg import JpegError
 from monolith.readmodels.frames import FrameLocation
 from monolith.readmodels.results import select_runs
+from monolith.storage import FrameDamagedError, FrameGoneError
 
 router = APIRouter(tags=["results"])
 
 _JPEG: Final = "image/jpeg"
+
+logger = logging.getLogger(__name__)
 
 Annotated_ = Annotated[bool, Query(description="Draw boxes, labels and colours; otherwise exactly as stored")]
 Confidence = Annotated[
@@ -76,12 +81,22 @@ async def _in_thread(
         async with asyncio.timeout(services.limits.frame_wait_seconds):
             await turns.acquire()
     except TimeoutError as error:
-        raise ApiError(503, "too many pictures are being drawn; try again later", kind="too-busy") from error
+        raise too_busy("too many pictures are being drawn; try again later") from error
     try:
         return await asyncio.to_thread(read)
-    except FileNotFoundError as error:
-        raise ApiError(
-            404, f"the picture of frame {location.frame_number} was removed", kind="frame-removed"
-        ) from error
+    except (FrameGoneError, FrameDamagedError, JpegError, OSError) as error:
+        raise _unreadable(location.frame_number, error) from error
     finally:
         turns.release()
+
+
+def _unreadable(number: int, error: Exception) -> ApiError:
+    """A picture that is gone or damaged stays so (404); a disk that fails may come back (503)."""
+    if isinstance(error, FrameGoneError):
+        return ApiError(404, f"the picture of frame {number} was removed", kind="frame-removed")
+    if isinstance(error, OSError):
+        logger.warning("the picture of frame %d cannot be read: %s", number, error)
+        detail = f"the picture of frame {number} cannot be read now: {error.strerror}"
+        return ApiError(503, detail, kind="unavailable", headers=RETRY_AFTER)
+    logger.warning("the picture of frame %d is damaged: %s", number, error)
+    return ApiError(404, f"the stored picture of frame {number} is damaged: {error}", kind="frame-damaged")

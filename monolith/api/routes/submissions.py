@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import asyncio
+from http import HTTPStatus
+from typing import Any, Final, NoReturn
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -11,10 +13,21 @@ from starlette.responses import Response
 from monolith.api import examples
 from monolith.api.answers import SubmittedAnswer, VideoAnswer, submitted_answer, video_answer
 from monolith.api.openapi import empty_answer, json_answer, problems, ref
-from monolith.api.requests import BaseUrl, IdempotencyKey, Services, VideoId, body_chunks, json_object
+from monolith.api.problems import ApiError, too_busy
+from monolith.api.requests import (
+    BaseUrl,
+    IdempotencyKey,
+    Services,
+    VideoId,
+    body_chunks,
+    declared_bytes,
+    drain,
+    json_object,
+)
 from monolith.api.services import ApiServices, SubmittedVideo
-from monolith.api.upload import UploadForm, receive_upload
-from monolith.domain.errors import DomainError
+from monolith.api.streaming import Turns
+from monolith.api.upload import UploadForm, no_room, receive_upload
+from monolith.application.handlers import SubmissionUnknownError
 from monolith.domain.models import MODEL_KEYS
 
 router = APIRouter(tags=["submit"])
@@ -95,7 +108,7 @@ _SUBMITTED: Final = json_answer(
     summary="Analyse the video behind a URL",
     response_class=Response,
     status_code=201,
-    responses={**_SUBMITTED, **problems(400, 409, 413)},
+    responses={**_SUBMITTED, **problems(400, 403, 409, 413)},
     openapi_extra=_START,
 )
 async def start(
@@ -117,21 +130,42 @@ async def start(
     summary="Analyse an uploaded file",
     response_class=Response,
     status_code=201,
-    responses={**_SUBMITTED, **problems(400, 409, 413)},
+    responses={**_SUBMITTED, **problems(400, 403, 409, 413, 507)},
     openapi_extra=_UPLOAD,
 )
 async def upload(
     request: Request, services: Services, base: BaseUrl, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    limits = services.limits
-    chunks = body_chunks(request, limits.upload_bytes, limits.upload_stall_seconds)
-    form = await receive_upload(request.headers.get("content-type", ""), chunks, services.uploads)
+    turns: Turns = request.app.state.upload_turns
+    if turns.taken >= turns.places:
+        await _refuse(request, too_busy(f"{turns.places} uploads are under way; try again later"))
+    with turns.take():
+        if await asyncio.to_thread(services.room_bytes) < max(1, declared_bytes(request)):
+            await _refuse(request, no_room())
+        form = await _receive(request, services)
     submitted = await _submit_upload(services, form, idempotency_key)
     return _created(submitted, base)
 
 
+async def _refuse(request: Request, error: ApiError) -> NoReturn:
+    await drain(request, request.stream())
+    raise error
+
+
+async def _receive(request: Request, services: ApiServices) -> UploadForm:
+    limits = services.limits
+    chunks = body_chunks(request, limits.upload_bytes, limits.upload_stall_seconds)
+    content_type = request.headers.get("content-type", "")
+    try:
+        return await receive_upload(content_type, chunks, services.uploads, services.room_bytes)
+    except ApiError as error:
+        if error.status == HTTPStatus.INSUFFICIENT_STORAGE:
+            await drain(request, request.stream())
+        raise
+
+
 async def _submit_upload(services: ApiServices, form: UploadForm, key: str | None) -> SubmittedVideo:
-    """The file is the handler's once it may have taken it: after any other error than a refusal it stays."""
+    """The file goes again when it is certain that no video needs it."""
     try:
         submitted = await services.handlers.submit_upload(
             path=form.path,
@@ -140,13 +174,20 @@ async def _submit_upload(services: ApiServices, form: UploadForm, key: str | Non
             models=form.names("modelsToRun"),
             frame_step=form.text("frameStep"),
             idempotency_key=key,
+            digest=form.digest,
         )
-    except DomainError:
-        form.path.unlink(missing_ok=True)
+    except SubmissionUnknownError:
+        raise
+    except Exception:
+        await _remove(form)
         raise
     if submitted.repeated:
-        form.path.unlink(missing_ok=True)
+        await _remove(form)
     return submitted
+
+
+async def _remove(form: UploadForm) -> None:
+    await asyncio.to_thread(form.path.unlink, missing_ok=True)
 
 
 def _created(submitted: SubmittedVideo, base: str) -> Response:
@@ -161,7 +202,7 @@ def _created(submitted: SubmittedVideo, base: str) -> Response:
     "/analysis/{video_id}/cancel",
     summary="End the analysis; what was analysed is kept",
     response_class=Response,
-    responses={**json_answer(ref(VideoAnswer), "As it is now"), **problems(400, 404, 409)},
+    responses={**json_answer(ref(VideoAnswer), "As it is now"), **problems(400, 403, 404, 409)},
 )
 async def cancel(video_id: VideoId, services: Services, base: BaseUrl) -> Response:
     await services.handlers.cancel(video_id)
@@ -174,7 +215,7 @@ async def cancel(video_id: VideoId, services: Services, base: BaseUrl) -> Respon
     summary="Remove the video and everything about it",
     response_class=Response,
     status_code=204,
-    responses={**empty_answer(204, "It is gone from every answer"), **problems(400, 404, 409)},
+    responses={**empty_answer(204, "It is gone from every answer"), **problems(400, 403, 404, 409)},
 )
 async def delete(video_id: VideoId, services: Services) -> Response:
     await services.handlers.delete(video_id)

@@ -28,7 +28,8 @@ from monolith.domain.detection import Detection
 from monolith.domain.events import DOMAIN_EVENTS, DomainEvent
 from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.rendering import label_of
-from monolith.storage import SecretUrls
+from monolith.secret_urls import SecretUrls
+from monolith.storage import FrameGoneError
 
 DEADLINE = 10.0
 
@@ -59,7 +60,7 @@ class Api:
 
     def read_frame(self, video_id: str, pack: str, offset: int, length: int) -> bytes:
         if pack not in self.pictures:
-            raise FileNotFoundError(pack)
+            raise FrameGoneError(pack)
         return self.pictures[pack][offset : offset + length]
 
     async def ready(self) -> str | None:

@@ -55,7 +55,7 @@ OTHER_RUN = "0199aaaa-0000-7000-8000-00000000000b"
 CODEC = EventCodec(DOMAIN_EVENTS)
 TABLES = (
     "checkpoints", "videos", "runs", "run_models", "segments", "run_segments", "frames", "dropped", "results",
-    "parked",
+    "parked", "doomed",
 )  # fmt: skip
 
 
@@ -223,6 +223,7 @@ async def test_a_deleted_video_leaves_no_row(models: ReadModels, tmp_path: Path)
     await given(models, [*whole_video((OBJECTS, COLORS)), *other, deleted, *late])
     assert await models.find_video(VIDEO) is None
     assert (await first_run(models, OTHER_VIDEO)).frames_analyzed == 1
+    await models.clean()
     await models.close()
     left = rows(tmp_path / "read.db")
     assert {table: len(found) for table, found in left.items() if found} == {
@@ -238,6 +239,7 @@ async def test_numbers_of_deleted_videos_are_not_used_again(models: ReadModels) 
     await models.projection.apply(
         recorded([deleted, *again, analysed([1], run_id=OTHER_RUN, video_id=OTHER_VIDEO)], 50)
     )
+    await models.clean()
     assert await result_rows(models, video) == []
     with pytest.raises(FrameNotSampledError):
         await models.frame(video, 1)
@@ -267,6 +269,7 @@ async def test_the_rebuilt_equals_the_live_one(tmp_path: Path) -> None:
         await fill(store, [analysed([72]), *submitted(video_id=OTHER_VIDEO, run_id=OTHER_RUN)])
         await fill(store, [(video_stream(OTHER_VIDEO), VideoDeleted(video_id=OTHER_VIDEO, deleted_at=1.0))])
         await runner.wait_for(await store.head() or 0, 10)
+    await live.clean()
     await live.close()
     count = await rebuild(store, CODEC, tmp_path / "again.db")
     assert count == len(await store.read_all())
