@@ -48,10 +48,8 @@ def source(frames: int | None = 100, segments: int = 2, **changes: object) -> So
     return SourceInfo(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def probe(info: SourceInfo) -> RecordProbe:
-    return RecordProbe(
-        at=2.0, path="/clip.mp4", spooled=False, size_bytes=1000, source=info, ingest_seconds=0.1
-    )
+def probe(info: SourceInfo, path: str = "/clip.mp4") -> RecordProbe:
+    return RecordProbe(at=2.0, path=path, spooled=False, size_bytes=1000, source=info, ingest_seconds=0.1)
 
 
 def complete(

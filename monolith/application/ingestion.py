@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -11,14 +13,13 @@ from monolith.application.errors import SourceFailure
 from monolith.application.ports import Clock, Decoders, Fetcher, Secrets, Storage
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import FailVideo, RecordProbe, VideoCommand
-from monolith.domain.events import VideoSubmitted
+from monolith.domain.events import VideoProbed, VideoSubmitted
 from monolith.domain.jobs import ProbeJob
 
 
 class _Found(msgspec.Struct, frozen=True):
     path: Path
     spooled: bool
-    size: int
 
 
 class Ingestion:
@@ -60,25 +61,40 @@ class Ingestion:
     async def _ingest(self, video: VideoSubmitted) -> RecordProbe:
         started = time.perf_counter()
         found = await self._bring(video)
+        before = await _status(found.path)
         scan_path = self._storage.scan_path(video.video_id)
         source = await self._decoders.probe(found.path, scan_path, self._segment_seconds)
         return RecordProbe(
             at=self._clock(),
             path=str(found.path),
             spooled=found.spooled,
-            size_bytes=found.size,
+            size_bytes=before.st_size,
             source=source,
             ingest_seconds=time.perf_counter() - started,
+            modified_ns=before.st_mtime_ns,
         )
 
     async def _bring(self, video: VideoSubmitted) -> _Found:
         if video.source_kind == "url":
             target = self._storage.spool_path(video.video_id)
             url = await self._secrets.url_of(video.video_id) or video.location
-            return _Found(target, spooled=True, size=await self._fetcher.fetch(url, target))
-        path = Path(video.location)
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise SourceFailure(f"the file cannot be read: {error.strerror}") from error
-        return _Found(path, spooled=video.source_kind == "upload", size=size)
+            await self._fetcher.fetch(url, target)
+            return _Found(target, spooled=True)
+        return _Found(Path(video.location), spooled=video.source_kind == "upload")
+
+
+async def _status(path: Path) -> os.stat_result:
+    try:
+        return await asyncio.to_thread(path.stat)
+    except OSError as error:
+        raise SourceFailure(f"the file cannot be read: {error.strerror}") from error
+
+
+async def require_unchanged(probe: VideoProbed) -> None:
+    """Raises SourceFailure when the file is gone, or is not the one that was scanned."""
+    now = await _status(Path(probe.path))
+    if probe.modified_ns is not None and (now.st_size, now.st_mtime_ns) != (
+        probe.size_bytes,
+        probe.modified_ns,
+    ):
+        raise SourceFailure("the file was changed while it was being analysed; submit it again")

@@ -12,6 +12,7 @@ from eventsourcing.codec import EventCodec
 from eventsourcing.store import EventStore
 from monolith.application.attempt import Attempt, Resources
 from monolith.application.errors import RetryableFailure, SourceFailure
+from monolith.application.ingestion import require_unchanged
 from monolith.application.ports import Clock, Storage
 from monolith.application.segment_log import SegmentLog
 from monolith.application.video_stream import VideoStreams
@@ -186,6 +187,7 @@ class _SegmentWork:
             jpeg_quality=self._run.jpeg_quality,
             infer_from=self._run.infer_from,
         )
+        await require_unchanged(self._probe)
         done = await self._attempt.judge(request)
         await self._drop(done.missing, "; ".join(["the picture could not be decoded", *done.warnings]))
         return done

@@ -51,7 +51,8 @@ class RunRequested(Event, frozen=True, kw_only=True, gc=False):
 class VideoProbed(Event, frozen=True, kw_only=True, gc=False):
     """The source lies at `path` (spooled there from a URL, or the file itself) and holds a video.
 
-    `spooled`: the file is ours to remove. `ingest_seconds`: fetching, probing and scanning.
+    `spooled`: the file is ours to remove. `ingest_seconds`: fetching, probing and scanning. `size_bytes` and
+    `modified_ns` (Unix nanoseconds) tell whether it is still the file that was scanned.
     """
 
     video_id: str
@@ -60,6 +61,7 @@ class VideoProbed(Event, frozen=True, kw_only=True, gc=False):
     size_bytes: int
     source: SourceInfo
     ingest_seconds: float
+    modified_ns: int | None = None
 
 
 class SegmentsPlanned(Event, frozen=True, kw_only=True, gc=False):

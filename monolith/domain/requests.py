@@ -43,14 +43,15 @@ def check_frame_step(value: object) -> int:
 
 
 def check_name(value: object, default: str) -> str:
-    """`videoName`: text of at most 500 characters; missing or blank means `default`."""
+    """`videoName`: text of at most 500 characters; missing or blank means `default`, cleaned."""
+    shown_default = "".join(c for c in default if c.isprintable())[:_MAX_NAME_LENGTH] or "video"
     if value is None or value == "":
-        return default[:_MAX_NAME_LENGTH]
+        return shown_default
     if not isinstance(value, str) or len(value) > _MAX_NAME_LENGTH or not value.isprintable():
         raise InvalidRequestError(
             f"videoName must be printable text of at most {_MAX_NAME_LENGTH} characters", field="videoName"
         )
-    return value.strip() or default[:_MAX_NAME_LENGTH]
+    return value.strip() or shown_default
 
 
 def check_url(value: object) -> str:

@@ -203,6 +203,7 @@ def _record_probe(video: Video, command: RecordProbe) -> list[VideoEvent]:
         size_bytes=command.size_bytes,
         source=command.source,
         ingest_seconds=command.ingest_seconds,
+        modified_ns=command.modified_ns,
     )
     planned = SegmentsPlanned(
         video_id=video.video_id,

@@ -11,6 +11,7 @@ Rules, in order, for the address, or for the one carried inside it (IPv4-mapped,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -156,8 +157,10 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
 
 async def resolve(host: str, port: int) -> tuple[Address, ...]:
     """The addresses of `host`, without repeats, in the resolver's order. Raises socket.gaierror."""
-    try:
+    with contextlib.suppress(ValueError):
         return (ip_address(host),)
-    except ValueError:
+    try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # a label that is empty, too long, or no valid IDNA
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is not a host name") from error
     return tuple(dict.fromkeys(ip_address(entry[4][0]) for entry in found))

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from monolith.domain.events import (
     FramesDropped,
     FramesStored,
     RunCompleted,
+    RunFailed,
     SegmentClaimed,
     SegmentClosed,
 )
@@ -51,6 +54,7 @@ class World:
         self, folder: Path, *, frames: int, frame_step: int = 1, indexed: bool = True, slots: int = 4
     ) -> None:
         self.slot_count = slots
+        self.path = folder / "clip.mp4"
         self.store = CrashingStore()
         self.codec = EventCodec(DOMAIN_EVENTS)
         self.streams = VideoStreams(self.store, self.codec)
@@ -64,7 +68,8 @@ class World:
 
     async def submit(self) -> None:
         await self.streams.execute(VIDEO, submit(self.frame_step, MODELS))
-        await self.streams.execute(VIDEO, probe(self.source))
+        self.path.write_bytes(b"video")
+        await self.streams.execute(VIDEO, probe(self.source, str(self.path)))
 
     async def work(self) -> None:
         """One process's life: it may crash at the store's word."""
@@ -214,6 +219,31 @@ async def test_a_bad_source_fails_the_run_for_good(tmp_path: Path) -> None:
     await world.work()
     video = await world.streams.load(VIDEO)
     assert video.runs[RUN].status == "failed"
+
+
+async def test_a_source_that_is_gone_fails_the_run(tmp_path: Path) -> None:
+    world = World(tmp_path, frames=5)
+    await world.submit()
+    world.path.unlink()
+    await world.work()
+    assert (await world.streams.load(VIDEO)).runs[RUN].status == "failed"
+
+
+async def test_a_source_that_was_changed_since_its_scan_fails_the_run(tmp_path: Path) -> None:
+    world = World(tmp_path, frames=5)
+    world.path.write_bytes(b"video")
+    status = world.path.stat()
+    await world.streams.execute(VIDEO, submit(1, MODELS))
+    command = msgspec.structs.replace(
+        probe(world.source, str(world.path)), size_bytes=status.st_size, modified_ns=status.st_mtime_ns
+    )
+    await world.streams.execute(VIDEO, command)
+    world.path.write_bytes(b"other")
+    os.utime(world.path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    await world.work()
+    (failed,) = await world.of(RunFailed)
+    assert isinstance(failed, RunFailed)
+    assert failed.error == "the file was changed while it was being analysed; submit it again"
 
 
 async def test_a_frame_that_a_model_cannot_judge_is_dropped_for_that_model(tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ def test_a_wrong_url_says_what_is_wrong(value: object, wrong: str) -> None:
 def test_names() -> None:
     assert check_name(None, "clip.mp4") == "clip.mp4"
     assert check_name(" street ", "clip.mp4") == "street"
+    assert check_name("", "\n\x1b[31mclip.mp4") == "[31mclip.mp4"
+    assert check_name(None, "\n") == "video"
     with pytest.raises(InvalidRequestError, match="printable text"):
         check_name("a\0b", "clip.mp4")
     with pytest.raises(InvalidRequestError, match="printable text"):
