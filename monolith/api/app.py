@@ -9,6 +9,7 @@ from typing import Final
 from fastapi import FastAPI
 from prometheus_client import Gauge
 
+from monolith.api.event_rendering import EventRenderer
 from monolith.api.middleware import OuterLayer, RequestMetrics
 from monolith.api.openapi import add_openapi
 from monolith.api.origins import Gatekeeper
@@ -36,7 +37,7 @@ def create_app(services: ApiServices) -> FastAPI:
     app.state.services = services
     app.state.event_stream_turns = turns
     app.state.upload_turns = Turns(services.limits.uploads)
-    app.state.render_turn = asyncio.Semaphore(1)
+    app.state.event_renderer = EventRenderer(services.decoder, asyncio.Semaphore(1))
     app.state.frame_turns = asyncio.Semaphore(services.limits.frame_threads)
     for routes in (submissions, videos, results, frames, events, health, web):
         app.include_router(routes.router)

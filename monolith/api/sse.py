@@ -7,43 +7,24 @@ its own stream alone, and is cut off by the deadline of the send.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
 
-from eventsourcing.errors import EventStoreError
-from eventsourcing.events import CaughtUp, RecordedEvent
+from eventsourcing.events import RecordedEvent
 from eventsourcing.store import EventStore, SubscriptionItem
-from monolith.api.answers import EventAnswer, iso_time
+from monolith.api.event_rendering import EventRenderer, encode, event_answer, slices
 from monolith.domain.events import RunRequested, VideoDeleted
-from monolith.readmodels.projector import EventDecoder
 
 _HEARTBEAT: Final = b": still here\n\n"
 _HELLO: Final = b"retry: 2000\n\n"
-_HIDDEN: Final = ("location", "path")
-"""Fields with addresses inside the server."""
-
-_encode: Final = msgspec.json.Encoder().encode
-_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def stream_prefixes(video_id: str, run_ids: Iterable[str]) -> list[str]:
     """Of all streams of a video with these runs."""
     return [f"video-{video_id}", f"frames-{video_id}-", *(f"results-{run_id}-" for run_id in run_ids)]
-
-
-def event_answer(recorded: RecordedEvent, event: msgspec.Struct) -> EventAnswer:
-    """`event`: the decoded `recorded`."""
-    data = _fields(_encode(event))
-    return EventAnswer(
-        commit_position=recorded.commit_position,
-        stream_name=recorded.stream_name,
-        stream_position=recorded.stream_position,
-        event_type=recorded.event_type,
-        recorded_at=iso_time(recorded.recorded_at),
-        data={name: value for name, value in data.items() if name not in _HIDDEN},
-    )
 
 
 class EventFeed:
@@ -52,7 +33,7 @@ class EventFeed:
     def __init__(
         self,
         store: EventStore,
-        decoder: EventDecoder,
+        renderer: EventRenderer,
         video_id: str,
         run_ids: Iterable[str],
         *,
@@ -61,7 +42,7 @@ class EventFeed:
         heartbeat_seconds: float,
     ) -> None:
         self._store = store
-        self._decoder = decoder
+        self._renderer = renderer
         self._video_id = video_id
         self._run_ids = set(run_ids)
         self._after = after
@@ -89,10 +70,11 @@ class EventFeed:
             async for item in self._items(items, stop):
                 if item is None:
                     yield _HEARTBEAT
-                elif not isinstance(item, CaughtUp):
-                    yield b"".join(self._render(item))
-                if self._ended or len(self._run_ids) != runs:
-                    return
+                for part in slices(item) if isinstance(item, list) else ():
+                    if text := await self._renderer.run(partial(self._text, part), part):
+                        yield text
+                    if self._ended or len(self._run_ids) != runs:
+                        return
         self._ended = True
 
     async def _items(
@@ -120,14 +102,16 @@ class EventFeed:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
 
-    def _render(self, events: list[RecordedEvent]) -> Iterable[bytes]:
+    def _text(self, events: Sequence[RecordedEvent]) -> bytes:
+        return b"".join(self._render(events))
+
+    def _render(self, events: Sequence[RecordedEvent]) -> Iterable[bytes]:
         """Up to and including an event after which the subscription must be renewed."""
         for recorded in events:
             self._after = recorded.commit_position
-            try:
-                event = self._decoder.decode(recorded)
-            except EventStoreError:
-                continue  # it is parked and counted where it is projected
+            event = self._renderer.decode(recorded)
+            if event is None:
+                continue
             yield _message(recorded, event)
             if isinstance(event, VideoDeleted):
                 self._ended = True
@@ -149,5 +133,5 @@ def _message(recorded: RecordedEvent, event: msgspec.Struct) -> bytes:
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (
         recorded.commit_position,
         recorded.event_type.encode(),
-        _encode(event_answer(recorded, event)),
+        encode(event_answer(recorded, event)),
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.e2e.files import http_server
 from tests.media import sample_clip
 from tests.program import Server, result_rows, until_ended, upload
 from tests.videos import make_video
@@ -104,10 +105,18 @@ async def test_a_full_disk_stops_work_until_there_is_room(tmp_path: Path) -> Non
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(disk)], check=True)
     try:
-        async with Server(disk, MIN_FREE_BYTES="24000000") as server, server.client() as client:
+        async with (
+            http_server(tmp_path) as files,
+            Server(disk, MIN_FREE_BYTES="24000000") as server,
+            server.client() as client,
+        ):
             ballast = disk / "ballast"
             ballast.write_bytes(b"\0" * max(0, shutil.disk_usage(disk).free - (20 << 20)))
-            video_id = await upload(client, make_video(tmp_path), models=("color_detection",))
+            clip = make_video(tmp_path)
+            with pytest.raises(httpx.HTTPStatusError, match="507"):
+                await upload(client, clip)
+            body = {"videoURL": f"{files}/{clip.name}", "modelsToRun": ["color_detection"]}
+            video_id = (await client.post("/analysis/start", json=body)).raise_for_status().json()["video_id"]
             ready = await client.get("/health/ready")
             assert ready.status_code == 503
             assert "disk" in ready.text

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Final
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
-from eventsourcing.errors import EventStoreError
-from eventsourcing.events import RecordedEvent
 from monolith.api.answers import EventAnswer
+from monolith.api.event_rendering import EventRenderer
 from monolith.api.openapi import json_answer, list_of, other_answer, problems
 from monolith.api.requests import BaseUrl, Position, Services, VideoId
 from monolith.api.services import ApiServices
-from monolith.api.sse import EventFeed, event_answer, stream_prefixes
+from monolith.api.sse import EventFeed, stream_prefixes
 from monolith.api.streaming import PiecewiseResponse
 from monolith.domain.errors import InvalidRequestError
 from monolith.readmodels.videos import VideoView
@@ -23,6 +21,8 @@ from monolith.readmodels.videos import VideoView
 router = APIRouter(tags=["events"])
 
 _MOST_EVENTS: Final = 1000
+_MOST_BYTES: Final = 4 << 20
+_READ_EVENTS: Final = 64
 
 Limit = Annotated[int, Query(ge=1, le=_MOST_EVENTS, description="At most so many")]
 LastEventId = Annotated[
@@ -37,25 +37,55 @@ LastEventId = Annotated[
     responses={
         **json_answer(
             list_of(EventAnswer),
-            "In the order of their commit positions (gaps are normal)",
+            "In the order of their commit positions (gaps are normal); a page ends early after 4 MiB",
             headers={"Link": '`rel="next"`: the next page, where this one is full'},
         ),
         **problems(400, 404),
     },
 )
 async def events(
-    video_id: VideoId, services: Services, base: BaseUrl, after: Position = None, limit: Limit = 100
+    request: Request,
+    video_id: VideoId,
+    services: Services,
+    base: BaseUrl,
+    after: Position = None,
+    limit: Limit = 100,
 ) -> Response:
     video = await services.read_models.video(video_id)
-    recorded = await services.store.read_all(
-        after=_start(video, after), prefixes=_prefixes(video), limit=limit
-    )
+    page = await _page(_renderer(request), services, video, _start(video, after), limit)
     headers = {}
-    if len(recorded) == limit:
-        query = f"after={recorded[-1].commit_position}&limit={limit}"
+    if page.following is not None:
+        query = f"after={page.following}&limit={limit}"
         headers["Link"] = f'<{base}/analysis/{video_id}/events?{query}>; rel="next"'
-    body = msgspec.json.encode(list(_answers(services, recorded)))
-    return Response(body, headers=headers, media_type="application/json")
+    return Response(b"[" + page.text + b"]", headers=headers, media_type="application/json")
+
+
+class _Page(msgspec.Struct, frozen=True):
+    text: bytes
+    following: int | None
+    """Where the next page begins, if there may be one."""
+
+
+async def _page(
+    renderer: EventRenderer, services: ApiServices, video: VideoView, after: int, limit: int
+) -> _Page:
+    """At most `limit` events and, but for the last few of them, `_MOST_BYTES`."""
+    texts: list[bytes] = []
+    count = size = 0
+    while count < limit and size < _MOST_BYTES:
+        asked = min(_READ_EVENTS, limit - count)
+        recorded = await services.store.read_all(after=after, prefixes=_prefixes(video), limit=asked)
+        texts.append(await renderer.array(recorded))
+        count, size = count + len(recorded), size + len(texts[-1])
+        if len(recorded) < asked:
+            return _Page(b",".join(filter(None, texts)), None)
+        after = recorded[-1].commit_position
+    return _Page(b",".join(filter(None, texts)), after)
+
+
+def _renderer(request: Request) -> EventRenderer:
+    renderer: EventRenderer = request.app.state.event_renderer
+    return renderer
 
 
 @router.get(
@@ -79,7 +109,7 @@ async def event_stream(
     resumed = after if last_event_id is None else _position(last_event_id)
     feed = EventFeed(
         services.store,
-        services.decoder,
+        _renderer(request),
         video_id,
         [run.run_id for run in video.runs],
         after=_start(video, resumed),
@@ -110,12 +140,3 @@ def _position(text: str) -> int:
             "Last-Event-ID must be the id of an event of this stream", field="Last-Event-ID"
         )
     return int(text)
-
-
-def _answers(services: ApiServices, recorded: list[RecordedEvent]) -> Iterator[EventAnswer]:
-    for event in recorded:
-        try:
-            decoded = services.decoder.decode(event)
-        except EventStoreError:
-            continue  # it is parked and counted where it is projected
-        yield event_answer(event, decoded)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -12,13 +14,16 @@ from monolith.api import examples
 from monolith.api.answers import MetricAnswer, VideoAnswer, video_answer
 from monolith.api.openapi import json_answer, list_of, problems, ref
 from monolith.api.requests import BaseUrl, RunId, Services, VideoId, check_run_id
+from monolith.api.streaming import PiecewiseResponse
+from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.results import select_runs
-from monolith.readmodels.videos import Status
+from monolith.readmodels.videos import Status, VideoView
 
 router = APIRouter(tags=["videos"])
 
 _JSON: Final = "application/json"
 _MOST_VIDEOS: Final = 10_000
+_PAGE: Final = 200
 
 StatusFilter = Annotated[
     Status | Literal["all"],
@@ -41,9 +46,48 @@ async def videos(
     limit: Limit = None,
     offset: Offset = 0,
 ) -> Response:
-    wanted = None if status == "all" else status
-    found = await services.read_models.videos(status=wanted, limit=limit, offset=offset)
-    return Response(msgspec.json.encode([video_answer(video, base) for video in found]), media_type=_JSON)
+    reader = _VideoReader(services.read_models, None if status == "all" else status, base)
+    first = await reader.page(offset=offset, limit=limit)
+    return PiecewiseResponse(
+        reader.array(first, limit), media_type=_JSON, send_seconds=services.limits.send_seconds
+    )
+
+
+class _Page(msgspec.Struct, frozen=True):
+    text: bytes
+    videos: int
+    last: int | None
+    """`video_no` of the last; None: nothing follows."""
+
+
+class _VideoReader:
+    """Reads and encodes a list of any length, page by page, in threads."""
+
+    def __init__(self, models: ReadModels, status: Status | None, base: str) -> None:
+        self._models = models
+        self._status = status
+        self._base = base
+
+    async def page(self, *, limit: int | None, before: int | None = None, offset: int = 0) -> _Page:
+        asked = _PAGE if limit is None else min(limit, _PAGE)
+        found = await self._models.videos(status=self._status, limit=asked, offset=offset, before=before)
+        text = await asyncio.to_thread(self._text, found)
+        return _Page(text, len(found), found[-1].video_no if len(found) == asked else None)
+
+    def _text(self, found: list[VideoView]) -> bytes:
+        return msgspec.json.encode([video_answer(video, self._base) for video in found])[1:-1]
+
+    async def array(self, page: _Page, limit: int | None) -> AsyncGenerator[bytes, None]:
+        """The JSON array that begins with `page`, at most `limit` videos in all."""
+        separator = b"["
+        while page.videos:
+            yield separator + page.text
+            separator = b","
+            limit = None if limit is None else limit - page.videos
+            if page.last is None or limit == 0:
+                break
+            page = await self.page(limit=limit, before=page.last)
+        yield b"[]" if separator == b"[" else b"]"
 
 
 @router.get(

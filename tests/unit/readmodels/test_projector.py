@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 import msgspec
@@ -27,6 +28,8 @@ from monolith.domain.events import (
     results_stream,
     video_stream,
 )
+from monolith.readmodels import cleaning, videos
+from monolith.readmodels.database import Origin
 from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.rebuilding import rebuild
 from monolith.readmodels.results import ResultFilter, select_runs
@@ -52,6 +55,7 @@ from tests.unit.readmodels.story import (
 
 OTHER_VIDEO = "0199aaaa-0000-7000-8000-00000000000a"
 OTHER_RUN = "0199aaaa-0000-7000-8000-00000000000b"
+T = TypeVar("T")
 CODEC = EventCodec(DOMAIN_EVENTS)
 TABLES = (
     "checkpoints", "videos", "runs", "run_models", "segments", "run_segments", "frames", "dropped", "results",
@@ -294,6 +298,109 @@ async def test_a_file_that_does_not_fit_is_made_anew(tmp_path: Path, spoil: str)
     assert await models.projection.checkpoint() is None
     assert await models.videos() == []
     await models.close()
+
+
+async def reopened(path: Path, origin: Origin) -> int | None:
+    """The checkpoint that is found."""
+    models = await ReadModels.open(path, CODEC, origin=origin)
+    checkpoint = await models.projection.checkpoint()
+    await models.close()
+    return checkpoint
+
+
+async def test_a_file_of_another_store_is_made_anew(tmp_path: Path) -> None:
+    path, here = tmp_path / "read.db", Origin("here", 100)
+    models = await ReadModels.open(path, CODEC, origin=here)
+    await given(models, submitted())
+    await models.close()
+    assert await reopened(path, here) == 2
+    assert await reopened(path, Origin("there", 100)) is None
+    assert await reopened(path, Origin("there", 100)) is None
+
+
+async def test_a_file_that_knows_more_than_its_store_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "read.db"
+    models = await ReadModels.open(path, CODEC, origin=Origin("here", 2))
+    await given(models, submitted())
+    await models.close()
+    assert await reopened(path, Origin("here", 2)) == 2
+    assert await reopened(path, Origin("here", 1)) is None
+
+
+async def test_a_big_deleted_video_goes_at_once_and_its_rows_in_slices(
+    models: ReadModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaning, "_SLICE", 30)
+    await given(models, whole_video((OBJECTS, COLORS), frames=100))
+    removed: list[int] = []
+    write = models._database.write
+
+    async def watched(work: Callable[[apsw.Connection], T]) -> T:
+        def counted(connection: apsw.Connection) -> T:
+            before = connection.total_changes()
+            result = work(connection)
+            removed.append(connection.total_changes() - before)
+            return result
+
+        return await write(counted)
+
+    monkeypatch.setattr(models._database, "write", watched)
+    await models.projection.apply(
+        recorded([(video_stream(VIDEO), VideoDeleted(video_id=VIDEO, deleted_at=1.0))], 900)
+    )
+    assert await models.find_video(VIDEO) is None
+    async with asyncio.timeout(10):
+        while await models._database.read(cleaning.count_doomed):
+            await asyncio.sleep(0.01)
+    assert sum(removed) > 300
+    assert max(removed) <= 31
+
+
+async def test_rows_that_an_earlier_process_left_go(models: ReadModels, tmp_path: Path) -> None:
+    await given(models, whole_video())
+    await models._database.write(lambda c: cleaning.doom(c, "results", 0, 2**62))
+    await models.close()
+    again = await ReadModels.open(tmp_path / "read.db", CODEC)
+    async with asyncio.timeout(10):
+        while await again._database.read(cleaning.count_doomed):
+            await asyncio.sleep(0.01)
+    assert await result_rows(again, await again.video(VIDEO)) == []
+    await again.close()
+
+
+async def test_many_videos_take_as_many_queries_as_one(models: ReadModels) -> None:
+    for number in range(30):
+        video_id, run_id = f"{VIDEO[:-2]}{number:02d}", f"{RUN[:-3]}a{number:02d}"
+        await models.projection.apply(
+            recorded(
+                [*submitted(video_id=video_id, run_id=run_id), *probed(9, 1.0, video_id)], 10 * number + 1
+            )
+        )
+    counts = []
+    for limit in (1, 30):
+        statements: list[str] = []
+
+        def traced(connection: apsw.Connection, seen: list[str] = statements, limit: int = limit) -> int:
+            connection.exec_trace = lambda _, sql, __: seen.append(sql) is None
+            found = videos.list_videos(connection, None, limit, 0)
+            connection.exec_trace = None
+            return len(found)
+
+        assert await models._database.read(traced) == limit
+        counts.append(len(statements))
+    assert counts[0] == counts[1] <= 6
+
+
+async def test_parked_events_are_counted_for_their_video_alone(models: ReadModels) -> None:
+    other = submitted(video_id=OTHER_VIDEO, run_id=OTHER_RUN)
+    await given(models, [*whole_video(), *other])
+    await models.projection.park(recorded([analysed([1])], 200)[0], ValueError("bad"))
+    await models.projection.park(recorded([stored([1], OTHER_VIDEO)], 201)[0], ValueError("bad"))
+    assert {video.video_id: video.parked_events for video in await models.videos()} == {
+        VIDEO: 1,
+        OTHER_VIDEO: 1,
+    }
+    assert models.projection.parked == 2
 
 
 async def test_closed_read_models_say_so(models: ReadModels) -> None:

@@ -250,3 +250,35 @@ async def test_a_failing_writer_leaves_nobody_waiting(
         assert isinstance(raised.value.__cause__, MemoryError)
         with pytest.raises(StoreUnavailableError, match="closed"):
             await put(store, "a-1", "y")
+
+
+async def test_a_store_has_an_identity_and_remembers_its_last_position(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    store = await SqliteEventStore.open(path)
+    identity = store.identity
+    assert (len(identity), store.last_position) == (36, 0)
+    await put(store, "a-1", "x")
+    last = await put(store, "a-1", "y")
+    assert store.last_position == last
+    await store.tombstone_stream("a-1")
+    await store.close()
+    store = await SqliteEventStore.open(path)
+    assert (store.identity, store.last_position) == (identity, last)
+    await store.close()
+    other = await SqliteEventStore.open(tmp_path / "other.db")
+    assert other.identity != identity
+    await other.close()
+
+
+async def test_a_store_from_before_gets_an_identity(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    store = await SqliteEventStore.open(path)
+    await put(store, "a-1", "x")
+    await store.close()
+    connection = apsw.Connection(str(path))
+    connection.execute("DROP TABLE meta")
+    connection.close()
+    store = await SqliteEventStore.open(path)
+    assert len(store.identity) == 36
+    assert len(await store.read_all()) == 1
+    await store.close()

@@ -1,0 +1,97 @@
+"""Where files lie, and what removing and reading them does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from monolith.secret_urls import SecretUrls
+from monolith.storage import FileStorage, FrameDamagedError, FrameGoneError
+
+JPEG = b"\xff\xd8picture\xff\xd9"
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> FileStorage:
+    made = FileStorage(tmp_path)
+    made.prepare()
+    return made
+
+
+def test_asking_for_paths_and_reading_make_no_folder(storage: FileStorage, tmp_path: Path) -> None:
+    storage.spool_path("v")
+    storage.scan_path("v")
+    with pytest.raises(FrameGoneError):
+        storage.read_frame("v", "p.mjpeg", 0, 10)
+    assert list((tmp_path / "videos").iterdir()) == []
+
+
+async def test_a_prepared_video_can_be_written_and_removed(storage: FileStorage, tmp_path: Path) -> None:
+    await storage.prepare_video("v")
+    await storage.prepare_video("v")
+    storage.pack_path("v", "p.mjpeg").write_bytes(JPEG)
+    storage.spool_path("v").write_bytes(b"x")
+    assert storage.read_frame("v", "p.mjpeg", 0, len(JPEG)) == JPEG
+    assert await storage.remove_video("v") == len(JPEG) + 1
+    assert list((tmp_path / "videos").iterdir()) == []
+
+
+async def test_a_damaged_pack_and_an_unreadable_one_are_told_apart(storage: FileStorage) -> None:
+    await storage.prepare_video("v")
+    storage.pack_path("v", "p.mjpeg").write_bytes(JPEG)
+    for offset, length in ((1, 5), (5, 50)):
+        with pytest.raises(FrameDamagedError):
+            storage.read_frame("v", "p.mjpeg", offset, length)
+    storage.pack_path("v", "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        storage.read_frame("v", "folder", 0, 10)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../../etc/passwd", "a\0"])
+def test_names_stay_in_their_folder(storage: FileStorage, name: str) -> None:
+    with pytest.raises(ValueError, match="plain file name"):
+        storage.pack_path("v", name)
+    with pytest.raises(ValueError, match="plain file name"):
+        storage.spool_path(name)
+
+
+def test_room_is_what_may_still_be_written(tmp_path: Path) -> None:
+    free = FileStorage(tmp_path).free_bytes()
+    assert FileStorage(tmp_path, 1 << 62).room_bytes() < 0
+    assert 0 < FileStorage(tmp_path).room_bytes() <= free + (1 << 30)
+
+
+async def test_a_secret_is_private_whole_and_stays_the_first(tmp_path: Path) -> None:
+    secrets = SecretUrls(tmp_path)
+    assert await secrets.url_of("v") is None
+    await secrets.keep_url("v", "http://me:pass@h/a")
+    await secrets.keep_url("v", "http://other")
+    assert await secrets.url_of("v") == "http://me:pass@h/a"
+    (file,) = (tmp_path / "secrets").iterdir()
+    assert (file.name, file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == ("v", 0o600, 0o700)
+    await secrets.forget("v")
+    await secrets.forget("v")
+    assert await secrets.url_of("v") is None
+
+
+async def test_an_interrupted_write_leaves_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = SecretUrls(tmp_path)
+
+    def broken(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Input/output"):
+        patch.setattr("monolith.secret_urls.os.fsync", broken)
+        await secrets.keep_url("v", "http://me:pass@h/a")
+    assert await secrets.url_of("v") is None
+    assert list((tmp_path / "secrets").iterdir()) == []
+
+
+async def test_secrets_of_other_videos_go(tmp_path: Path) -> None:
+    secrets = SecretUrls(tmp_path)
+    await secrets.forget_all_but({"a"})
+    for name in ("a", "b", "c.part"):
+        await secrets.keep_url(name, f"http://{name}")
+    await secrets.forget_all_but({"a"})
+    assert [path.name for path in (tmp_path / "secrets").iterdir()] == ["a"]
