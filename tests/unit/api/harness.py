@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ class Api:
         self.runner = runner
         self.pictures: dict[str, bytes] = {}
         self.reasons: dict[str, str] = {}
+        self.room = 1 << 62
         self.server: ApiServer
         self.client: httpx.AsyncClient
 
@@ -73,8 +75,9 @@ def annotate(jpeg: bytes, detections: Sequence[Detection]) -> bytes:
 
 @asynccontextmanager
 async def running_api(
-    folder: Path, *, limits: Limits | None = None, public_url: str | None = None
+    folder: Path, *, limits: Limits | None = None, public_url: str | None = None, **changes: Any
 ) -> AsyncIterator[Api]:
+    """`changes`: of ApiServices."""
     async with AsyncExitStack() as stack:
         store, codec = MemoryEventStore(), EventCodec(DOMAIN_EVENTS)
         stack.push_async_callback(store.close)
@@ -105,7 +108,9 @@ async def running_api(
             readiness={"models": lambda: api.ready()},
             limits=limits or Limits(),
             stopping=asyncio.Event(),
+            room_bytes=lambda: api.room,
         )
+        services = replace(services, **changes)
         api = Api(services, store, runner)
         api.server = await ApiServer.start(create_app(services), stopping=services.stopping, port=0)
         stack.push_async_callback(api.server.stop)

@@ -381,7 +381,11 @@ async def test_many_videos_take_as_many_queries_as_one(models: ReadModels) -> No
         statements: list[str] = []
 
         def traced(connection: apsw.Connection, seen: list[str] = statements, limit: int = limit) -> int:
-            connection.exec_trace = lambda _, sql, __: seen.append(sql) is None
+            def trace(_: apsw.Cursor, sql: str, __: apsw.Bindings | None) -> bool:
+                seen.append(sql)
+                return True
+
+            connection.exec_trace = trace
             found = videos.list_videos(connection, None, limit, 0)
             connection.exec_trace = None
             return len(found)
