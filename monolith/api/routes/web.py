@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Final
 
@@ -32,9 +33,13 @@ async def docs() -> Response:
 
 @router.get("/web/{name}")
 async def asset(name: str) -> Response:
-    if name not in {path.name for path in _FOLDER.iterdir()}:
+    if name not in await asyncio.to_thread(_names):
         raise HTTPException(404)
     return _page(name)
+
+
+def _names() -> set[str]:
+    return {path.name for path in _FOLDER.iterdir()}
 
 
 def _page(name: str) -> Response:
