@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
-from eventsourcing.errors import EventStoreError
+from eventsourcing.errors import EventStoreError, StoreUnavailableError
 from eventsourcing.projection import ProjectionRunner
 from monolith.adapters import CheckedFetcher, PoolDecoders, PooledInference, ProjectionGate
 from monolith.api.app import create_app
@@ -121,7 +121,7 @@ class _Builder:
 
     async def build(self, lock: DataDirLock) -> Program:
         await asyncio.to_thread(self._storage.prepare)
-        store = await SqliteEventStore.open(self._folder / "events.db")
+        store = await self._open_store()
         self._stack.push_async_callback(store.close)
         origin = Origin(store.identity, store.last_position)
         read_models = await ReadModels.open(self._folder / "readmodels.db", self._codec, origin=origin)
@@ -156,6 +156,15 @@ class _Builder:
         ReadingsCollector(self._registry, readings)
         await self._start_tasks(manager, projection, service)
         return Program(self._settings, create_app(services), services, handlers, lock)
+
+    async def _open_store(self) -> SqliteEventStore:
+        path = self._folder / "events.db"
+        try:
+            return await SqliteEventStore.open(path)
+        except StoreUnavailableError as error:
+            raise StoreUnavailableError(
+                f"{path}: {error}; put back a sound copy of this file, or name another data directory"
+            ) from error
 
     async def _project(self, store: SqliteEventStore, read_models: ReadModels) -> ProjectionRunner:
         """The read models as they were at the last event: an answer is never older than the program's start."""

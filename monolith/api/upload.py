@@ -14,7 +14,7 @@ from typing import Final
 from uuid import uuid4
 
 import msgspec
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from eventsourcing.errors import StoreUnavailableError
@@ -182,7 +182,7 @@ class _Receiver:
                     "on_end": self._end,
                 },
             )
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise InvalidRequestError(f"the body is no sound multipart/form-data: {error}") from error
 
     @property
@@ -196,7 +196,7 @@ class _Receiver:
     def feed(self, chunk: bytes) -> None:
         try:
             self._parser.write(chunk)
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise InvalidRequestError(f"the body is no sound multipart/form-data: {error}") from error
 
     def finish(self) -> None:

@@ -272,6 +272,10 @@ def _video_id(idempotency_key: str | None) -> str:
 def _answer(video: Video, command: SubmitVideo) -> Submitted:
     """The first answer, also to a repeat. Raises NotPossibleError where the repeat asks for something else."""
     assert video.submitted is not None
+    if video.deleted:
+        raise NotPossibleError(
+            "the video of this Idempotency-Key was deleted; use a new key to submit it again"
+        )
     first = next(iter(video.runs.values())).request
     repeated = first.run_id != command.run_id
     if repeated and _asked(command) != (

@@ -385,7 +385,7 @@ def _translated() -> Iterator[None]:
 
 def _name_error(error: socket.gaierror) -> FetchError:
     if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
-        return FetchError("the server's name is not known (DNS)", permanent=True)
+        return FetchError(f"the server's name is not known (DNS): {error.strerror}", permanent=True)
     return _TryLaterError(f"the server's name could not be looked up (DNS): {error.strerror}")
 
 

@@ -28,6 +28,9 @@ _BUSY_MILLISECONDS: Final = 5000
 _MAPPED_BYTES: Final = 4 << 30
 _SIDE_FILES: Final = ("", "-wal", "-shm", "-journal")
 
+_CHECKED_BYTES: Final = 200 << 20
+"""Up to this size the file is checked when it is opened: some tenths of a second."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -56,7 +59,7 @@ class Database:
     @classmethod
     async def open(cls, path: Path, *, origin: Origin | None = None, readers: int = 4) -> Database:
         """Open or make the file at `path` (its folder exists). Blocks no loop; raises StoreUnavailableError."""
-        with _translated():
+        with _translated(path):
             writer, connections = await asyncio.to_thread(_open, path, origin, readers)
         return cls(path, writer, connections)
 
@@ -96,7 +99,7 @@ class Database:
         if self._closed:
             raise StoreUnavailableError("the read models are closed")
         future = asyncio.get_running_loop().run_in_executor(threads, run)
-        with _translated():
+        with _translated(self.path):
             try:
                 return await asyncio.shield(future)
             except asyncio.CancelledError:
@@ -122,12 +125,20 @@ class Database:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """SQLite's errors of the file and the disk as StoreUnavailableError; mistakes in SQL stay what they are."""
+def _translated(path: Path) -> Iterator[None]:
+    """SQLite's errors of the file and the disk as StoreUnavailableError; mistakes in SQL stay what they are.
+
+    A damaged file is marked, so that the next `open` builds it again.
+    """
     try:
         yield
     except (apsw.SQLError, apsw.ConstraintError, apsw.MismatchError):
         raise
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        _mark_of(path).touch()
+        raise StoreUnavailableError(
+            f"the read models are damaged ({error}); start the program again to have them built again"
+        ) from error
     except apsw.Error as error:
         raise StoreUnavailableError(f"the read models cannot be used: {error}") from error
 
@@ -139,7 +150,7 @@ def _open(path: Path, origin: Origin | None, readers: int) -> tuple[apsw.Connect
         logger.warning("the read models at %s are damaged (%s) and will be built again", path, error)
         remove_database(path)
         writer = _open_writer(path)
-    if (flaw := _flaw(writer, origin)) is not None:
+    if (flaw := _damage(writer, path) or _flaw(writer, origin)) is not None:
         logger.warning("the read models at %s %s and will be built again", path, flaw)
         writer.close()
         remove_database(path)
@@ -147,6 +158,24 @@ def _open(path: Path, origin: Origin | None, readers: int) -> tuple[apsw.Connect
     if origin is not None:
         writer.execute("INSERT OR IGNORE INTO meta VALUES('store', ?)", (origin.identity,))
     return writer, [_open_reader(path) for _ in range(readers)]
+
+
+def _mark_of(path: Path) -> Path:
+    """The file that says that damage was found."""
+    return path.with_name(path.name + ".damaged")
+
+
+def _damage(writer: apsw.Connection, path: Path) -> str | None:
+    """Whether damage was found before or, in a file that is quickly read, is found now."""
+    if _mark_of(path).exists():
+        return "were found damaged"
+    if path.stat().st_size > _CHECKED_BYTES:
+        return None
+    try:
+        sound = writer.execute("PRAGMA quick_check(1)").get == "ok"
+    except (apsw.CorruptError, apsw.NotADBError):
+        sound = False
+    return None if sound else "are damaged"
 
 
 def _flaw(writer: apsw.Connection, origin: Origin | None) -> str | None:
@@ -206,3 +235,4 @@ def remove_database(path: Path) -> None:
     """Remove the file at `path` and what SQLite keeps beside it."""
     for suffix in _SIDE_FILES:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+    _mark_of(path).unlink(missing_ok=True)
