@@ -20,7 +20,7 @@ from monolith.readmodels.schema import MAX_FRAME_NUMBER
 
 _CLIENT_CLOSED: Final = 400
 _DRAIN_SECONDS: Final = 5.0
-_DRAIN_BYTES: Final = 16 << 20
+_DRAIN_BYTES: Final = 64 << 20
 _MAX_POSITION: Final = 2**63 - 1
 
 
