@@ -178,7 +178,7 @@ class _Builder:
     async def _greatest_height(self, store: SqliteEventStore, streams: VideoStreams) -> int:
         """Of the frames that new and unfinished runs store, in pixels: the setting may have changed meanwhile."""
         heights = [self._settings.frame_max_height]
-        for video_id in await load_open_videos(store, SnapshotFile(self._folder)):
+        for video_id in await load_open_videos(store, SnapshotFile(self._folder, store.identity)):
             try:
                 video = await streams.load(video_id)
             except EventStoreError:
@@ -233,7 +233,7 @@ class _Builder:
             ingestion,
             pipeline,
             Purge(streams, store, self._storage, self._secrets, time.time),
-            SnapshotFile(self._folder),
+            SnapshotFile(self._folder, store.identity),
             time.time,
             concurrent_segments=self._segments,
             concurrent_fetches=_CONCURRENT_FETCHES,

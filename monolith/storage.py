@@ -130,10 +130,16 @@ class FileStorage:
         return sum(map(_remove_file, [*fetched, *uploaded]))
 
 
-class SnapshotFile:
-    """The `Snapshots` port: one JSON file, replaced whole."""
+class _KeptSnapshot(msgspec.Struct, frozen=True):
+    store: str
+    snapshot: Snapshot
 
-    def __init__(self, folder: Path) -> None:
+
+class SnapshotFile:
+    """The `Snapshots` port: one JSON file, replaced whole. It is of the event store called `store_identity`."""
+
+    def __init__(self, folder: Path, store_identity: str) -> None:
+        self._store_identity = store_identity
         self._path = folder / "process-manager.json"
 
     async def load(self) -> Snapshot:
@@ -144,15 +150,16 @@ class SnapshotFile:
 
     def _read(self) -> Snapshot:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=Snapshot)
+            kept = msgspec.json.decode(self._path.read_bytes(), type=_KeptSnapshot)
         except (FileNotFoundError, msgspec.DecodeError):
             return Snapshot()
+        return kept.snapshot if kept.store == self._store_identity else Snapshot()
 
     def _write(self, snapshot: Snapshot) -> None:
         """A torn or lost file does no harm, so it is not synced."""
         part = self._path.with_suffix(".part")
         try:
-            part.write_bytes(msgspec.json.encode(snapshot))
+            part.write_bytes(msgspec.json.encode(_KeptSnapshot(self._store_identity, snapshot)))
             part.replace(self._path)
         except OSError as error:
             logger.warning("the process manager's snapshot could not be kept: %s", error)

@@ -79,7 +79,7 @@ class World:
         self.storage = FileStorage(folder)
         self.storage.prepare()
         self.secrets = SecretUrls(folder)
-        self.snapshots = SnapshotFile(folder)
+        self.snapshots = SnapshotFile(folder, "store-1")
         self.decoders = ProbingDecoders(40)
         self.fetcher = CopyingFetcher()
         options = FrameOptions(max_height=720, jpeg_quality=90, infer_from="stored")
@@ -185,6 +185,14 @@ async def test_finished_videos_are_not_looked_at_again(world: World) -> None:
 
 
 async def test_a_snapshot_of_another_store_is_not_believed(world: World) -> None:
+    await SnapshotFile(world.folder, "store-2").save(Snapshot(0, {"gone": 1}))
+    submitted = await world.upload()
+    async with world.running():
+        await world.until(submitted, "completed")
+        assert list(world.storage.uploads.iterdir()) == []
+
+
+async def test_a_snapshot_ahead_of_its_store_is_not_believed(world: World) -> None:
     await world.snapshots.save(Snapshot(10**9, {"gone": 1}))
     submitted = await world.upload()
     async with world.running():
