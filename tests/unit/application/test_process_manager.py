@@ -189,7 +189,7 @@ async def test_a_snapshot_of_another_store_is_not_believed(world: World) -> None
     submitted = await world.upload()
     async with world.running():
         await world.until(submitted, "completed")
-        assert list(world.storage.uploads.iterdir()) == []
+        await until_gone(world.storage.uploads / "upload-1")
 
 
 async def test_a_snapshot_ahead_of_its_store_is_not_believed(world: World) -> None:
