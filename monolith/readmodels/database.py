@@ -199,7 +199,7 @@ def _open_writer(path: Path) -> apsw.Connection:
             "journal_mode=WAL",
             "synchronous=NORMAL",
             "wal_autocheckpoint=4000",
-            "cache_size=-65536",
+            "cache_size=-8192",
         ):
             connection.execute(f"PRAGMA {pragma}")
         if not _has_tables(connection):
