@@ -232,6 +232,8 @@ class ProjectionRunner:
                     item = await self._while_idle(lambda: anext(items))
                 except StopAsyncIteration:
                     return
+                if self.state is RunnerState.RETRYING:
+                    self.state = RunnerState.CATCHING_UP  # the store answers again
                 await self._take(item)
 
     async def _take(self, item: SubscriptionItem) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +12,7 @@ from eventsourcing.adapters.memory import MemoryEventStore
 from eventsourcing.errors import ProjectionStoppedError, StoreUnavailableError
 from eventsourcing.events import RecordedEvent
 from eventsourcing.projection import DependsOnParkedError, ProjectionRunner, RunnerState
+from eventsourcing.store import SubscriptionItem
 from eventsourcing.versions import ANY
 from tests.contract.helpers import WAIT, new, put, texts
 
@@ -391,3 +392,43 @@ async def test_read_your_writes_under_load() -> None:
     async with running(store, rows) as runner, asyncio.TaskGroup() as tasks:
         for number in range(200):
             tasks.create_task(write(runner, number))
+
+
+class AwayStore(MemoryEventStore):
+    """Cannot be followed the first time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = 1
+
+    def subscribe(
+        self, *, after: int | None = None, prefixes: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[AsyncIterator[SubscriptionItem]]:
+        if self.away:
+            self.away -= 1
+            raise StoreUnavailableError("away")
+        return super().subscribe(after=after, prefixes=prefixes)
+
+
+class StateRows(Rows):
+    """Notes in which state of its runner it was called."""
+
+    runner: ProjectionRunner
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: list[RunnerState] = []
+
+    async def apply(self, events: list[RecordedEvent]) -> None:
+        self.states.append(self.runner.state)
+        await super().apply(events)
+
+
+async def test_a_runner_whose_store_answers_again_no_longer_says_that_it_retries() -> None:
+    store = AwayStore()
+    await put(store, "a-1", "one")
+    rows = StateRows()
+    rows.runner = ProjectionRunner(store, rows, sleep=no_sleep)
+    async with rows.runner:
+        await until_head(store, rows.runner)
+    assert rows.states == [RunnerState.CATCHING_UP]
