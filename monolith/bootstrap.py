@@ -28,7 +28,7 @@ from monolith.api.services import ApiServices, Limits
 from monolith.application.attempt import MAX_LENT, Resources
 from monolith.application.handlers import FrameOptions, VideoHandlers
 from monolith.application.ingestion import Ingestion
-from monolith.application.open_videos import load_open_videos
+from monolith.application.open_videos import OpenVideos, Snapshots, load_open_videos
 from monolith.application.pipeline import SegmentPipeline
 from monolith.application.process_manager import ProcessManager
 from monolith.application.purge import Purge
@@ -128,9 +128,11 @@ class _Builder:
         self._stack.push_async_callback(read_models.close)
         projection = await self._project(store, read_models)
         streams = VideoStreams(store, self._codec)
-        max_height = await self._greatest_height(store, streams)
+        snapshots = SnapshotFile(self._folder, store.identity)
+        open_videos = await load_open_videos(store, snapshots)
+        max_height = await self._greatest_height(open_videos, streams)
         resources, service, slots = await self._start_inference(max_height)
-        manager = self._process_manager(store, streams, resources)
+        manager = self._process_manager(store, streams, resources, open_videos, snapshots)
         handlers = self._handlers(store, streams, projection)
         services = ApiServices(
             handlers=handlers,
@@ -175,10 +177,10 @@ class _Builder:
             await runner.wait_for(head, _CATCH_UP_SECONDS)
         return runner
 
-    async def _greatest_height(self, store: SqliteEventStore, streams: VideoStreams) -> int:
+    async def _greatest_height(self, open_videos: OpenVideos, streams: VideoStreams) -> int:
         """Of the frames that new and unfinished runs store, in pixels: the setting may have changed meanwhile."""
         heights = [self._settings.frame_max_height]
-        for video_id in await load_open_videos(store, SnapshotFile(self._folder, store.identity)):
+        for video_id in open_videos:
             try:
                 video = await streams.load(video_id)
             except EventStoreError:
@@ -206,7 +208,12 @@ class _Builder:
         return Resources(port, slot_pool, PooledInference(service)), service, slot_pool
 
     def _process_manager(
-        self, store: SqliteEventStore, streams: VideoStreams, resources: Resources
+        self,
+        store: SqliteEventStore,
+        streams: VideoStreams,
+        resources: Resources,
+        open_videos: OpenVideos,
+        snapshots: Snapshots,
     ) -> ProcessManager:
         ingestion = Ingestion(
             streams,
@@ -233,7 +240,8 @@ class _Builder:
             ingestion,
             pipeline,
             Purge(streams, store, self._storage, self._secrets, time.time),
-            SnapshotFile(self._folder, store.identity),
+            open_videos,
+            snapshots,
             time.time,
             concurrent_segments=self._segments,
             concurrent_fetches=_CONCURRENT_FETCHES,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Final
 
 from eventsourcing.projection import ProjectionRunner, RunnerState
+from monolith.api.services import ReadinessCheck
 from monolith.application.errors import EnvironmentFailure
 from monolith.inference.service import InferenceService
 from monolith.storage import FileStorage
-
-Check: TypeAlias = Callable[[], Awaitable[str | None]]
 
 _TROUBLE: Final = {
     RunnerState.NEW: "the read models have not been started",
@@ -23,7 +21,7 @@ _TROUBLE: Final = {
 
 def readiness_checks(
     service: InferenceService, projection: ProjectionRunner, storage: FileStorage
-) -> dict[str, Check]:
+) -> dict[str, ReadinessCheck]:
     """Part → check."""
 
     async def inference() -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from monolith.frames.pack import sync_folder
+from monolith.storage import plain_name
 
 _PART = ".part"
 
@@ -28,7 +29,7 @@ class SecretUrls:
         return await asyncio.to_thread(self._read, video_id)
 
     async def forget(self, video_id: str) -> None:
-        await asyncio.to_thread((self._folder / _plain(video_id)).unlink, missing_ok=True)
+        await asyncio.to_thread((self._folder / plain_name(video_id)).unlink, missing_ok=True)
 
     async def forget_all_but(self, video_ids: Set[str]) -> None:
         """Remove the URLs of other videos, and what an interrupted write has left."""
@@ -36,13 +37,13 @@ class SecretUrls:
 
     def _read(self, video_id: str) -> str | None:
         try:
-            return (self._folder / _plain(video_id)).read_text(encoding="utf-8")
+            return (self._folder / plain_name(video_id)).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
 
     def _write(self, video_id: str, url: str) -> None:
         """A link gives the finished file its name: unlike a rename it replaces nothing."""
-        path = self._folder / _plain(video_id)
+        path = self._folder / plain_name(video_id)
         self._folder.mkdir(mode=0o700, exist_ok=True)
         part = self._folder / f"{uuid4()}{_PART}"
         try:
@@ -62,10 +63,3 @@ class SecretUrls:
             for path in self._folder.iterdir():
                 if path.name not in video_ids:
                     path.unlink(missing_ok=True)
-
-
-def _plain(name: str) -> str:
-    """A name that stays in its folder. Raises ValueError for any other."""
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise ValueError(f"{name!r} is not a plain file name")
-    return name

@@ -51,11 +51,9 @@ class FileStorage:
         self.uploads = folder / "uploads"
 
     def prepare(self) -> None:
-        """Make the folders; remove uploads that were never finished (`*.part`)."""
+        """Make the folders."""
         self._videos.mkdir(parents=True, exist_ok=True)
         self.uploads.mkdir(parents=True, exist_ok=True)
-        for part in self.uploads.glob("*.part"):
-            part.unlink(missing_ok=True)
 
     def free_bytes(self) -> int:
         """What is free on the disk of the data directory."""
@@ -81,7 +79,7 @@ class FileStorage:
         return self._folder(video_id) / "pts.npy"
 
     def pack_path(self, video_id: str, pack: str) -> Path:
-        return self._packs(video_id) / _plain(pack)
+        return self._packs(video_id) / plain_name(pack)
 
     async def prepare_video(self, video_id: str) -> None:
         """Make the folders of the video: before anything is written to its paths."""
@@ -112,7 +110,7 @@ class FileStorage:
         return await asyncio.to_thread(_remove_tree, self._folder(video_id))
 
     def _folder(self, video_id: str) -> Path:
-        return self._videos / _plain(video_id)
+        return self._videos / plain_name(video_id)
 
     def _packs(self, video_id: str) -> Path:
         return self._folder(video_id) / "packs"
@@ -165,7 +163,7 @@ class SnapshotFile:
             logger.warning("the process manager's snapshot could not be kept: %s", error)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A name that stays in its folder. Raises ValueError for any other."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ValueError(f"{name!r} is not a plain file name")

@@ -1,9 +1,9 @@
 """Decides what happens next, from events alone.
 
-It follows all `video-…` streams from its last snapshot. While it catches up it only counts; when it has caught up it
-looks at every video that is not finished, and from then on at each video that something happens to. What is to be
-done follows from the video's state (`next_jobs`), so a restart after any crash finds the same jobs; jobs are safe to
-repeat.
+It follows all `video-…` streams from where its open videos were counted. While it catches up it only counts; when it
+has caught up it looks at every video that is not finished, and from then on at each video that something happens to.
+What is to be done follows from the video's state (`next_jobs`), so a restart after any crash finds the same jobs; jobs
+are safe to repeat.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from monolith.application.ingestion import Ingestion
 from monolith.application.open_videos import (
     PREFIX,
     OpenVideos,
-    Snapshot,
     Snapshots,
-    load_open_videos,
     video_id_of,
 )
 from monolith.application.pipeline import SegmentPipeline
@@ -50,6 +48,7 @@ class ProcessManager:
         ingestion: Ingestion,
         pipeline: SegmentPipeline,
         purge: Purge,
+        open_videos: OpenVideos,
         snapshots: Snapshots,
         clock: Clock,
         *,
@@ -65,7 +64,7 @@ class ProcessManager:
         self._clock = clock
         self._keep_sources = keep_sources
         self._snapshots = snapshots
-        self._open = OpenVideos(Snapshot())
+        self._open = open_videos
         self._uncounted = 0
         self.unreadable: set[str] = set()
         """Videos whose streams cannot be read."""
@@ -79,7 +78,6 @@ class ProcessManager:
 
     async def run(self) -> None:
         """Act until cancelled."""
-        self._open = await load_open_videos(self._store, self._snapshots)
         try:
             async with (
                 self.scheduler,

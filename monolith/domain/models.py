@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import msgspec
-
-ModelKey: TypeAlias = Literal["color_detection", "emotions_detection", "objects_detection"]
 
 INFERENCE_MODEL_NAMES: Final[dict[str, str]] = {
     "color_detection": "Color Palette Detection",
@@ -23,6 +21,11 @@ DEFAULT_THRESHOLDS: Final[dict[str, float]] = {
     "objects_detection": 0.4,
 }
 """Confidence (0–1) from which detections are shown by default. Lower ones are stored too."""
+
+
+def shown_from(model_key: str, min_confidence: float | None) -> float:
+    """The confidence from which a model's detections are shown: the one asked for, else the model's default."""
+    return DEFAULT_THRESHOLDS[model_key] if min_confidence is None else min_confidence
 
 
 class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,10 +8,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
+from monolith.application.ports import DecodeRequest, DecoderMessage
 from monolith.domain.segment import SourceInfo
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.decoder_process import DecoderProcess
@@ -29,9 +30,6 @@ from monolith.ingest.messages import (
     SegmentDone,
     Slots,
 )
-
-DecodeRequest: TypeAlias = DecodeSegment | ReadStored
-DecoderMessage: TypeAlias = FrameReady | PackSynced | SegmentDone
 
 _CANCEL_SECONDS: Final = 5.0
 

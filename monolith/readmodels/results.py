@@ -10,7 +10,7 @@ import msgspec
 
 from monolith.domain.detection import Detection
 from monolith.domain.events import AnalysedFrame
-from monolith.domain.models import DEFAULT_THRESHOLDS, MODEL_KEYS
+from monolith.domain.models import MODEL_KEYS, shown_from
 from monolith.readmodels.rendering import RowRenderer, decode_detections
 from monolith.readmodels.schema import (
     KEY_MASK,
@@ -165,7 +165,7 @@ def _render(video_id: str, wanted: ResultFilter, found: list[tuple[Any, ...]]) -
 
 
 def _renderer(video_id: str, model_key: str, wanted: ResultFilter) -> RowRenderer:
-    threshold = DEFAULT_THRESHOLDS[model_key] if wanted.min_confidence is None else wanted.min_confidence
+    threshold = shown_from(model_key, wanted.min_confidence)
     return RowRenderer(video_id, model_key, threshold, wanted.label)
 
 

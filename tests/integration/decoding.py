@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from monolith.application.ports import DecodeRequest
 from monolith.domain.segment import SegmentPlan, SourceInfo, StoredFrame
 from monolith.inference.shared_memory import FrameSlots
-from monolith.ingest.decoders import DecodeRequest, DecoderPool, DecodeSession
+from monolith.ingest.decoders import DecoderPool, DecodeSession
 from monolith.ingest.messages import DecodeSegment, FrameReady, PackSynced, SegmentDone
 from tests.videos import read_barcode
 

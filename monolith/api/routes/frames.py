@@ -14,7 +14,7 @@ from monolith.api.problems import RETRY_AFTER, ApiError, too_busy
 from monolith.api.requests import FrameNumber, RunId, Services, VideoId, check_run_id
 from monolith.api.services import ApiServices
 from monolith.domain.detection import Detection, at_least
-from monolith.domain.models import DEFAULT_THRESHOLDS
+from monolith.domain.models import shown_from
 from monolith.frames.jpeg import JpegError
 from monolith.readmodels.frames import FrameLocation
 from monolith.readmodels.results import select_runs
@@ -59,9 +59,7 @@ async def frame(
         detection
         for entry in found
         for detection in entry.detections
-        if at_least(
-            detection, DEFAULT_THRESHOLDS[entry.model_key] if min_confidence is None else min_confidence
-        )
+        if at_least(detection, shown_from(entry.model_key, min_confidence))
     ]
     return Response(await _in_thread(request, video_id, location, detections), media_type=_JPEG)
 

@@ -17,7 +17,7 @@ from monolith.application.attempt import Resources
 from monolith.application.errors import RetryableFailure, SourceFailure
 from monolith.application.handlers import FrameOptions, Submitted, VideoHandlers
 from monolith.application.ingestion import Ingestion
-from monolith.application.open_videos import Snapshot
+from monolith.application.open_videos import Snapshot, load_open_videos
 from monolith.application.pipeline import SegmentPipeline
 from monolith.application.process_manager import ProcessManager
 from monolith.application.purge import Purge
@@ -112,6 +112,7 @@ class World:
                 attempts_allowed=3,
             ),
             Purge(self.streams, self.store, self.storage, self.secrets, time.time),
+            await load_open_videos(self.store, self.snapshots),
             self.snapshots,
             time.time,
             concurrent_segments=2,
