@@ -39,9 +39,7 @@ class ColorsModel:
         order = np.argsort(-counts, kind="stable")
         centres, counts = centres[order], counts[order]
         centres[counts == 0] = centres[0]
-        shares = [round(float(count), 4) for count in counts / counts.sum()]
-        shares[0] = round(1.0 - sum(shares[1:]), 4)
-        return tuple(map(_as_share, centres, shares))
+        return tuple(map(_as_share, centres, _shares([int(count) for count in counts])))
 
 
 def thumbnail_pixels(frame: Picture) -> FloatArray:
@@ -113,6 +111,16 @@ def _fill_empty(pixels: FloatArray, centres: FloatArray, counts: FloatArray) -> 
         return False
     centres[int(np.flatnonzero(counts == 0)[0])] = pixels[:3, farthest]
     return True
+
+
+def _shares(counts: list[int]) -> list[float]:
+    """Shares of four decimals that sum to 1, in the order of `counts` (the largest-remainder method)."""
+    total = sum(counts)
+    units = [count * 10_000 // total for count in counts]
+    by_remainder = sorted(range(len(counts)), key=lambda index: -(counts[index] * 10_000 % total))
+    for index in by_remainder[: 10_000 - sum(units)]:
+        units[index] += 1
+    return [unit / 10_000 for unit in units]
 
 
 def _as_share(centre: FloatArray, share: float) -> ColorShare:
