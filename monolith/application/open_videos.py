@@ -16,12 +16,12 @@ from eventsourcing.store import EventStore
 
 PREFIX: Final = "video-"
 _PAGE: Final = 1000
-_OPENED_BY: Final = {"RunRequested", "VideoDeleted"}
-_CLOSED_BY: Final = {"RunCompleted", "RunFailed", "RunCancelled", "VideoPurged"}
+_OPENED_BY: Final = {"RunRequested", "SegmentsExpired", "VideoDeleted"}
+_CLOSED_BY: Final = {"RunCompleted", "RunFailed", "RunCancelled", "SegmentsPurged", "VideoPurged"}
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """`counts`: for each open video, beginnings (runs, deletion) less ends, up to `position` inclusive."""
+    """`counts`: for each open video, beginnings (runs, expiries, deletion) less ends, up to `position` inclusive."""
 
     position: int | None = None
     counts: dict[str, int] = {}

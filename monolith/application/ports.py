@@ -7,16 +7,30 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from monolith.domain.events import Transport
 from monolith.domain.models import ModelIdentity
 from monolith.domain.segment import SourceInfo
 from monolith.inference.messages import FrameRef, FrameResult
-from monolith.ingest.messages import DecodeSegment, FrameReady, PackSynced, ReadStored, SegmentDone
+from monolith.ingest.messages import (
+    Connected,
+    DecodeSegment,
+    FollowSource,
+    FrameReady,
+    FramesLost,
+    PackSynced,
+    ReadStored,
+    SegmentCut,
+    SegmentDone,
+    SourceAccess,
+    StartSegment,
+)
 
 Clock: TypeAlias = Callable[[], float]
 """Unix time in seconds."""
 
 DecodeRequest: TypeAlias = DecodeSegment | ReadStored
 DecoderMessage: TypeAlias = FrameReady | PackSynced | SegmentDone
+FollowMessage: TypeAlias = Connected | FrameReady | PackSynced | FramesLost | SegmentCut | SegmentDone
 
 
 class DecodeSession(Protocol):
@@ -32,12 +46,37 @@ class DecodeSession(Protocol):
     def __aiter__(self) -> AsyncIterator[DecoderMessage]: ...
 
 
+class FollowSession(Protocol):
+    """A source that is being followed in a decoder process. Iterate until `SegmentDone`."""
+
+    @property
+    def outstanding_slots(self) -> frozenset[int]:
+        """Slots lent that have not come back."""
+        ...
+
+    async def lend(self, slots: Sequence[int]) -> None: ...
+
+    async def start_segment(self, start: StartSegment) -> None:
+        """The answer to `SegmentCut`."""
+        ...
+
+    async def cancel(self) -> None:
+        """Ask for an early end: what was put out is synced, then `SegmentDone` comes."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[FollowMessage]: ...
+
+
 class Decoders(Protocol):
     """Decoder processes. Raise `SourceFailure` for a bad source, `RetryableFailure` when the process failed."""
 
     async def probe(self, path: Path, scan_path: Path, segment_seconds: float) -> SourceInfo: ...
 
     def open(self, request: DecodeRequest) -> AbstractAsyncContextManager[DecodeSession]: ...
+
+    async def probe_source(self, access: SourceAccess) -> SourceInfo: ...
+
+    def follow(self, request: FollowSource) -> AbstractAsyncContextManager[FollowSession]: ...
 
 
 class Slots(Protocol):
@@ -62,6 +101,12 @@ class Fetcher(Protocol):
 
     async def fetch(self, url: str, target: Path) -> int:
         """The size in bytes. Tries again by itself. Raises `SourceFailure`."""
+        ...
+
+    async def transport_of(self, url: str) -> Transport:
+        """How the pictures behind an http(s) URL have to be taken, from the answer's headers and first bytes: `hls` for
+        a playlist, `http` for an answer without an end or a container without an index, else `file` (fetch it whole).
+        Tries again by itself. Raises `SourceFailure`."""
         ...
 
 

@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from monolith.domain.events import SourceKind
-from monolith.domain.segment import SourceInfo
+from monolith.domain.events import SourceKind, Transport
+from monolith.domain.segment import ExpiredSegment, SegmentPlan, SourceInfo
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +42,38 @@ class RecordProbe(Command, frozen=True, kw_only=True):
     source: SourceInfo
     ingest_seconds: float
     modified_ns: int | None = None
+    transport: Transport = "file"
+
+
+class PlanSegment(Command, frozen=True, kw_only=True):
+    """The next segment of a source that is followed begins. Its number tells whether it was planned already."""
+
+    plan: SegmentPlan
+
+
+class RecordConnection(Command, frozen=True, kw_only=True):
+    """A source that is followed gives pictures (see `StreamConnected`)."""
+
+    connection: int
+    segment: int
+    first_frame: int
+    timestamp: float
+    wall_time: float
+
+
+class RecordDisconnection(Command, frozen=True, kw_only=True):
+    """It gives none any more (see `StreamDisconnected`)."""
+
+    connection: int
+    last_frame: int | None
+    reason: str
+
+
+class EndSource(Command, frozen=True, kw_only=True):
+    """A source that is followed has ended after `frames` pictures, and no segment of it is open."""
+
+    frames: int
+    reason: str | None = None
 
 
 class CompleteSegment(Command, frozen=True, kw_only=True):
@@ -74,9 +106,23 @@ class FailVideo(Command, frozen=True, kw_only=True):
 
 
 class CancelRuns(Command, frozen=True, kw_only=True):
-    """A user ends every unfinished run."""
+    """A user ends every unfinished run. A live source is asked to end first; asked again, its runs are cancelled."""
 
     reason: str
+
+
+class ExpireSegments(Command, frozen=True, kw_only=True):
+    """Retention lets segments go; those that an unfinished run still needs, or that are gone, stay out."""
+
+    segments: tuple[ExpiredSegment, ...]
+    older_than: float
+
+
+class RecordSegmentsPurge(Command, frozen=True, kw_only=True):
+    """The files and streams of the segments of one SegmentsExpired are gone."""
+
+    segments: tuple[int, ...]
+    bytes_freed: int
 
 
 class DeleteVideo(Command, frozen=True, kw_only=True):
@@ -92,6 +138,12 @@ class RecordPurge(Command, frozen=True, kw_only=True):
 VideoCommand: TypeAlias = (
     SubmitVideo
     | RecordProbe
+    | PlanSegment
+    | RecordConnection
+    | RecordDisconnection
+    | EndSource
+    | ExpireSegments
+    | RecordSegmentsPurge
     | CompleteSegment
     | FailSegment
     | FailVideo

@@ -12,9 +12,12 @@ import msgspec
 
 from monolith.domain.detection import Detection
 from monolith.domain.models import ModelIdentity
-from monolith.domain.segment import SegmentPlan, SourceInfo, StoredFrame
+from monolith.domain.segment import ExpiredSegment, SegmentPlan, SourceInfo, StoredFrame
 
 SourceKind: TypeAlias = Literal["file", "url", "upload"]
+Transport: TypeAlias = Literal["file", "hls", "http", "rtsp"]
+"""How the pictures come: from a file on the disk (all of it is there before the work begins), or followed while they
+come: an HLS playlist, an HTTP answer that is read as it arrives, RTSP."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -52,7 +55,8 @@ class VideoProbed(Event, frozen=True, kw_only=True, gc=False):
     """The source lies at `path` (spooled there from a URL, or the file itself) and holds a video.
 
     `spooled`: the file is ours to remove. `ingest_seconds`: fetching, probing and scanning. `size_bytes` and
-    `modified_ns` (Unix nanoseconds) tell whether it is still the file that was scanned.
+    `modified_ns` (Unix nanoseconds) tell whether it is still the file that was scanned. A source that is followed
+    (`transport` is not `file`) has no file: `path` is empty, `size_bytes` 0.
     """
 
     video_id: str
@@ -62,10 +66,11 @@ class VideoProbed(Event, frozen=True, kw_only=True, gc=False):
     source: SourceInfo
     ingest_seconds: float
     modified_ns: int | None = None
+    transport: Transport = "file"
 
 
 class SegmentsPlanned(Event, frozen=True, kw_only=True, gc=False):
-    """The segments of the video; `final`: no more will come."""
+    """Segments of the video; `final`: no more will come. A source that is followed gets one at a time."""
 
     video_id: str
     segments: tuple[SegmentPlan, ...]
@@ -97,11 +102,42 @@ class SegmentFailed(Event, frozen=True, kw_only=True, gc=False):
     settled: int = 0
 
 
+class StreamConnected(Event, frozen=True, kw_only=True, gc=False):
+    """A source that is followed gives pictures. `connection` counts from 1; its first picture is `first_frame`, in
+    segment `segment`, at `timestamp` (seconds on the video's timeline), and came at `wall_time` (Unix seconds): frame
+    times of this connection are wall_time + (timestamp of the frame - `timestamp`)."""
+
+    video_id: str
+    connection: int
+    segment: int
+    first_frame: int
+    timestamp: float
+    wall_time: float
+
+
+class StreamDisconnected(Event, frozen=True, kw_only=True, gc=False):
+    """The connection gave no more pictures after frame `last_frame` (None: it gave none); `reason` is for users."""
+
+    video_id: str
+    connection: int
+    last_frame: int | None
+    reason: str
+    disconnected_at: float
+
+
+class StopRequested(Event, frozen=True, kw_only=True, gc=False):
+    """A user wants a live source to end: what is there is finished, then it counts as ended."""
+
+    video_id: str
+    requested_at: float
+
+
 class SourceEnded(Event, frozen=True, kw_only=True, gc=False):
-    """A sequential source has ended after `frames` pictures."""
+    """A sequential source has ended after `frames` pictures. `reason`: why, where it did not just come to its end."""
 
     video_id: str
     frames: int
+    reason: str | None = None
 
 
 class RunCompleted(Event, frozen=True, kw_only=True, gc=False):
@@ -132,6 +168,27 @@ class RunCancelled(Event, frozen=True, kw_only=True, gc=False):
     run_id: str
     reason: str
     cancelled_at: float
+
+
+class SegmentsExpired(Event, frozen=True, kw_only=True, gc=False):
+    """Retention lets these segments go: their frames, results and files. Their sums stay, here.
+
+    `older_than`: Unix seconds; nothing happened to these segments since.
+    """
+
+    video_id: str
+    segments: tuple[ExpiredSegment, ...]
+    older_than: float
+    expired_at: float
+
+
+class SegmentsPurged(Event, frozen=True, kw_only=True, gc=False):
+    """Files and streams of the segments of one SegmentsExpired are gone. `bytes_freed`: on the disk."""
+
+    video_id: str
+    segments: tuple[int, ...]
+    bytes_freed: int
+    purged_at: float
 
 
 class VideoDeleted(Event, frozen=True, kw_only=True, gc=False):
@@ -234,7 +291,12 @@ VideoEvent: TypeAlias = (
     | SegmentsPlanned
     | SegmentCompleted
     | SegmentFailed
+    | StreamConnected
+    | StreamDisconnected
+    | StopRequested
     | SourceEnded
+    | SegmentsExpired
+    | SegmentsPurged
     | RunCompleted
     | RunFailed
     | RunCancelled
@@ -246,9 +308,10 @@ ResultEvent: TypeAlias = SegmentClaimed | FramesAnalysed | SegmentClosed
 DomainEvent: TypeAlias = VideoEvent | FrameEvent | ResultEvent
 
 DOMAIN_EVENTS: Final[tuple[type[DomainEvent], ...]] = (
-    VideoSubmitted, RunRequested, VideoProbed, SegmentsPlanned, SegmentCompleted, SegmentFailed, SourceEnded,
-    RunCompleted, RunFailed, RunCancelled, VideoDeleted, VideoPurged, FramesStored, FramesDropped, SegmentClaimed,
-    FramesAnalysed, SegmentClosed,
+    VideoSubmitted, RunRequested, VideoProbed, SegmentsPlanned, SegmentCompleted, SegmentFailed,
+    StreamConnected, StreamDisconnected, StopRequested, SourceEnded, SegmentsExpired, SegmentsPurged, RunCompleted,
+    RunFailed, RunCancelled, VideoDeleted, VideoPurged, FramesStored, FramesDropped, SegmentClaimed, FramesAnalysed,
+    SegmentClosed,
 )  # fmt: skip
 
 

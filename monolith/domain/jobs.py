@@ -24,29 +24,52 @@ class SegmentJob(msgspec.Struct, frozen=True):
     segment: int
 
 
+class FollowJob(msgspec.Struct, frozen=True):
+    """Analyse a source while its pictures come, segment after segment. `finish`: only what is there already, then
+    the source counts as ended."""
+
+    video_id: str
+    finish: bool = False
+
+
+class PurgeSegmentsJob(msgspec.Struct, frozen=True):
+    """Remove the files and streams of segments that expired."""
+
+    video_id: str
+
+
 class PurgeJob(msgspec.Struct, frozen=True):
     """Remove everything about a deleted video."""
 
     video_id: str
 
 
-Job: TypeAlias = ProbeJob | SegmentJob | PurgeJob
+Job: TypeAlias = ProbeJob | SegmentJob | FollowJob | PurgeSegmentsJob | PurgeJob
 
 
 def next_jobs(video: Video, *, at_most: int = 16) -> list[Job]:
     """The jobs that can be done now, most urgent first, at most `at_most` of them.
 
-    Segments of an indexed source are independent; of a sequential one, only the first open segment can be done.
+    Segments of an indexed source are independent; of a sequential one, only the first open segment can be done. A
+    source that is followed is one job.
     """
     if video.submitted is None or video.purged:
         return []
     if video.deleted:
         return [PurgeJob(video.video_id)]
+    purges: list[Job] = [PurgeSegmentsJob(video.video_id)] if video.expiries else []
+    return [*purges, *_analyses(video, at_most)]
+
+
+def _analyses(video: Video, at_most: int) -> list[Job]:
     active = video.active_runs()
-    if active and video.probe is None:
+    if not active:
+        return []
+    if video.probe is None:
         return [ProbeJob(video.video_id)]
-    jobs = [job for run in active for job in _segment_jobs(video, run)]
-    return jobs[:at_most]
+    if video.followed:
+        return [FollowJob(video.video_id, finish=video.stopping)]
+    return [job for run in active for job in _segment_jobs(video, run)][:at_most]
 
 
 def _segment_jobs(video: Video, run: Run) -> list[Job]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from monolith.domain.models import ModelIdentity
+
 
 class SegmentPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Frames `first_frame`…`last_frame` (inclusive, counted from 1 over the whole video; last None: to the end of a
@@ -23,7 +25,7 @@ class SourceInfo(msgspec.Struct, frozen=True, kw_only=True):
     are decoded and segments run one after another. `width`, `height`: pixels, upright (after `rotation`, degrees
     clockwise to apply: 0, 90, 180, 270). `duration` in seconds, `frame_rate` per second (average), `frames`: pictures
     by the scan (None: not known before decoding). `pts_digest`: sha256 of the sorted pts table. `truncated`: why the
-    file is thought to be cut short, else None.
+    file is thought to be cut short, else None. `live`: pictures come as they happen; what is missed is gone.
     """
 
     container: str
@@ -39,6 +41,7 @@ class SourceInfo(msgspec.Struct, frozen=True, kw_only=True):
     truncated: str | None
     segments: tuple[SegmentPlan, ...]
     warnings: tuple[str, ...] = ()
+    live: bool = False
 
 
 class StoredFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -51,3 +54,42 @@ class StoredFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc
     length: int
     width: int
     height: int
+
+
+class ExpiredModel(msgspec.Struct, frozen=True, kw_only=True):
+    """What one model did in an expired segment: frames with its results, the sum of its inference times."""
+
+    model: ModelIdentity
+    frames: int
+    nanoseconds: int
+
+
+class ExpiredRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run did in an expired segment.
+
+    `frames`: with results of every model of the run; `dropped`: sampled frames that lack one; `greatest_frame`: the
+    greatest of `frames` (0: none). `attempt`: the last one (0: never claimed); `closed`: it was done with.
+    """
+
+    run_id: str
+    attempt: int
+    closed: bool
+    frames: int
+    dropped: int
+    greatest_frame: int
+    models: tuple[ExpiredModel, ...]
+
+
+class ExpiredSegment(msgspec.Struct, frozen=True, kw_only=True):
+    """The sums of a segment that outlive it. Times are whole nanoseconds, so that sums do not depend on their order.
+
+    `last_event_at`: Unix seconds of the newest event of the segment.
+    """
+
+    segment: int
+    frames_stored: int
+    decode_nanoseconds: int
+    resize_nanoseconds: int
+    encode_nanoseconds: int
+    last_event_at: float
+    runs: tuple[ExpiredRun, ...]

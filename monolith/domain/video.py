@@ -2,11 +2,14 @@
 
 Rules:
 - The first event is VideoSubmitted; it comes with the first RunRequested.
-- VideoProbed comes once, with SegmentsPlanned; nothing is analysed before.
+- VideoProbed comes once, with SegmentsPlanned; nothing is analysed before. A source that is followed gets its segments
+  one at a time, each when the one before is done, until SourceEnded.
 - A run completes when every planned segment is completed and, for a sequential source, the source has ended;
   segments planned beyond its end need no completion.
 - A run whose source is cut short, or that has no picture with results, ends as RunFailed; its results stay.
-- After a run's end nothing more is recorded for it. After VideoDeleted only VideoPurged follows.
+- A live source that is cancelled ends in order (StopRequested); cancelled once more, its runs are cancelled.
+- A segment expires when no unfinished run needs it; each SegmentsExpired is answered by one SegmentsPurged.
+- After a run's end nothing more is recorded for it. After VideoDeleted only SegmentsPurged and VideoPurged follow.
 """
 
 from __future__ import annotations
@@ -20,10 +23,16 @@ from monolith.domain.commands import (
     CancelRuns,
     CompleteSegment,
     DeleteVideo,
+    EndSource,
+    ExpireSegments,
     FailSegment,
     FailVideo,
+    PlanSegment,
+    RecordConnection,
+    RecordDisconnection,
     RecordProbe,
     RecordPurge,
+    RecordSegmentsPurge,
     SubmitVideo,
     VideoCommand,
 )
@@ -35,8 +44,13 @@ from monolith.domain.events import (
     RunRequested,
     SegmentCompleted,
     SegmentFailed,
+    SegmentsExpired,
     SegmentsPlanned,
+    SegmentsPurged,
     SourceEnded,
+    StopRequested,
+    StreamConnected,
+    StreamDisconnected,
     VideoDeleted,
     VideoEvent,
     VideoProbed,
@@ -56,7 +70,17 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     planned: bool = False
     frames: int | None = None
     """Pictures of the whole video, once known."""
+    ended_because: str | None = None
     runs: dict[str, Run] = {}
+    connections: int = 0
+    connected: bool = False
+    first_connection: StreamConnected | None = None
+    stopping: bool = False
+    """A user wants the live source to end."""
+    expired: frozenset[int] = frozenset()
+    """Segments that retention has let go."""
+    expiries: tuple[SegmentsExpired, ...] = ()
+    """Those whose files and streams may still be there."""
     deleted: bool = False
     purged: bool = False
 
@@ -73,6 +97,15 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     def indexed(self) -> bool:
         return self.probe is not None and self.probe.source.indexed
 
+    @property
+    def followed(self) -> bool:
+        """The source is read while its pictures come; its segments are planned one at a time."""
+        return self.probe is not None and self.probe.transport != "file"
+
+    @property
+    def live(self) -> bool:
+        return self.probe is not None and self.probe.source.live
+
     def active_runs(self) -> list[Run]:
         return [run for run in self.runs.values() if run.active]
 
@@ -82,9 +115,16 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
             plan for plan in self.segments if self.frames is None or plan.first_frame <= max(1, self.frames)
         )
 
+    def may_expire(self, segment: int) -> bool:
+        """It was planned, is still there, and no unfinished run has anything left to do in it."""
+        planned = 0 <= segment < len(self.segments)
+        needed = any(segment not in run.completed for run in self.active_runs())
+        return planned and not needed and segment not in self.expired
+
     def open_segments(self, run: Run) -> list[SegmentPlan]:
         """Segments that the run has still to complete, in order."""
-        return [plan for plan in self.needed_segments() if plan.segment not in run.completed]
+        done = self.expired.union(run.completed)
+        return [plan for plan in self.needed_segments() if plan.segment not in done]
 
 
 class VideoDecider:
@@ -118,7 +158,23 @@ def evolve(video: Video, event: VideoEvent) -> Video:
         case SegmentFailed():
             return _with_run(video, video.runs[event.run_id].with_failure(event))
         case SourceEnded():
-            return msgspec.structs.replace(video, frames=event.frames)
+            return msgspec.structs.replace(
+                video, frames=event.frames, planned=True, ended_because=event.reason
+            )
+        case StreamConnected():
+            first = video.first_connection or event
+            return msgspec.structs.replace(
+                video, connections=event.connection, connected=True, first_connection=first
+            )
+        case StreamDisconnected():
+            return msgspec.structs.replace(video, connected=False)
+        case StopRequested():
+            return msgspec.structs.replace(video, stopping=True)
+        case SegmentsExpired():
+            return _with_expired(video, event)
+        case SegmentsPurged():
+            left = tuple(one for one in video.expiries if _numbers(one) != event.segments)
+            return msgspec.structs.replace(video, expiries=left)
         case RunCompleted():
             return _ended(video, event.run_id, "completed")
         case RunFailed():
@@ -143,6 +199,18 @@ def decide(video: Video, command: VideoCommand) -> Sequence[VideoEvent]:
             return _submit(video, command)
         case RecordProbe():
             return _record_probe(video, command)
+        case PlanSegment():
+            return _plan_segment(video, command)
+        case RecordConnection():
+            return _record_connection(video, command)
+        case RecordDisconnection():
+            return _record_disconnection(video, command)
+        case EndSource():
+            return _end_source(video, command)
+        case ExpireSegments():
+            return _expire_segments(video, command)
+        case RecordSegmentsPurge():
+            return _record_segments_purge(video, command)
         case CompleteSegment():
             return _complete_segment(video, command)
         case FailSegment():
@@ -204,7 +272,10 @@ def _record_probe(video: Video, command: RecordProbe) -> list[VideoEvent]:
         source=command.source,
         ingest_seconds=command.ingest_seconds,
         modified_ns=command.modified_ns,
+        transport=command.transport,
     )
+    if command.transport != "file":
+        return [probed]
     planned = SegmentsPlanned(
         video_id=video.video_id,
         segments=command.source.segments,
@@ -230,6 +301,86 @@ def _nothing_sampled(run: Run, frames: int) -> str:
     )
 
 
+def _plan_segment(video: Video, command: PlanSegment) -> list[VideoEvent]:
+    expected = command.plan.segment == len(video.segments) and video.followed
+    if not expected or not video.active_runs() or video.frames is not None:
+        return []
+    plans = (command.plan,)
+    return [SegmentsPlanned(video_id=video.video_id, segments=plans, pts_digest=None, final=False)]
+
+
+def _record_connection(video: Video, command: RecordConnection) -> list[VideoEvent]:
+    if command.connection <= video.connections or not video.active_runs():
+        return []
+    connected = StreamConnected(
+        video_id=video.video_id,
+        connection=command.connection,
+        segment=command.segment,
+        first_frame=command.first_frame,
+        timestamp=command.timestamp,
+        wall_time=command.wall_time,
+    )
+    return [connected]
+
+
+def _record_disconnection(video: Video, command: RecordDisconnection) -> list[VideoEvent]:
+    if command.connection != video.connections or not video.connected or video.deleted:
+        return []
+    return [_disconnected(video, command.last_frame, command.reason, command.at)]
+
+
+def _disconnected(video: Video, last_frame: int | None, reason: str, at: float) -> StreamDisconnected:
+    return StreamDisconnected(
+        video_id=video.video_id,
+        connection=video.connections,
+        last_frame=last_frame,
+        reason=reason,
+        disconnected_at=at,
+    )
+
+
+def _end_source(video: Video, command: EndSource) -> list[VideoEvent]:
+    if not video.followed or video.frames is not None or not video.active_runs():
+        return []
+    ended = SourceEnded(video_id=video.video_id, frames=command.frames, reason=command.reason)
+    after = evolve(video, ended)
+    ends = [
+        event for run in after.active_runs() for event in _end_of_run(after, run.request.run_id, command.at)
+    ]
+    return [ended, *ends]
+
+
+def _with_expired(video: Video, event: SegmentsExpired) -> Video:
+    expired = video.expired.union(_numbers(event))
+    return msgspec.structs.replace(video, expired=expired, expiries=(*video.expiries, event))
+
+
+def _numbers(event: SegmentsExpired) -> tuple[int, ...]:
+    return tuple(one.segment for one in event.segments)
+
+
+def _expire_segments(video: Video, command: ExpireSegments) -> list[VideoEvent]:
+    if not video.exists:
+        return []
+    gone = tuple(one for one in command.segments if video.may_expire(one.segment))
+    if not gone:
+        return []
+    event = SegmentsExpired(
+        video_id=video.video_id, segments=gone, older_than=command.older_than, expired_at=command.at
+    )
+    return [event]
+
+
+def _record_segments_purge(video: Video, command: RecordSegmentsPurge) -> list[VideoEvent]:
+    if command.segments not in map(_numbers, video.expiries):
+        return []
+    return [_segments_purged(video, command.segments, command.bytes_freed, command.at)]
+
+
+def _segments_purged(video: Video, segments: tuple[int, ...], freed: int, at: float) -> SegmentsPurged:
+    return SegmentsPurged(video_id=video.video_id, segments=segments, bytes_freed=freed, purged_at=at)
+
+
 def _complete_segment(video: Video, command: CompleteSegment) -> list[VideoEvent]:
     run = video.runs.get(command.run_id)
     if run is None or not run.active or command.segment in run.completed:
@@ -248,7 +399,7 @@ def _complete_segment(video: Video, command: CompleteSegment) -> list[VideoEvent
         ended = SourceEnded(video_id=video.video_id, frames=_frames_seen(after, command))
         events.append(ended)
         after = evolve(after, ended)
-    return [*events, *_end_of_run(after, command)]
+    return [*events, *_end_of_run(after, command.run_id, command.at)]
 
 
 def _frames_seen(video: Video, command: CompleteSegment) -> int:
@@ -256,25 +407,25 @@ def _frames_seen(video: Video, command: CompleteSegment) -> int:
     return command.last_frame or video.runs[command.run_id].greatest_frame
 
 
-def _end_of_run(video: Video, command: CompleteSegment) -> Iterator[VideoEvent]:
-    run = video.runs[command.run_id]
+def _end_of_run(video: Video, run_id: str, at: float) -> Iterator[VideoEvent]:
+    run = video.runs[run_id]
     if not video.planned or video.frames is None or video.open_segments(run):
         return
     assert video.probe is not None
     if video.probe.source.truncated is not None:
         kept = f"{run.frames} analysed frames are kept"
-        yield _failed(run, f"the video is truncated: {video.probe.source.truncated}; {kept}", command.at)
+        yield _failed(run, f"the video is truncated: {video.probe.source.truncated}; {kept}", at)
     elif run.frames == 0:
-        yield _failed(run, _why_no_frames(video, run), command.at)
+        yield _failed(run, _why_no_frames(video, run), at)
     else:
         yield RunCompleted(
             video_id=video.video_id,
-            run_id=command.run_id,
+            run_id=run_id,
             frames=run.frames,
             dropped=run.dropped,
             greatest_frame=run.greatest_frame,
             coverage=run.coverage,
-            completed_at=command.at,
+            completed_at=at,
         )
 
 
@@ -282,7 +433,7 @@ def _why_no_frames(video: Video, run: Run) -> str:
     if run.dropped:
         return f"none of the {run.dropped} sampled frames could be analysed: the video is damaged"
     if not video.frames:
-        return "the video holds no frame that can be decoded"
+        return video.ended_because or "the video holds no frame that can be decoded"
     return _nothing_sampled(run, video.frames)
 
 
@@ -325,6 +476,8 @@ def _cancel(video: Video, command: CancelRuns) -> list[VideoEvent]:
     active = video.active_runs()
     if not active:
         raise NotPossibleError("the analysis has ended already; there is nothing to cancel")
+    if video.live and not video.stopping:
+        return [StopRequested(video_id=video.video_id, requested_at=command.at)]
     return [_cancelled(run, command.reason, command.at) for run in active]
 
 
@@ -338,4 +491,8 @@ def _delete(video: Video, command: DeleteVideo) -> list[VideoEvent]:
 def _record_purge(video: Video, command: RecordPurge) -> list[VideoEvent]:
     if not video.deleted or video.purged:
         return []
-    return [VideoPurged(video_id=video.video_id, bytes_freed=command.bytes_freed, purged_at=command.at)]
+    pending = [_segments_purged(video, _numbers(one), 0, command.at) for one in video.expiries]
+    return [
+        *pending,
+        VideoPurged(video_id=video.video_id, bytes_freed=command.bytes_freed, purged_at=command.at),
+    ]

@@ -6,6 +6,9 @@ with `FrameReady`… `PackSynced`… `SegmentDone`; or with `Failed` at any time
 second without an answer it says `Progress`, so that a long way to the first frame is not taken for a hang.
 `Slots` lend frame slots for the request that was sent last; a slot is the decoder's until it comes back in a
 `FrameReady` or the request ends. `Cancel` ends the request early (`SegmentDone` follows, or `Failed` for a probe).
+
+`FollowSource` goes over many segments: `Connected`, then for each segment `FrameReady`… `PackSynced`… `FramesLost`…
+`SegmentCut`, which the parent answers with `StartSegment`; the last one ends with `SegmentDone`.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from monolith.domain.events import Transport
 from monolith.domain.segment import SourceInfo, StoredFrame
 
 
@@ -60,6 +64,62 @@ class ReadStored(msgspec.Struct, frozen=True, tag="stored"):
     """Put frames that are stored already into slots, in order: a resumed segment, or another run."""
 
     frames: tuple[StoredFrameSource, ...]
+
+
+class SourceAccess(msgspec.Struct, frozen=True):
+    """Where a source that is followed is, and what may be connected to for it.
+
+    `url`: whole, with its secrets. `loopback_only`, `networks` (CIDR): as in `monolith.ingest.addresses.AddressPolicy`;
+    every address is checked, those in playlists and redirects too. `rtsp_transport`: `tcp`, `udp`, or `auto` (TCP
+    first). Timeouts in seconds; `max_bytes`: of a source that is not live.
+    """
+
+    url: str
+    transport: Transport
+    loopback_only: bool
+    networks: tuple[str, ...]
+    rtsp_transport: str = "auto"
+    connect_timeout: float = 10.0
+    read_timeout: float = 30.0
+    max_bytes: int = 20 << 30
+
+
+class ProbeSource(msgspec.Struct, frozen=True, tag="probe_source"):
+    """Connect, find out what comes (codec, size, rate, live or not), disconnect. Answered with `Probed`."""
+
+    access: SourceAccess
+
+
+class StartSegment(msgspec.Struct, frozen=True, tag="start_segment"):
+    """The next pictures belong to `segment`; the sampled ones are stored in `pack_path`, but those in `skip`."""
+
+    segment: int
+    pack_path: str
+    skip: tuple[int, ...] = ()
+
+
+class FollowSource(msgspec.Struct, frozen=True, tag="follow"):
+    """Connect and put every sampled picture (`n % frame_step == 0`) into a slot and into the pack of its segment.
+
+    Live: the first picture of this connection gets the number `first_frame`, and timestamps count seconds from the
+    first picture of the video, which came at `timeline_start` (Unix seconds; None: this connection's first picture is
+    at 0.0); a sampled picture for which there is no slot in time is lost, the newest one wins.
+    Not live: pictures are numbered from 1 as they are decoded and those before `first_frame` are passed over;
+    timestamps are pts × time base; slots are waited for.
+
+    A segment is cut when it holds `segment_seconds` of media, at a keyframe if one comes soon.
+    """
+
+    access: SourceAccess
+    live: bool
+    first_frame: int
+    timeline_start: float | None
+    frame_step: int
+    max_height: int
+    jpeg_quality: int
+    infer_from: str
+    segment_seconds: float
+    start: StartSegment
 
 
 class Slots(msgspec.Struct, frozen=True, tag="slots"):
@@ -109,12 +169,37 @@ class PackSynced(msgspec.Struct, frozen=True, tag="synced"):
     frame_number: int
 
 
+class Connected(msgspec.Struct, frozen=True, tag="connected"):
+    """The first picture has come: `first_frame` at `timestamp` (seconds on the video's timeline) and `wall_time` (Unix
+    seconds)."""
+
+    first_frame: int
+    timestamp: float
+    wall_time: float
+
+
+class FramesLost(msgspec.Struct, frozen=True, tag="lost"):
+    """Sampled pictures of the current segment that are gone: too late for a slot, or damaged. `reason` is for users."""
+
+    frame_numbers: tuple[int, ...]
+    reason: str
+
+
+class SegmentCut(msgspec.Struct, frozen=True, tag="cut"):
+    """The current segment is full: all its frames were said and are synced. `last_frame`: its greatest frame number,
+    sampled or not. Nothing more comes before `StartSegment`."""
+
+    last_frame: int
+    frames_seen: int
+
+
 class SegmentDone(msgspec.Struct, frozen=True, tag="segment_done"):
     """The request ends. `unused_slots` come back. `missing`: sampled frame numbers that could not be decoded.
 
     `frames_seen`: decoded pictures, sampled or not (indexed sources: from the first to the last wanted one);
     `last_frame`: the greatest frame number that the range really has, None for none (after `Cancel`: that was met);
-    `end_of_source`: the range reaches the end of the file.
+    `end_of_source`: the range reaches the end of the file, or the source that was followed has come to its end;
+    `broken`: why a connection to a source that is followed gave no more, else None.
     """
 
     unused_slots: tuple[int, ...]
@@ -123,6 +208,7 @@ class SegmentDone(msgspec.Struct, frozen=True, tag="segment_done"):
     last_frame: int | None
     end_of_source: bool
     warnings: tuple[str, ...] = ()
+    broken: str | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -133,5 +219,18 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     unused_slots: tuple[int, ...] = ()
 
 
-ToDecoder: TypeAlias = Probe | DecodeSegment | ReadStored | Slots | Cancel
-FromDecoder: TypeAlias = Started | Progress | Probed | FrameReady | PackSynced | SegmentDone | Failed
+ToDecoder: TypeAlias = (
+    Probe | ProbeSource | DecodeSegment | ReadStored | FollowSource | StartSegment | Slots | Cancel
+)
+FromDecoder: TypeAlias = (
+    Started
+    | Progress
+    | Probed
+    | Connected
+    | FrameReady
+    | PackSynced
+    | FramesLost
+    | SegmentCut
+    | SegmentDone
+    | Failed
+)
