@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from monolith.domain.commands import CompleteSegment, RecordProbe, SubmitVideo
+from monolith.domain.decisions import decide
 from monolith.domain.events import VideoEvent
 from monolith.domain.models import ModelIdentity
 from monolith.domain.segment import SegmentPlan, SourceInfo
-from monolith.domain.video import Video, decide, evolve
+from monolith.domain.video import Video, evolve
 
 VIDEO = "0199aaaa-0000-7000-8000-000000000001"
 RUN = "0199aaaa-0000-7000-8000-000000000002"

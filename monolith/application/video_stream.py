@@ -8,8 +8,9 @@ from eventsourcing.codec import EventCodec
 from eventsourcing.decider import Outcome, execute, load
 from eventsourcing.store import EventStore
 from monolith.domain.commands import VideoCommand
+from monolith.domain.decisions import VideoDecider
 from monolith.domain.events import VideoEvent, video_stream
-from monolith.domain.video import Video, VideoDecider
+from monolith.domain.video import Video
 
 _DECIDER: Final = VideoDecider()
 _MAX_ATTEMPTS: Final = 10

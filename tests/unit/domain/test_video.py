@@ -12,9 +12,10 @@ from monolith.domain.commands import (
     FailVideo,
     RecordPurge,
 )
+from monolith.domain.decisions import decide
 from monolith.domain.errors import NotPossibleError, VideoNotFoundError
 from monolith.domain.events import RunCompleted, RunFailed, SourceEnded
-from monolith.domain.video import Video, decide, evolve
+from monolith.domain.video import Video, evolve
 from tests.builders import RUN, after, complete, last_of, probe, source, submit, types
 
 
