@@ -145,6 +145,7 @@ class _Builder:
             registry=self._registry,
             public_url=self._settings.public_url or None,
             loopback_only=self._settings.serves_loopback_only and not self._settings.public_url,
+            log_requests=self._settings.logs_requests,
             room_bytes=self._storage.room_bytes,
             readiness=readiness_checks(service, projection, self._storage),
             limits=Limits(upload_bytes=self._settings.max_upload_bytes),

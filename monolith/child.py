@@ -7,15 +7,38 @@ link means stop.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import socket
 import struct
+import sys
+from types import TracebackType
 from typing import Final
+
+import msgspec
 
 _PR_SET_PDEATHSIG: Final = 1
 LENGTH: Final = struct.Struct("!I")
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+
+
+_LONGEST_MESSAGE: Final = 4_000
+_LONGEST_EXCEPTION: Final = 16_000
+"""Characters; a line of the log must fit into what the parent reads as one."""
+
+
+class LogLine(msgspec.Struct, frozen=True, tag="log", omit_defaults=True):
+    """A log record of a child, one line of its standard error. `level`: as in `logging`; `created`: Unix seconds."""
+
+    level: int
+    logger: str
+    message: str
+    created: float
+    exception: str = ""
+
+
+LOG_LINE_START: Final = b'{"type":"log",'
 
 
 class ParentGoneError(Exception):
@@ -27,6 +50,40 @@ def die_with_parent(parent_pid: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         raise ParentGoneError(f"parent {parent_pid} is gone")
+
+
+class _LineFormatter(logging.Formatter):
+    """Records as `LogLine`s."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        exception = self.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else ""
+        line = LogLine(
+            level=record.levelno,
+            logger=record.name,
+            message=_encodable(record.getMessage()[:_LONGEST_MESSAGE]),
+            created=record.created,
+            exception=_encodable(exception[-_LONGEST_EXCEPTION:]),
+        )
+        return msgspec.json.encode(line).decode()
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
+def log_to_parent() -> None:
+    """From now on this child's log, warnings and last exception go to its parent's log, as what they are."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LineFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    sys.excepthook = _log_end
+
+
+def _log_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    logging.getLogger("monolith.child").error(
+        "ended by %s: %s", kind.__name__, error, exc_info=(kind, error, trace)
+    )
 
 
 class ParentLink:

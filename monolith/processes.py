@@ -10,9 +10,13 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Sequence
+from contextvars import Context
 from typing import Final
 
-from monolith.child import LENGTH, MAX_MESSAGE_BYTES
+import msgspec
+
+from monolith.application.log_context import LogFields
+from monolith.child import LENGTH, LOG_LINE_START, MAX_MESSAGE_BYTES, LogLine
 
 _STDERR_LINES_KEPT: Final = 50
 _END_SECONDS: Final = 1.0
@@ -40,7 +44,8 @@ class ChildProcess:
     The module is started as `python -m MODULE LINK_FD PARENT_PID ARGUMENTS…`. It ignores SIGINT, SIGTERM and SIGHUP,
     which may go to the whole process group (Ctrl-C, a service manager): it ends with its link, with its parent, or by
     SIGKILL. The numeric libraries' thread pools are off: the processes are the parallelism.
-    Its standard error goes to the log, line by line; the last lines are kept for `describe_end`.
+    Its standard error goes to the log, line by line (a `LogLine` as what it is); the last lines are kept for
+    `describe_end`.
     """
 
     def __init__(
@@ -56,7 +61,11 @@ class ChildProcess:
         self._writer = writer
         self._last_lines: deque[str] = deque(maxlen=_STDERR_LINES_KEPT)
         self._announced: int | None = None
-        self._stderr_task = asyncio.create_task(self._log_stderr(), name=f"stderr of {name}")
+        self.log_fields: LogFields = {}
+        """What the child works on now: its log lines carry it."""
+        self._stderr_task = asyncio.create_task(
+            self._log_stderr(), name=f"stderr of {name}", context=Context()
+        )  # it outlives the job that the child was started for
 
     @classmethod
     async def start(
@@ -180,6 +189,39 @@ class ChildProcess:
                 continue
             if not line:
                 return
-            text = line.decode(errors="replace").rstrip()
+            self._log(line.rstrip())
+
+    def _log(self, line: bytes) -> None:
+        fields = {"process": self.name, **self.log_fields}
+        record = _record(line)
+        if record is None:
+            text = line.decode(errors="replace")
             self._last_lines.append(text)
-            logger.info("%s: %s", self.name, text)
+            logger.info("%s: %s", self.name, text, extra={"fields": fields})
+            return
+        self._last_lines += [record.getMessage()]
+        target = logging.getLogger(record.name)
+        if target.isEnabledFor(record.levelno):
+            record.fields = fields
+            target.handle(record)
+
+
+def _record(line: bytes) -> logging.LogRecord | None:
+    """The log record that a line is, if it is one."""
+    if not line.startswith(LOG_LINE_START):
+        return None
+    try:
+        said = msgspec.json.decode(line, type=LogLine)
+    except msgspec.DecodeError:
+        return None
+    return logging.makeLogRecord(
+        {
+            "name": said.logger,
+            "levelno": said.level,
+            "levelname": logging.getLevelName(said.level),
+            "msg": "%s",
+            "args": (said.message,),
+            "created": said.created,
+            "exc_text": said.exception or None,
+        }
+    )

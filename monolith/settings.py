@@ -89,6 +89,12 @@ class Settings(BaseModel):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = _setting(
         "info", "least severe log lines shown", "one of debug, info, warning, error"
     )
+    log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] = _setting(
+        "text", "log lines for people, or one JSON object a line", "one of text, json"
+    )
+    access_log: Annotated[Literal["auto", "on", "off"], BeforeValidator(_lower)] = _setting(
+        "auto", "log every request; auto: where the log is JSON", "one of auto, on, off"
+    )
 
     frame_max_height: Annotated[int, Field(ge=16, le=8192)] = _setting(
         720,
@@ -160,6 +166,10 @@ class Settings(BaseModel):
         ):
             raise ValueError("not an address")
         return url.rstrip("/")
+
+    @property
+    def logs_requests(self) -> bool:
+        return self.access_log == "on" or (self.access_log == "auto" and self.log_format == "json")
 
     @property
     def serves_loopback_only(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Final
 from fastapi import FastAPI
 from prometheus_client import Gauge
 
+from monolith.api.access_log import AccessLog
 from monolith.api.event_rendering import EventRenderer
 from monolith.api.middleware import OuterLayer, RequestMetrics
 from monolith.api.openapi import add_openapi
@@ -46,6 +47,7 @@ def create_app(services: ApiServices) -> FastAPI:
     _observe(services, turns)
     gatekeeper = Gatekeeper(services.public_url, loopback_only=services.loopback_only)
     app.add_middleware(OuterLayer, metrics=RequestMetrics(services.registry), gatekeeper=gatekeeper)
+    app.add_middleware(AccessLog, log=services.log_requests)
     return app
 
 

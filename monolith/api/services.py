@@ -118,6 +118,7 @@ class ApiServices:
     registry: CollectorRegistry
     public_url: str | None = None
     loopback_only: bool = False
+    log_requests: bool = False
     room_bytes: Callable[[], int] = _no_end
     readiness: Mapping[str, ReadinessCheck] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
 from eventsourcing.errors import StoreUnavailableError
 from monolith.application.errors import EnvironmentFailure, RetryableFailure
+from monolith.application.log_context import fields_of, log_context
 from monolith.domain.errors import SupersededError
 from monolith.domain.jobs import Job
 
@@ -77,16 +78,20 @@ class Scheduler:
 
     async def until_alone(self, job: Job) -> None:
         """Until no other job of the same video runs."""
-        others = {task for one, task in self._running.items() if one.video_id == job.video_id and one != job}
-        if others:
-            await asyncio.wait(others)
+        await self.until_ended([one for one in self._running if one.video_id == job.video_id and one != job])
+
+    async def until_ended(self, jobs: Iterable[Job]) -> None:
+        """Until none of `jobs` runs as it does now."""
+        tasks = {self._running[job] for job in jobs if job in self._running}
+        if tasks:
+            await asyncio.wait(tasks)
 
     def _fill(self) -> None:
         if self._tasks is None:
             return
         for lane in self._lanes.values():
             while (job := lane.take(self._running)) is not None:
-                task = self._tasks.create_task(self._attempt(job), name=str(job))
+                task = self._tasks.create_task(self._logged_attempt(job), name=str(job))
                 self._running[job] = task
                 task.add_done_callback(partial(self._ended, job, lane))
 
@@ -95,6 +100,10 @@ class Scheduler:
         del self._running[job]
         lane.give_back_place()
         self._fill()
+
+    async def _logged_attempt(self, job: Job) -> None:
+        with log_context(**fields_of(job)):
+            await self._attempt(job)
 
     async def _attempt(self, job: Job) -> None:
         pause = _FIRST_PAUSE

@@ -20,6 +20,7 @@ from rich.table import Column, Table
 
 from monolith.cli.exits import EPILOG, CliError, Exit
 from monolith.domain.models import MODEL_KEYS
+from monolith.logs import configure_logging, logs_json
 from monolith.settings import LoadedSettings, Settings, SettingsError, load_settings, variable
 
 _T = TypeVar("_T")
@@ -103,7 +104,7 @@ def serve(
         host=host, port=port, data_dir=data_dir, workers=workers, precision=precision, keep_sources=keep_sources,
         allowed_networks=allowed_networks, public_url=public_url, log_level=log_level,
     )  # fmt: skip
-    _log_to(loaded.settings.log_level)
+    _log_to(loaded.settings)
     raise typer.Exit(_run(serve_program(loaded.settings, sources, once=once, errors=_errors)))
 
 
@@ -141,7 +142,7 @@ def analyze(
     wishes = wishes_of(out, out_format, annotated, several=len(requests) > 1)
     loaded = _load(data_dir=data_dir, keep_sources=keep or None)
     quiet = loaded.origins["log_level"] == "default"
-    _log_to("warning" if quiet else loaded.settings.log_level)
+    _log_to(loaded.settings, "warning" if quiet else None)
     output = None if as_json else _output
     raise typer.Exit(_run(analyze_program(loaded.settings, requests, wishes, output, _errors)))
 
@@ -210,11 +211,12 @@ def _print_json(value: object) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
-def _log_to(level: str) -> None:
-    """Log lines go to standard error, above the progress bars."""
-    handler = RichHandler(console=_errors, show_path=False, rich_tracebacks=False, markup=False)
-    logging.basicConfig(level=level.upper(), format="%(message)s", handlers=[handler], force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+def _log_to(settings: Settings, level: str | None = None) -> None:
+    """Log lines go to standard error; on a terminal above the progress bars."""
+    handler = None
+    if _errors.is_terminal:
+        handler = RichHandler(console=_errors, show_path=False, rich_tracebacks=False, markup=False)
+    configure_logging(level or settings.log_level, settings.log_format, handler)
 
 
 def _run(program: Coroutine[Any, Any, _T]) -> _T:
@@ -253,6 +255,9 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 
 def _end(text: str, code: Exit) -> None:
+    if logs_json():
+        logging.getLogger(__name__).error("%s", text)
+        sys.exit(code)
     for line in text.splitlines():
         _errors.print(f"[red]video-analysis:[/red] {escape(line)}", soft_wrap=True)
     sys.exit(code)

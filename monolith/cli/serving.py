@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -11,7 +12,10 @@ from monolith.cli.analyze import Wishes, analyze_all, exit_of
 from monolith.cli.analyzing import requests_of, show_outcomes
 from monolith.cli.exits import CliError, Exit
 from monolith.cli.session import Request, Session, local_session, open_program, open_session, serving_url
+from monolith.logs import logs_json
 from monolith.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 async def serve_program(settings: Settings, sources: Sequence[str], *, once: bool, errors: Console) -> Exit:
@@ -29,7 +33,10 @@ async def _serve(settings: Settings, requests: Sequence[Request], *, once: bool,
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def tell(url: str) -> None:
-        errors.print(f"serving {url} (Ctrl-C ends it)", soft_wrap=True)
+        if logs_json():
+            logger.info("serving %s", url)
+        else:
+            errors.print(f"serving {url} (Ctrl-C ends it)", soft_wrap=True)
         ready.set_result(url)
 
     async with open_program(settings) as program:

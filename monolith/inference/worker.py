@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from monolith.child import ParentGoneError, ParentLink, die_with_parent
+from monolith.child import ParentGoneError, ParentLink, die_with_parent, log_to_parent
 from monolith.domain.detection import Detection
 from monolith.domain.models import ModelIdentity
 from monolith.inference.messages import (
@@ -92,6 +92,7 @@ def main(arguments: Sequence[str], load: Loader = load_models) -> None:
     """Run until the end of the link. `arguments`: as in the module's docstring."""
     link_fd, parent_pid, slots_fd, count, slot_bytes = map(int, arguments[:5])
     die_with_parent(parent_pid)
+    log_to_parent()
     config = msgspec.json.decode(arguments[5], type=WorkerConfig)
     os.nice(config.nice)
     outbox = _Outbox(ParentLink(link_fd))

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from monolith.child import ParentGoneError, ParentLink, die_with_parent
+from monolith.child import ParentGoneError, ParentLink, die_with_parent, log_to_parent
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.decoding import SegmentDecoding, read_stored
 from monolith.ingest.errors import SourceError
@@ -112,6 +112,7 @@ def main() -> None:
     link_fd, parent_pid, slots_fd, count, slot_bytes = (int(argument) for argument in sys.argv[1:6])
     try:
         die_with_parent(parent_pid)
+        log_to_parent()
         os.nice(_NICENESS)
         with contextlib.suppress(OSError):  # if memory runs out, let it be this process
             Path("/proc/self/oom_score_adj").write_text(_OUT_OF_MEMORY_SCORE)

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from monolith.application.log_context import LogFields
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.errors import DecoderDiedError
 from monolith.ingest.messages import FromDecoder, Started, ToDecoder
@@ -56,6 +57,10 @@ class DecoderProcess:
     @property
     def pid(self) -> int:
         return self._child.pid
+
+    def work_for(self, fields: LogFields) -> None:
+        """Its log lines are about `fields` from now on."""
+        self._child.log_fields = fields
 
     @property
     def dead(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from monolith.application.log_context import logged_fields
 from monolith.application.ports import DecodeRequest, DecoderMessage
 from monolith.domain.segment import SourceInfo
 from monolith.inference.shared_memory import FrameSlots
@@ -244,9 +245,11 @@ class DecoderPool:
             process = await self._idle_or_new(path)
             self._busy.add(process)
             process.waits_for_us = False
+            process.work_for(logged_fields())
             try:
                 yield process
             finally:
+                process.work_for({})
                 self._busy.discard(process)
                 await self._put_back(process)
 

@@ -1,0 +1,54 @@
+"""What the work at hand is about, for the log. It follows a task into the tasks and threads that it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+from monolith.domain.jobs import FollowJob, Job, ProbeJob, PurgeJob, PurgeSegmentsJob, SegmentJob
+
+LogFields: TypeAlias = Mapping[str, str | int]
+"""Name → value, such as `video_id`, `run_id`, `segment`, `job`, `request_id`."""
+
+_NOTHING: Final[LogFields] = MappingProxyType({})
+_fields: ContextVar[LogFields] = ContextVar("log_fields", default=_NOTHING)
+
+_KINDS: Final[Mapping[type[Job], str]] = {
+    ProbeJob: "probe",
+    SegmentJob: "segment",
+    FollowJob: "follow",
+    PurgeSegmentsJob: "purge segments",
+    PurgeJob: "purge",
+}
+
+
+@contextmanager
+def log_context(**fields: str | int | None) -> Iterator[None]:
+    """Log lines from inside carry `fields` besides those from outside; None: not known."""
+    known = {name: value for name, value in fields.items() if value is not None}
+    token = _fields.set({**_fields.get(), **known})
+    try:
+        yield
+    finally:
+        _fields.reset(token)
+
+
+def logged_fields() -> LogFields:
+    """The fields of a line that is logged now."""
+    return _fields.get()
+
+
+def kind_of(job: Job) -> str:
+    """A short name of the kind of work: for log lines and metrics."""
+    return _KINDS[type(job)]
+
+
+def fields_of(job: Job) -> dict[str, str | int]:
+    """What a job is about."""
+    fields: dict[str, str | int] = {"job": kind_of(job), "video_id": job.video_id}
+    if isinstance(job, SegmentJob):
+        fields |= {"run_id": job.run_id, "segment": job.segment}
+    return fields
