@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 import msgspec
@@ -16,6 +18,8 @@ from monolith.readmodels.projector import EventDecoder, ReadModelProjection
 from monolith.readmodels.rendering import with_base
 from monolith.readmodels.results import FrameDetections, Page, ResultFilter, Selection
 from monolith.readmodels.videos import Metric, Status, VideoView
+
+T = TypeVar("T")
 
 
 class ReadModels:
@@ -43,6 +47,10 @@ class ReadModels:
     async def clean(self) -> None:
         """Remove all rows of deleted videos that are still there: otherwise that is done by and by."""
         await self._cleaner.finish()
+
+    async def read(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Run `work`, short and read-only, on a snapshot."""
+        return await self._database.read(work)
 
     async def find_video(self, video_id: str) -> VideoView | None:
         return await self._database.read(lambda c: videos.find_video(c, video_id))
