@@ -18,7 +18,15 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 PREFIX: Final = "VIDEO_ANALYSIS_"
@@ -150,6 +158,48 @@ class Settings(BaseModel):
     fetch_timeout: Seconds = _setting(6 * 3600.0, "longest time for a whole fetch", _SECONDS_IS)
     fetch_min_rate: Size = _setting("1 KiB", "bytes a second below which a fetch counts as stalled", _SIZE_IS)
 
+    auth: Annotated[Literal["auto", "on", "off"], BeforeValidator(_lower)] = _setting(
+        "auto",
+        "whether requests need an API key; auto: where others than this machine can ask",
+        "one of auto, on, off",
+    )
+    api_keys_file: str = _setting(
+        "", "file of the API keys; empty: api-keys.json in the data directory", "a file, or nothing"
+    )
+    api_key: SecretStr = _setting(
+        SecretStr(""),
+        "API key that the command line sends to a server; never shown",
+        "an API key, or nothing",
+    )
+    session_lifetime: Seconds = _setting(8 * 3600.0, "a sign-in on the web page lasts so long", _SECONDS_IS)
+    tls_certificate: str = _setting(
+        "", "certificate (chain) to serve HTTPS with", "a PEM file, together with a tls_key, or nothing"
+    )
+    tls_key: str = _setting(
+        "", "private key of the certificate", "a PEM file, together with a tls_certificate, or nothing"
+    )
+    tls_self_signed: bool = _setting(
+        False, "serve HTTPS with a certificate that the program makes itself", "one of true, false"
+    )
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = _setting(
+        (),
+        "web sites whose pages may use the API from a browser",
+        "origins separated by commas, such as https://app.example.org,http://localhost:3000",
+    )
+    rate_limit: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = _setting(
+        50.0,
+        "requests a second of one client (key or address), where others than this machine can ask",
+        "a number from 0 (no limit) to 1000000, such as 50",
+    )
+    rate_burst: Annotated[int, Field(ge=1, le=10**6)] = _setting(
+        200, "requests of one client at once before rate_limit counts", "a whole number from 1, such as 200"
+    )
+    max_connections_per_client: Annotated[int, Field(ge=0, le=1000)] = _setting(
+        100,
+        "open connections of one address beyond this machine",
+        "a whole number from 0 (no limit) to 1000, such as 100",
+    )
+
     @field_validator("host")
     @classmethod
     def _host_is_plain(cls, host: str) -> str:
@@ -167,6 +217,15 @@ class Settings(BaseModel):
             raise ValueError("not an address")
         return url.rstrip("/")
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_whole(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        """As browsers spell them: lower case, no path, no default port. No wildcard: answers carry credentials."""
+        if not all(re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?", o)
+                   for o in origins):  # fmt: skip
+            raise ValueError("not origins")
+        return origins
+
     @property
     def logs_requests(self) -> bool:
         return self.access_log == "on" or (self.access_log == "auto" and self.log_format == "json")
@@ -174,16 +233,32 @@ class Settings(BaseModel):
     @property
     def serves_loopback_only(self) -> bool:
         """Whether nothing beyond this machine can reach the server."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return _is_loopback(self.host)
+
+    @property
+    def serves_this_machine_only(self) -> bool:
+        """Whether only this machine can ask: it listens on loopback, and no proxy passes on what others ask."""
+        name = urlsplit(self.public_url).hostname or "localhost"
+        return self.serves_loopback_only and _is_loopback(name)
+
+    @property
+    def asks_for_keys(self) -> bool:
+        return self.auth == "on" or (self.auth == "auto" and not self.serves_this_machine_only)
+
+    @property
+    def keys_path(self) -> Path:
+        return Path(self.api_keys_file or self.data_dir / "api-keys.json").absolute()
+
+    @property
+    def serves_tls(self) -> bool:
+        return bool(self.tls_self_signed or self.tls_certificate or self.tls_key)
 
     @property
     def local_url(self) -> str:
         """Where programs on this machine reach the server."""
+        scheme = "https" if self.serves_tls else "http"
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -239,6 +314,13 @@ def right_value(name: str) -> str:
     extra = Settings.model_fields[name].json_schema_extra
     assert isinstance(extra, dict)
     return str(extra["right"])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _config_file(environment: Mapping[str, str], folder: Path) -> Path | None:

@@ -1,8 +1,8 @@
 """Sessions of the web page: a signed cookie in place of a key, since pictures and event streams send no headers.
 
 A cookie is `SESSION.KEY_ID.EXPIRES.MAC`: a random name, the id of the key that it stands for, seconds since 1970, and
-an HMAC-SHA256 of the three. It holds no secret of the key. The signing secret is made anew at each start: a restart ends
-all sessions.
+an HMAC-SHA256 of the three. It holds no secret of the key. The signing secret is made anew at each start: a restart
+ends all sessions.
 """
 
 from __future__ import annotations
