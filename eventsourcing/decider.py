@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -22,6 +22,8 @@ C = TypeVar("C")
 E = TypeVar("E", bound=msgspec.Struct)
 
 MAX_ATTEMPTS: Final = 5
+_PAGE: Final = 250
+"""Events folded at a time, before other tasks get their turn."""
 BACKOFF_SECONDS: Final = 0.005
 """Longest sleep before the second attempt; it doubles with each further one."""
 
@@ -62,15 +64,57 @@ class Outcome(msgspec.Struct, Generic[S, E], frozen=True, kw_only=True):
     commit_position: int | None
 
 
+class StateCache(Generic[S]):
+    """States of streams that were used last, so that a long stream is not read again for each new event.
+
+    A state that is kept may be old: what was appended since is read when it is used. Only for streams that are never
+    deleted, and for states that are never changed in place. `max_events`: how many events the states may be made of,
+    as long as there is more than one.
+    """
+
+    def __init__(self, max_events: int) -> None:
+        self._max_events = max_events
+        self._events = 0
+        self._states: dict[str, Loaded[S]] = {}
+
+    def get(self, stream_name: str) -> Loaded[S] | None:
+        return self._states.get(stream_name)
+
+    def put(self, stream_name: str, loaded: Loaded[S]) -> None:
+        """Keep it, unless a newer one is there; the states used longest ago go."""
+        before = self._states.get(stream_name)
+        if loaded.version is None or (before is not None and _size(before) > _size(loaded)):
+            return
+        self._states.pop(stream_name, None)
+        self._states[stream_name] = loaded
+        self._events += _size(loaded) - (_size(before) if before is not None else 0)
+        while self._events > self._max_events and len(self._states) > 1:
+            self._events -= _size(self._states.pop(next(iter(self._states))))
+
+
+def _size(loaded: Loaded[Any]) -> int:
+    return 0 if loaded.version is None else loaded.version + 1
+
+
 async def load(
-    store: EventStore, codec: EventCodec, decider: Decider[S, C, E], stream_name: str
+    store: EventStore,
+    codec: EventCodec,
+    decider: Decider[S, C, E],
+    stream_name: str,
+    *,
+    cache: StateCache[S] | None = None,
 ) -> Loaded[S]:
     """The state that the stream's events make. Raises the codec's and the store's errors."""
-    state, version = decider.initial(), None
-    async for recorded in iterate_stream(store, stream_name):
+    known = None if cache is None else cache.get(stream_name)
+    state, version = (decider.initial(), None) if known is None else (known.state, known.version)
+    start = 0 if version is None else version + 1
+    async for recorded in iterate_stream(store, stream_name, from_position=start, page=_PAGE):
         state = decider.evolve(state, cast(E, codec.decode(recorded)))
         version = recorded.stream_position
-    return Loaded(state, version)
+    loaded = Loaded(state, version)
+    if cache is not None:
+        cache.put(stream_name, loaded)
+    return loaded
 
 
 async def execute(
@@ -83,6 +127,7 @@ async def execute(
     metadata: Mapping[str, str] | None = None,
     event_ids: EventIds[E] | None = None,
     max_attempts: int = MAX_ATTEMPTS,
+    cache: StateCache[S] | None = None,
 ) -> Outcome[S, E]:
     """Load the stream, decide, append what was decided; where another writer came first, all of it again.
 
@@ -90,7 +135,7 @@ async def execute(
     the store's errors. `metadata` goes with each event.
     """
     for attempt in range(1, max_attempts + 1):
-        loaded = await load(store, codec, decider, stream_name)
+        loaded = await load(store, codec, decider, stream_name, cache=cache)
         events = tuple(decider.decide(loaded.state, command))
         if not events:
             return Outcome(state=loaded.state, events=(), stream_position=None, commit_position=None)
@@ -104,6 +149,8 @@ async def execute(
         state = loaded.state
         for event in events:
             state = decider.evolve(state, event)
+        if cache is not None and appended.stream_position == len(events) + _size(loaded) - 1:
+            cache.put(stream_name, Loaded(state, appended.stream_position))
         return Outcome(
             state=state,
             events=events,

@@ -5,19 +5,23 @@ DATA_DIR/
 ├── readmodels.db          what answers are built from; can be rebuilt
 ├── process-manager.json   which videos are unfinished; can be lost
 ├── secrets/               URLs with passwords or tokens, mode 0600 (see `secret_urls`)
+├── analytics/VIDEO_ID/RUN_ID/SEGMENT….parquet
 ├── uploads/               uploaded files until their first run has ended
 └── videos/VIDEO_ID/
     ├── source             the fetched file until the first run has ended
     ├── pts.npy            the sorted pts of its pictures
-    └── packs/             stored frames, one file for each attempt at a segment
+    ├── packs/             stored frames, one file for each attempt at a segment: SEGMENT-RUN-ATTEMPT.mjpeg
+    └── annotated/         videos made from stored frames
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
 import shutil
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +33,7 @@ from monolith.frames.pack import PackError, read_jpeg
 
 logger = logging.getLogger(__name__)
 
+_SEGMENT: Final = re.compile(r"[0-9]{6,}(?=[-.])")
 _LEAST_FREE: Final = 4 << 20
 """Below it even an event cannot be relied on to find room."""
 
@@ -48,6 +53,7 @@ class FileStorage:
         self._folder_of_all = folder
         self._min_free = max(min_free_bytes, _LEAST_FREE)
         self._videos = folder / "videos"
+        self._analytics = folder / "analytics"
         self.uploads = folder / "uploads"
 
     def prepare(self) -> None:
@@ -106,8 +112,47 @@ class FileStorage:
         return await asyncio.to_thread(self._remove_sources_but, video_ids, locations)
 
     async def remove_video(self, video_id: str) -> int:
-        """Remove the video's folder; bytes freed."""
-        return await asyncio.to_thread(_remove_tree, self._folder(video_id))
+        """Remove the video's folders; bytes freed."""
+        return await asyncio.to_thread(lambda: sum(map(_remove_tree, self._folders(video_id))))
+
+    async def remove_segments(self, video_id: str, segments: Set[int]) -> int:
+        """Remove frame packs and analytics files of these segments, and the annotated videos; bytes freed."""
+
+        def remove() -> int:
+            freed = sum(map(_remove_file, self._files_of(video_id, segments)))
+            return freed + _remove_tree(self._annotated(video_id))
+
+        return await asyncio.to_thread(remove)
+
+    async def measure_segments(self, video_id: str, segments: Set[int]) -> int:
+        """How many bytes `remove_segments` would free."""
+
+        def measure() -> int:
+            return sum(map(_size, self._files_of(video_id, segments))) + _tree_size(self._annotated(video_id))
+
+        return await asyncio.to_thread(measure)
+
+    async def measure_video(self, video_id: str, location: str) -> int:
+        """How many bytes `remove_video` and `remove_source` would free."""
+
+        def measure() -> int:
+            uploaded = Path(location) if Path(location).parent == self.uploads else None
+            return sum(map(_tree_size, self._folders(video_id))) + (_size(uploaded) if uploaded else 0)
+
+        return await asyncio.to_thread(measure)
+
+    def _folders(self, video_id: str) -> list[Path]:
+        return [self._folder(video_id), self._analytics / plain_name(video_id)]
+
+    def _annotated(self, video_id: str) -> Path:
+        return self._folder(video_id) / "annotated"
+
+    def _files_of(self, video_id: str, segments: Set[int]) -> Iterator[Path]:
+        """Files of the segments: their names begin with the segment's number."""
+        yield from _named_after(self._packs(video_id), segments)
+        for run in _entries(self._analytics / plain_name(video_id)):
+            if run.is_dir():
+                yield from _named_after(Path(run.path), segments)
 
     def _folder(self, video_id: str) -> Path:
         return self._videos / plain_name(video_id)
@@ -170,6 +215,31 @@ def plain_name(name: str) -> str:
     return name
 
 
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _named_after(folder: Path, segments: Set[int]) -> list[Path]:
+    return [Path(entry.path) for entry in _entries(folder) if _segment_of(entry.name) in segments]
+
+
+def _segment_of(name: str) -> int | None:
+    """The number that the file's name begins with."""
+    number = _SEGMENT.match(name)
+    return int(number[0]) if number else None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _remove_file(path: Path) -> int:
     try:
         size = path.stat().st_size
@@ -180,8 +250,11 @@ def _remove_file(path: Path) -> int:
 
 
 def _remove_tree(folder: Path) -> int:
-    if not folder.is_dir():
-        return 0
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    shutil.rmtree(folder)
+    size = _tree_size(folder)
+    if folder.is_dir():
+        shutil.rmtree(folder)
     return size
+
+
+def _tree_size(folder: Path) -> int:
+    return sum(_size(path) for path in folder.rglob("*") if path.is_file())

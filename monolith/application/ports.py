@@ -139,6 +139,18 @@ class Storage(Protocol):
         """Remove all files of the video; bytes freed."""
         ...
 
+    async def remove_segments(self, video_id: str, segments: Set[int]) -> int:
+        """Remove what is stored of these segments (frames, analytics) and what was made from them; bytes freed."""
+        ...
+
+    async def measure_segments(self, video_id: str, segments: Set[int]) -> int:
+        """How many bytes `remove_segments` would free."""
+        ...
+
+    async def measure_video(self, video_id: str, location: str) -> int:
+        """How many bytes `remove_video` and `remove_source` would free."""
+        ...
+
 
 class Secrets(Protocol):
     """URLs that carry a password or a token: kept in files that only this user reads, never in events."""

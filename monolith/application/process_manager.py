@@ -28,7 +28,7 @@ from monolith.application.purge import Purge
 from monolith.application.scheduler import Scheduler
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import FailVideo
-from monolith.domain.jobs import Job, ProbeJob, PurgeJob, SegmentJob, next_jobs
+from monolith.domain.jobs import Job, ProbeJob, PurgeJob, PurgeSegmentsJob, SegmentJob, next_jobs
 from monolith.domain.video import Video
 
 _SNAPSHOT_EVENTS: Final = 1000
@@ -73,6 +73,7 @@ class ProcessManager:
             ProbeJob: concurrent_fetches,
             SegmentJob: concurrent_segments,
             PurgeJob: 1,
+            PurgeSegmentsJob: 1,
         }
         self.scheduler = Scheduler(self._run_job, self._give_up, places)
 
@@ -152,14 +153,19 @@ class ProcessManager:
                 logger.warning("the source of video %s cannot be removed: %s", video.video_id, error)
 
     def _end_needless(self, video: Video) -> None:
-        """End jobs whose run is over (cancelled, failed in another segment, deleted)."""
+        for job in self._needless(video):
+            self.scheduler.cancel(job)
+
+    def _needless(self, video: Video) -> list[Job]:
+        """Jobs that run for a run that is over (cancelled, failed in another segment, deleted)."""
         active = {run.request.run_id for run in video.active_runs()}
+        needless: list[Job] = []
         for job in self.scheduler.running():
-            if job.video_id != video.video_id or isinstance(job, PurgeJob):
+            if job.video_id != video.video_id or isinstance(job, PurgeJob | PurgeSegmentsJob):
                 continue
-            needless = job.run_id not in active if isinstance(job, SegmentJob) else not active
-            if needless:
-                self.scheduler.cancel(job)
+            if job.run_id not in active if isinstance(job, SegmentJob) else not active:
+                needless.append(job)
+        return needless
 
     async def _run_job(self, job: Job) -> None:
         match job:
@@ -170,9 +176,13 @@ class ProcessManager:
             case PurgeJob():
                 await self.scheduler.until_alone(job)  # a job on its way out may still write files
                 await self._purge.run(job)
+            case PurgeSegmentsJob():
+                # What expired is written by no active run; the job of one that has just ended may still write files.
+                await self.scheduler.until_ended(self._needless(await self._streams.load(job.video_id)))
+                await self._purge.run_segments(job)
 
     async def _give_up(self, job: Job, error: Exception) -> None:
-        if isinstance(job, PurgeJob):
+        if isinstance(job, PurgeJob | PurgeSegmentsJob):
             logger.error(
                 "video %s could not be purged: %s; it is tried again after a restart", job.video_id, error
             )

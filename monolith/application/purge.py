@@ -1,20 +1,26 @@
-"""Remove what belongs to a deleted video, and spooled sources that no run needs any more."""
+"""Remove what belongs to a deleted video or an expired segment, and spooled sources that no run needs any more."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Final
 
 from eventsourcing.store import EventStore
 from monolith.application.ports import Clock, Secrets, Storage
 from monolith.application.video_stream import VideoStreams
-from monolith.domain.commands import RecordPurge
-from monolith.domain.events import frames_stream, results_stream
-from monolith.domain.jobs import PurgeJob
-from monolith.domain.video import Video
+from monolith.domain.commands import RecordPurge, RecordSegmentsPurge
+from monolith.domain.events import SegmentsExpired, frames_stream, results_stream
+from monolith.domain.jobs import PurgeJob, PurgeSegmentsJob
+from monolith.domain.video import Video, expired_numbers
+
+_TOMBSTONES_AT_ONCE: Final = 16
+"""The store takes so many together."""
 
 
 class Purge:
-    """Does `PurgeJob`s: safe to repeat after an interruption at any point."""
+    """Does `PurgeJob`s and `PurgeSegmentsJob`s: safe to repeat after an interruption at any point."""
 
     def __init__(
         self, streams: VideoStreams, store: EventStore, storage: Storage, secrets: Secrets, clock: Clock
@@ -31,11 +37,34 @@ class Purge:
         if not video.deleted or video.purged:
             return
         freed = await self._storage.remove_video(job.video_id) + await self.remove_source(video)
-        for plan in video.segments:
-            await self._store.tombstone_stream(frames_stream(job.video_id, plan.segment))
-            for run_id in video.runs:
-                await self._store.tombstone_stream(results_stream(run_id, plan.segment))
+        await self._tombstone(video, [plan.segment for plan in video.segments])
         await self._streams.execute(job.video_id, RecordPurge(at=self._clock(), bytes_freed=freed))
+
+    async def run_segments(self, job: PurgeSegmentsJob) -> None:
+        """For each SegmentsExpired: files first, then streams, then SegmentsPurged. Nobody may write there any more."""
+        while (video := await self._streams.load(job.video_id)).expiries and not video.deleted:
+            await self._purge_segments(video, video.expiries[0])
+
+    async def _purge_segments(self, video: Video, expiry: SegmentsExpired) -> None:
+        segments = expired_numbers(expiry)
+        freed = await self._storage.remove_segments(video.video_id, frozenset(segments))
+        if is_empty(video):
+            freed += await self._storage.remove_video(video.video_id) + await self.remove_source(video)
+        await self._tombstone(video, segments)
+        purged = RecordSegmentsPurge(at=self._clock(), segments=segments, bytes_freed=freed)
+        await self._streams.execute(video.video_id, purged)
+
+    async def _tombstone(self, video: Video, segments: Sequence[int]) -> None:
+        names = (
+            name
+            for segment in segments
+            for name in (
+                frames_stream(video.video_id, segment),
+                *(results_stream(run_id, segment) for run_id in video.runs),
+            )
+        )
+        while batch := list(islice(names, _TOMBSTONES_AT_ONCE)):
+            await asyncio.gather(*map(self._store.tombstone_stream, batch))
 
     async def sweep_sources(self, open_videos: Iterable[Video]) -> int:
         """Remove sources of all but `open_videos`: left behind by a crash after a run's end; bytes freed.
@@ -53,3 +82,8 @@ class Purge:
             return 0
         await self._secrets.forget(video.video_id)
         return await self._storage.remove_source(video.video_id, video.submitted.location)
+
+
+def is_empty(video: Video) -> bool:
+    """Whether every segment has expired and no more will come: then its source serves nobody."""
+    return video.planned and not video.active_runs() and len(video.expired) == len(video.segments)

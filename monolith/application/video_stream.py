@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from eventsourcing.codec import EventCodec
-from eventsourcing.decider import Outcome, execute, load
+from eventsourcing.decider import Outcome, StateCache, execute, load
 from eventsourcing.store import EventStore
 from monolith.domain.commands import VideoCommand
 from monolith.domain.decisions import VideoDecider
@@ -14,6 +14,8 @@ from monolith.domain.video import Video
 
 _DECIDER: Final = VideoDecider()
 _MAX_ATTEMPTS: Final = 10
+_CACHED_EVENTS: Final = 50_000
+"""Of the videos used last: some ten megabytes. A live video of a week has more than ten thousand."""
 
 
 class VideoStreams:
@@ -22,10 +24,12 @@ class VideoStreams:
     def __init__(self, store: EventStore, codec: EventCodec) -> None:
         self._store = store
         self._codec = codec
+        self._cache: StateCache[Video] = StateCache(_CACHED_EVENTS)
 
     async def load(self, video_id: str) -> Video:
         """The video as its stream tells; `submitted` is None for an unknown one."""
-        return (await load(self._store, self._codec, _DECIDER, video_stream(video_id))).state
+        stream = video_stream(video_id)
+        return (await load(self._store, self._codec, _DECIDER, stream, cache=self._cache)).state
 
     async def execute(self, video_id: str, command: VideoCommand) -> Outcome[Video, VideoEvent]:
         """Decide on `command` and append the answer, deciding again when another writer came first."""
@@ -37,4 +41,5 @@ class VideoStreams:
             command,
             metadata={"correlation_id": video_id},
             max_attempts=_MAX_ATTEMPTS,
+            cache=self._cache,
         )

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import pytest
 
 from eventsourcing.adapters.memory import MemoryEventStore
-from eventsourcing.decider import Loaded, execute, load
+from eventsourcing.decider import Loaded, StateCache, execute, load
 from eventsourcing.errors import StreamTombstonedError, WrongExpectedVersionError
-from eventsourcing.events import AppendResult, NewEvent
+from eventsourcing.events import AppendResult, NewEvent, RecordedEvent
 from eventsourcing.versions import ExpectedVersion
 from tests.unit.eventsourcing.counter import (
     CODEC,
@@ -123,3 +124,46 @@ async def test_after_a_delete_a_stream_starts_anew_and_after_a_tombstone_not() -
     await store.tombstone_stream("c-1")
     with pytest.raises(StreamTombstonedError):
         await execute(store, CODEC, COUNTER, "c-1", Add(1))
+
+
+class ReadCountingStore(MemoryEventStore):
+    """Knows how many events were read from streams."""
+
+    read = 0
+
+    async def read_stream(self, *arguments: Any, **options: Any) -> list[RecordedEvent]:
+        events = await super().read_stream(*arguments, **options)
+        self.read += len(events)
+        return events
+
+
+async def test_a_cached_state_is_brought_up_to_date_with_what_was_appended_since() -> None:
+    store, cache = ReadCountingStore(), StateCache[int](100)
+    await execute(store, CODEC, COUNTER, "c-1", Add(5), cache=cache)
+    assert await load(store, CODEC, COUNTER, "c-1", cache=cache) == Loaded(5, 4)
+    assert store.read == 0
+    await execute(store, CODEC, COUNTER, "c-1", Add(2))  # another process
+    store.read = 0
+    outcome = await execute(store, CODEC, COUNTER, "c-1", Add(1), cache=cache)
+    assert (outcome.state, store.read) == (8, 2)
+
+
+async def test_with_a_cache_a_lost_race_is_decided_on_the_new_state() -> None:
+    store, cache = RacingStore(rivals=0), StateCache[int](100)
+    await execute(store, CODEC, COUNTER, "c-1", Add(1), cache=cache)
+    store.rivals = 3
+    outcome = await execute(store, CODEC, COUNTER, "c-1", Add(1), cache=cache)
+    assert outcome.state == 32
+    assert cache.get("c-1") == Loaded(32, 4)
+
+
+def test_a_cache_holds_the_states_used_last_and_never_an_older_one() -> None:
+    cache = StateCache[int](10)
+    cache.put("a", Loaded(1, 4))
+    cache.put("b", Loaded(2, 4))
+    cache.put("a", Loaded(0, 2))
+    assert cache.get("a") == Loaded(1, 4)
+    cache.put("a", Loaded(3, 5))
+    assert (cache.get("a"), cache.get("b")) == (Loaded(3, 5), None)
+    cache.put("long", Loaded(9, 1000))
+    assert (cache.get("a"), cache.get("long")) == (None, Loaded(9, 1000))
