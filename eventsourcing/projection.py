@@ -7,13 +7,16 @@ Rules:
   parked with its error, and the others go on.
 - Later events of a parked event's stream depend on it: they are parked too, unapplied, in their order.
 - What cannot be parked ends the runner; its owner sees the error.
+- While it is paused nothing is applied, and another read model may take the place of the one it fed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager
 from enum import Enum
 from functools import partial
 from itertools import islice, takewhile
@@ -108,6 +111,10 @@ class ProjectionRunner:
         self._stopping = False
         self._idle = False
         self._progress = asyncio.Event()
+        self._turn = asyncio.Lock()
+        """Held by who uses the projection: a step of the runner, or who has paused it."""
+        self._exchanged = False
+        """Whether the projection's position and parked streams have to be asked for again."""
 
     @property
     def running(self) -> bool:
@@ -145,6 +152,22 @@ class ProjectionRunner:
             await asyncio.wait((self._task,))
         if self.state is RunnerState.FAILED and self.last_error is not None:
             raise self.last_error
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Within this context nothing is applied or parked; steps wait, also those that are tried again.
+
+        The projection may write to another read model afterwards, if that has seen every event up to `position`:
+        what it has seen beyond is not applied to it again. Waits for the step that is being done.
+        """
+        async with self._turn:
+            try:
+                yield
+            finally:
+                if self.state is not RunnerState.NEW:
+                    self._exchanged = True
+                    with contextlib.suppress(*self._transient):  # else the next step asks
+                        await self._look_again()
 
     async def __aenter__(self) -> ProjectionRunner:
         await self.start()
@@ -207,9 +230,7 @@ class ProjectionRunner:
         self._announce()
 
     async def _follow(self) -> None:
-        self.position = await self._retry(self.projection.checkpoint)
-        if isinstance(self.projection, RemembersParked):
-            self._parked_streams.update(await self._retry(self.projection.parked_streams))
+        await self._retry(self._look_again)
         self.state = RunnerState.CATCHING_UP
         self._announce()
         backoffs = _backoffs()
@@ -246,7 +267,7 @@ class ProjectionRunner:
 
     async def _work_off(self, events: list[RecordedEvent]) -> None:
         """Apply or park each of `events`, in their order."""
-        while events and not self._stopping:
+        while (events := self._unseen(events)) and not self._stopping:
             if events[0].stream_name in self._parked_streams:
                 await self._park(events[0], _depends(events[0]))
                 events = events[1:]
@@ -258,7 +279,7 @@ class ProjectionRunner:
     async def _apply(self, events: list[RecordedEvent]) -> None:
         """All at once; where that fails, each half by itself; where an event alone fails, park it."""
         try:
-            await self._retry(lambda: self.projection.apply(events))
+            await self._retry(lambda: self._apply_unseen(events))
         except Exception as error:
             self.last_error = error
             if len(events) > 1:
@@ -274,7 +295,7 @@ class ProjectionRunner:
         for backoff in islice(_backoffs(), self._attempts - 1):
             await self._while_idle(partial(self._sleep, backoff))
             try:
-                await self._retry(lambda: self.projection.apply([event]))
+                await self._retry(lambda: self._apply_unseen([event]))
             except Exception as again:
                 error = self.last_error = again
             else:
@@ -283,17 +304,44 @@ class ProjectionRunner:
         await self._park(event, error)
 
     async def _park(self, event: RecordedEvent, error: Exception) -> None:
-        await self._retry(lambda: self.projection.park(event, error))
-        self.parked += 1
-        self._parked_streams.add(event.stream_name)
+        await self._retry(lambda: self._park_unseen(event, error))
         self._advance(event.commit_position)
+
+    # Steps on the projection: since they were prepared, another read model may have taken its place.
+
+    async def _apply_unseen(self, events: list[RecordedEvent]) -> None:
+        if unseen := self._unseen(events):
+            await self.projection.apply(unseen)
+
+    async def _park_unseen(self, event: RecordedEvent, error: Exception) -> None:
+        if self._unseen([event]):
+            await self.projection.park(event, error)
+            self.parked += 1
+            self._parked_streams.add(event.stream_name)
+
+    def _unseen(self, events: list[RecordedEvent]) -> list[RecordedEvent]:
+        """Those behind `position`."""
+        if self.position is None or not events or events[0].commit_position > self.position:
+            return events
+        return [event for event in events if event.commit_position > self.position]
+
+    async def _look_again(self) -> None:
+        """Ask the projection how far it is, and what it has parked."""
+        position = await self.projection.checkpoint()
+        if isinstance(self.projection, RemembersParked):
+            self._parked_streams = set(await self.projection.parked_streams())
+        self._exchanged = False
+        self._advance(position)
 
     async def _retry(self, step: Callable[[], Awaitable[T]]) -> T:
         """The result of `step`, tried until it fails no more for a transient reason."""
         state = self.state
         for backoff in _backoffs():
             try:
-                result = await step()
+                async with self._turn:
+                    if self._exchanged:
+                        await self._look_again()
+                    result = await step()
             except self._transient as error:
                 await self._back_off(error, backoff)
             else:

@@ -2,12 +2,14 @@
 
 The file is derived from the event store. One that another version wrote, that was made from another store, or that is
 damaged, is thrown away and built again; for the same reason a commit need not reach the disk at once.
+
+A rebuild writes another file beside it (`Database.build`), which is nothing until it is sealed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,29 +18,14 @@ from queue import SimpleQueue
 from typing import Final, TypeVar
 
 import apsw
-import msgspec
 
 from eventsourcing.errors import StoreUnavailableError
-from monolith.readmodels.schema import SIGNATURE, TABLES
+from monolith.readmodels import files
+from monolith.readmodels.files import Origin
 
 T = TypeVar("T")
 
 _READ_DEADLINE: Final = 30.0
-_BUSY_MILLISECONDS: Final = 5000
-_MAPPED_BYTES: Final = 4 << 30
-_SIDE_FILES: Final = ("", "-wal", "-shm", "-journal")
-
-_CHECKED_BYTES: Final = 200 << 20
-"""Up to this size the file is checked when it is opened: some tenths of a second."""
-
-logger = logging.getLogger(__name__)
-
-
-class Origin(msgspec.Struct, frozen=True):
-    """The event store that a file is made from: its identity, and its last commit position."""
-
-    identity: str
-    last_position: int
 
 
 class Database:
@@ -52,16 +39,32 @@ class Database:
             self._readers.put(reader)
         self._reader_count = len(readers)
         self._write_threads = ThreadPoolExecutor(1, "read-model-writer")
-        self._read_threads = ThreadPoolExecutor(len(readers), "read-model-reader")
+        self._read_threads = ThreadPoolExecutor(max(1, len(readers)), "read-model-reader")
         self._read_turns = asyncio.Semaphore(len(readers))
         self._closed = False
+        self.last_read = time.monotonic()
+        """When a read began or ended last, by the monotonic clock."""
 
     @classmethod
     async def open(cls, path: Path, *, origin: Origin | None = None, readers: int = 4) -> Database:
         """Open or make the file at `path` (its folder exists). Blocks no loop; raises StoreUnavailableError."""
         with _translated(path):
-            writer, connections = await asyncio.to_thread(_open, path, origin, readers)
+            writer, connections = await asyncio.to_thread(files.open_checked, path, origin, readers)
         return cls(path, writer, connections)
+
+    @classmethod
+    async def open_sealed(cls, path: Path, *, readers: int = 4) -> Database:
+        """Open a file that this process has sealed: it need not be looked through."""
+        with _translated(path):
+            writer, connections = await asyncio.to_thread(files.open_sealed, path, readers)
+        return cls(path, writer, connections)
+
+    @classmethod
+    async def build(cls, path: Path, *, origin: Origin | None = None) -> Database:
+        """Make a new file at `path`, removing what is there, in which one thread reads and writes; nothing is durable
+        until `harden` or `seal`. Raises StoreUnavailableError."""
+        with _translated(path):
+            return cls(path, await asyncio.to_thread(files.open_builder, path, origin), [])
 
     async def write(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run `work` in one transaction: all of it, or nothing if it raises."""
@@ -75,6 +78,9 @@ class Database:
 
     async def read(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run `work`, short and read-only, on a snapshot. Waits at most 30 s for its turn."""
+        if not self._reader_count:
+            return await self.write(work)
+        self.last_read = time.monotonic()
 
         def run() -> T:
             connection = self._readers.get_nowait()
@@ -94,6 +100,26 @@ class Database:
             return await self._submit(self._read_threads, run)
         finally:
             self._read_turns.release()
+            self.last_read = time.monotonic()
+
+    async def empty_log(self) -> None:
+        """Bring all that was written into the file itself: its log stays empty until the next write.
+
+        Raises StoreUnavailableError also when readers of older snapshots do not end within seconds.
+        """
+        done = await self._submit(self._write_threads, lambda: files.empty_log(self._writer))
+        if not done:
+            raise StoreUnavailableError("the read models are too busy to be exchanged; try again")
+
+    async def harden(self) -> None:
+        """Bring a file that is being built onto the disk, and all that is written from now on."""
+        await self._submit(self._write_threads, lambda: files.harden(self._writer))
+
+    async def seal(self) -> None:
+        """End the build: the file is on the disk, closed, and can be opened as any other."""
+        await self._submit(self._write_threads, lambda: self._writer.pragma("journal_mode", "WAL"))
+        await self.close()
+        await asyncio.to_thread(files.sync, self.path)
 
     async def _submit(self, threads: ThreadPoolExecutor, run: Callable[[], T]) -> T:
         if self._closed:
@@ -135,104 +161,9 @@ def _translated(path: Path) -> Iterator[None]:
     except (apsw.SQLError, apsw.ConstraintError, apsw.MismatchError):
         raise
     except (apsw.CorruptError, apsw.NotADBError) as error:
-        _mark_of(path).touch()
+        files.mark_of(path).touch()
         raise StoreUnavailableError(
             f"the read models are damaged ({error}); start the program again to have them built again"
         ) from error
     except apsw.Error as error:
         raise StoreUnavailableError(f"the read models cannot be used: {error}") from error
-
-
-def _open(path: Path, origin: Origin | None, readers: int) -> tuple[apsw.Connection, list[apsw.Connection]]:
-    try:
-        writer = _open_writer(path)
-    except (apsw.NotADBError, apsw.CorruptError) as error:
-        logger.warning("the read models at %s are damaged (%s) and will be built again", path, error)
-        remove_database(path)
-        writer = _open_writer(path)
-    if (flaw := _damage(writer, path) or _flaw(writer, origin)) is not None:
-        logger.warning("the read models at %s %s and will be built again", path, flaw)
-        writer.close()
-        remove_database(path)
-        writer = _open_writer(path)
-    if origin is not None:
-        writer.execute("INSERT OR IGNORE INTO meta VALUES('store', ?)", (origin.identity,))
-    return writer, [_open_reader(path) for _ in range(readers)]
-
-
-def _mark_of(path: Path) -> Path:
-    """The file that says that damage was found."""
-    return path.with_name(path.name + ".damaged")
-
-
-def _damage(writer: apsw.Connection, path: Path) -> str | None:
-    """Whether damage was found before or, in a file that is quickly read, is found now."""
-    if _mark_of(path).exists():
-        return "were found damaged"
-    if path.stat().st_size > _CHECKED_BYTES:
-        return None
-    try:
-        sound = writer.execute("PRAGMA quick_check(1)").get == "ok"
-    except (apsw.CorruptError, apsw.NotADBError):
-        sound = False
-    return None if sound else "are damaged"
-
-
-def _flaw(writer: apsw.Connection, origin: Origin | None) -> str | None:
-    """Why the file cannot be used."""
-    if not _is_current(writer):
-        return "are of another version"
-    done = writer.execute("SELECT max(commit_position) FROM checkpoints").get
-    if origin is None or done is None:
-        return None
-    if writer.execute("SELECT value FROM meta WHERE key = 'store'").get != origin.identity:
-        return "were made from another event store"
-    return "know more than the event store" if done > origin.last_position else None
-
-
-def _open_writer(path: Path) -> apsw.Connection:
-    connection = apsw.Connection(str(path))
-    try:
-        connection.set_busy_timeout(_BUSY_MILLISECONDS)
-        connection.transaction_mode = "IMMEDIATE"
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=NORMAL",
-            "wal_autocheckpoint=4000",
-            "cache_size=-8192",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-        if not _has_tables(connection):
-            with connection:
-                connection.execute(TABLES)
-                connection.execute("INSERT INTO meta VALUES('signature', ?)", (SIGNATURE,))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _has_tables(connection: apsw.Connection) -> bool:
-    return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get is not None
-
-
-def _is_current(connection: apsw.Connection) -> bool:
-    try:
-        return bool(connection.execute("SELECT value FROM meta WHERE key = 'signature'").get == SIGNATURE)
-    except apsw.SQLError:
-        return False
-
-
-def _open_reader(path: Path) -> apsw.Connection:
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-    connection.set_busy_timeout(_BUSY_MILLISECONDS)
-    connection.execute("PRAGMA query_only=1")
-    connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
-    return connection
-
-
-def remove_database(path: Path) -> None:
-    """Remove the file at `path` and what SQLite keeps beside it."""
-    for suffix in _SIDE_FILES:
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    _mark_of(path).unlink(missing_ok=True)

@@ -12,7 +12,8 @@ import msgspec
 from monolith.domain.errors import VideoNotFoundError
 from monolith.readmodels import frames, results, videos
 from monolith.readmodels.cleaning import Cleaner
-from monolith.readmodels.database import Database, Origin
+from monolith.readmodels.database import Database
+from monolith.readmodels.files import Origin
 from monolith.readmodels.frames import FrameLocation
 from monolith.readmodels.projector import EventDecoder, ReadModelProjection
 from monolith.readmodels.rendering import with_base

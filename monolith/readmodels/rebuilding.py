@@ -11,7 +11,8 @@ from eventsourcing.events import RecordedEvent
 from eventsourcing.projection import DependsOnParkedError
 from eventsourcing.store import EventStore
 from monolith.readmodels.cleaning import Cleaner
-from monolith.readmodels.database import Database, Origin, remove_database
+from monolith.readmodels.database import Database
+from monolith.readmodels.files import Origin, remove_database
 from monolith.readmodels.projector import PREFIXES, EventDecoder, ReadModelProjection
 
 _PAGE: Final = 500

@@ -29,7 +29,7 @@ from monolith.domain.events import (
     video_stream,
 )
 from monolith.readmodels import cleaning, videos
-from monolith.readmodels.database import Origin
+from monolith.readmodels.files import Origin
 from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.rebuilding import rebuild
 from monolith.readmodels.results import ResultFilter, select_runs
