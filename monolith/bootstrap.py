@@ -57,7 +57,7 @@ from monolith.metrics import (
     work_readings,
 )
 from monolith.readiness import readiness_checks
-from monolith.readmodels.database import Origin
+from monolith.readmodels.files import Origin
 from monolith.readmodels.queries import ReadModels
 from monolith.secret_urls import SecretUrls
 from monolith.settings import Settings
