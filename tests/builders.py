@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from monolith.domain.commands import CompleteSegment, RecordProbe, SubmitVideo
 from monolith.domain.decisions import decide
-from monolith.domain.events import VideoEvent
+from monolith.domain.events import Transport, VideoEvent
 from monolith.domain.models import ModelIdentity
 from monolith.domain.segment import SegmentPlan, SourceInfo
 from monolith.domain.video import Video, evolve
@@ -51,6 +53,15 @@ def source(frames: int | None = 100, segments: int = 2, **changes: object) -> So
 
 def probe(info: SourceInfo, path: str = "/clip.mp4") -> RecordProbe:
     return RecordProbe(at=2.0, path=path, spooled=False, size_bytes=1000, source=info, ingest_seconds=0.1)
+
+
+def followed(*, live: bool, transport: Transport = "hls") -> RecordProbe:
+    """The probe of a source that is followed."""
+    info = source(frames=None, segments=1, live=live, duration=None)
+    info = msgspec.structs.replace(info, segments=())
+    return RecordProbe(
+        at=2.0, path="", spooled=False, size_bytes=0, source=info, ingest_seconds=0.1, transport=transport
+    )
 
 
 def complete(

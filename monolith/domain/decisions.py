@@ -285,7 +285,8 @@ def _end_of_run(video: Video, run_id: str, at: float) -> Iterator[VideoEvent]:
 
 def _why_no_frames(video: Video, run: Run) -> str:
     if run.dropped:
-        return f"none of the {run.dropped} sampled frames could be analysed: the video is damaged"
+        none = f"none of the {run.dropped} sampled frames could be analysed"
+        return none if video.live else f"{none}: the video is damaged"
     if not video.frames:
         return video.ended_because or "the video holds no frame that can be decoded"
     return _nothing_sampled(run, video.frames)

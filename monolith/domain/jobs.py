@@ -11,9 +11,10 @@ from monolith.domain.video import Video
 
 
 class ProbeJob(msgspec.Struct, frozen=True):
-    """Fetch the source if need be, probe it, plan its segments."""
+    """Fetch the source if need be, probe it, plan its segments. `live`: it is known to be a live one by its URL."""
 
     video_id: str
+    live: bool = False
 
 
 class SegmentJob(msgspec.Struct, frozen=True):
@@ -26,10 +27,11 @@ class SegmentJob(msgspec.Struct, frozen=True):
 
 class FollowJob(msgspec.Struct, frozen=True):
     """Analyse a source while its pictures come, segment after segment. `finish`: only what is there already, then
-    the source counts as ended."""
+    the source counts as ended. `live`: the source may go on for ever."""
 
     video_id: str
     finish: bool = False
+    live: bool = False
 
 
 class PurgeSegmentsJob(msgspec.Struct, frozen=True):
@@ -66,9 +68,9 @@ def _analyses(video: Video, at_most: int) -> list[Job]:
     if not active:
         return []
     if video.probe is None:
-        return [ProbeJob(video.video_id)]
+        return [ProbeJob(video.video_id, live=video.live_by_url)]
     if video.followed:
-        return [FollowJob(video.video_id, finish=video.stopping)]
+        return [FollowJob(video.video_id, finish=video.stopping, live=video.live)]
     return [job for run in active for job in _segment_jobs(video, run)][:at_most]
 
 

@@ -12,6 +12,8 @@ from monolith.domain.models import MODEL_KEYS
 _MAX_FRAME_STEP: Final = 2**31 - 1
 _MAX_NAME_LENGTH: Final = 500
 _MAX_URL_LENGTH: Final = 8000
+_HTTP: Final = ("http", "https")
+_RTSP: Final = ("rtsp", "rtsps")
 
 
 def check_models(value: object) -> tuple[str, ...]:
@@ -55,9 +57,11 @@ def check_name(value: object, default: str) -> str:
 
 
 def check_url(value: object) -> str:
-    """`videoURL`: an http or https URL with a host and a path."""
+    """`videoURL`: an http(s) URL with a host and a path, or an rtsp(s) URL with a host."""
     if not isinstance(value, str) or not value:
-        raise InvalidRequestError("videoURL must be the http(s) URL of a video file", field="videoURL")
+        raise InvalidRequestError(
+            "videoURL must be the http(s) URL of a video, or the rtsp(s) URL of a camera", field="videoURL"
+        )
     if len(value) > _MAX_URL_LENGTH or not value.isprintable() or " " in value:
         raise InvalidRequestError(
             f"videoURL must be a URL of at most {_MAX_URL_LENGTH} printable characters without blanks",
@@ -68,14 +72,25 @@ def check_url(value: object) -> str:
         _ = parts.port
     except ValueError as error:
         raise InvalidRequestError(f"videoURL is not a URL: {error}", field="videoURL") from error
-    if parts.scheme not in ("http", "https"):
+    if parts.scheme not in (*_HTTP, *_RTSP):
         shown = f"{parts.scheme}: is not allowed" if parts.scheme else "it has no scheme"
-        raise InvalidRequestError(f"videoURL must start with http:// or https://; {shown}", field="videoURL")
-    if not parts.hostname or not parts.path.strip("/"):
+        raise InvalidRequestError(
+            f"videoURL must start with http://, https://, rtsp:// or rtsps://; {shown}", field="videoURL"
+        )
+    if parts.scheme in _RTSP and not parts.hostname:
+        raise InvalidRequestError(
+            "videoURL needs a host, as in rtsp://camera.example.org/live", field="videoURL"
+        )
+    if parts.scheme in _HTTP and (not parts.hostname or not parts.path.strip("/")):
         raise InvalidRequestError(
             "videoURL needs a host and a path, as in http://example.org/clip.mp4", field="videoURL"
         )
     return value
+
+
+def is_rtsp(url: str) -> bool:
+    """Whether the URL is one of RTSP, plain or over TLS."""
+    return url.partition(":")[0].lower() in _RTSP
 
 
 def _whole_number(value: object) -> int | None:

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from monolith.domain.events import RunRequested, SegmentCompleted, SegmentFailed
+from monolith.domain.growing import Numbers
 
 RunStatus: TypeAlias = Literal["active", "completed", "failed", "cancelled"]
 
@@ -23,28 +24,21 @@ class Failures(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as its events tell."""
+    """A run as its events tell. `frames`, `dropped` and `greatest_frame` (0: none) are of its completed segments."""
 
     request: RunRequested
     status: RunStatus = "active"
-    completed: dict[int, SegmentCompleted] = {}
+    completed: Numbers = Numbers()
+    """Segments."""
+    frames: int = 0
+    dropped: int = 0
+    greatest_frame: int = 0
     failures: dict[int, Failures] = {}
+    """Of segments that are not completed."""
 
     @property
     def active(self) -> bool:
         return self.status == "active"
-
-    @property
-    def frames(self) -> int:
-        return sum(done.frames for done in self.completed.values())
-
-    @property
-    def dropped(self) -> int:
-        return sum(done.dropped for done in self.completed.values())
-
-    @property
-    def greatest_frame(self) -> int:
-        return max((done.last_frame or 0 for done in self.completed.values()), default=0)
 
     @property
     def coverage(self) -> float:
@@ -53,7 +47,17 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         return self.frames / sampled if sampled else 1.0
 
     def with_completed(self, done: SegmentCompleted) -> Run:
-        return msgspec.structs.replace(self, completed={**self.completed, done.segment: done})
+        failures = self.failures
+        if done.segment in failures:
+            failures = {segment: count for segment, count in failures.items() if segment != done.segment}
+        return msgspec.structs.replace(
+            self,
+            completed=self.completed.plus([done.segment]),
+            frames=self.frames + done.frames,
+            dropped=self.dropped + done.dropped,
+            greatest_frame=max(self.greatest_frame, done.last_frame or 0),
+            failures=failures,
+        )
 
     def with_failure(self, failed: SegmentFailed) -> Run:
         failures = self.failures_with(failed.segment, failed.settled)

@@ -39,6 +39,8 @@ from monolith.domain.events import (
     VideoPurged,
     VideoSubmitted,
 )
+from monolith.domain.growing import Growing, Numbers
+from monolith.domain.requests import is_rtsp
 from monolith.domain.run import Run, RunStatus
 from monolith.domain.segment import SegmentPlan
 
@@ -48,7 +50,7 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
 
     submitted: VideoSubmitted | None = None
     probe: VideoProbed | None = None
-    segments: tuple[SegmentPlan, ...] = ()
+    segments: Growing[SegmentPlan] = Growing()
     planned: bool = False
     frames: int | None = None
     """Pictures of the whole video, once known."""
@@ -59,7 +61,7 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     first_connection: StreamConnected | None = None
     stopping: bool = False
     """A user wants the live source to end."""
-    expired: frozenset[int] = frozenset()
+    expired: Numbers = Numbers()
     """Segments that retention has let go."""
     expiries: tuple[SegmentsExpired, ...] = ()
     """Those whose files and streams may still be there."""
@@ -88,6 +90,11 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     def live(self) -> bool:
         return self.probe is not None and self.probe.source.live
 
+    @property
+    def live_by_url(self) -> bool:
+        """Its pictures come as they happen, as far as the URL tells."""
+        return self.submitted is not None and is_rtsp(self.submitted.location)
+
     def active_runs(self) -> list[Run]:
         return [run for run in self.runs.values() if run.active]
 
@@ -105,8 +112,11 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
 
     def open_segments(self, run: Run) -> list[SegmentPlan]:
         """Segments that the run has still to complete, in order."""
-        done = self.expired.union(run.completed)
-        return [plan for plan in self.needed_segments() if plan.segment not in done]
+        return [
+            plan
+            for plan in self.needed_segments()
+            if plan.segment not in run.completed and plan.segment not in self.expired
+        ]
 
 
 def evolve(video: Video, event: VideoEvent) -> Video:
@@ -120,7 +130,7 @@ def evolve(video: Video, event: VideoEvent) -> Video:
             frames = event.source.frames if event.source.indexed else None
             return msgspec.structs.replace(video, probe=event, frames=frames)
         case SegmentsPlanned():
-            segments = video.segments + event.segments
+            segments = video.segments.plus(event.segments)
             return msgspec.structs.replace(video, segments=segments, planned=event.final)
         case SegmentCompleted():
             return _with_run(video, video.runs[event.run_id].with_completed(event))
@@ -128,7 +138,7 @@ def evolve(video: Video, event: VideoEvent) -> Video:
             return _with_run(video, video.runs[event.run_id].with_failure(event))
         case SourceEnded():
             return msgspec.structs.replace(
-                video, frames=event.frames, planned=True, ended_because=event.reason
+                video, frames=event.frames, planned=True, ended_because=event.reason, connected=False
             )
         case StreamConnected():
             first = video.first_connection or event
@@ -167,7 +177,7 @@ def _ended(video: Video, run_id: str, status: RunStatus) -> Video:
 
 
 def _with_expired(video: Video, event: SegmentsExpired) -> Video:
-    expired = video.expired.union(expired_numbers(event))
+    expired = video.expired.plus(expired_numbers(event))
     return msgspec.structs.replace(video, expired=expired, expiries=(*video.expiries, event))
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import msgspec
+
 from monolith.domain.commands import CancelRuns, DeleteVideo, RecordPurge
-from monolith.domain.jobs import ProbeJob, PurgeJob, SegmentJob, next_jobs
+from monolith.domain.jobs import FollowJob, ProbeJob, PurgeJob, SegmentJob, next_jobs
 from monolith.domain.video import Video
-from tests.builders import RUN, VIDEO, after, complete, probe, source, submit
+from tests.builders import RUN, VIDEO, after, complete, followed, probe, source, submit
 
 
 def test_nothing_is_done_for_an_unknown_video() -> None:
@@ -33,3 +35,16 @@ def test_a_finished_run_needs_nothing() -> None:
 def test_a_deleted_video_is_purged() -> None:
     assert next_jobs(after(submit(), DeleteVideo(at=2.0))) == [PurgeJob(VIDEO)]
     assert next_jobs(after(submit(), DeleteVideo(at=2.0), RecordPurge(at=3.0, bytes_freed=0))) == []
+
+
+def test_a_camera_is_known_by_its_url_to_be_live() -> None:
+    camera = msgspec.structs.replace(submit(), location="rtsp://camera/1")
+    assert next_jobs(after(camera)) == [ProbeJob(VIDEO, live=True)]
+
+
+def test_a_source_that_is_followed_is_one_job() -> None:
+    camera = after(submit(), followed(live=True))
+    assert next_jobs(camera) == [FollowJob(VIDEO, live=True)]
+    stopped = after(submit(), followed(live=True), CancelRuns(at=3.0, reason="r"))
+    assert next_jobs(stopped) == [FollowJob(VIDEO, live=True, finish=True)]
+    assert next_jobs(after(submit(), followed(live=False))) == [FollowJob(VIDEO)]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monolith.domain.errors import InvalidRequestError
-from monolith.domain.requests import check_frame_step, check_models, check_name, check_url
+from monolith.domain.requests import check_frame_step, check_models, check_name, check_url, is_rtsp
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -60,11 +60,28 @@ def test_an_unknown_model_is_named() -> None:
         ("http://example.org/a b.mp4", "without blanks"),
         ("http://example.org/a\n.mp4", "without blanks"),
         ("http://example.org/" + "a" * 8000, "at most 8000"),
+        ("rtsp:///stream", "needs a host, as in rtsp://"),
+        ("rtsp://cam:99999/stream", "not a URL"),
     ],
 )
 def test_a_wrong_url_says_what_is_wrong(value: object, wrong: str) -> None:
     with pytest.raises(InvalidRequestError, match=wrong):
         check_url(value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://example.org/a.m3u8", "HTTPS://example.org/a", "rtsp://cam", "rtsps://me:pw@[::1]:8554/live?a=b"],
+)
+def test_urls_of_videos_and_cameras(url: str) -> None:
+    assert check_url(url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "rtsp"), [("RTSP://cam", True), ("rtsps://cam", True), ("http://a/rtsp:", False)]
+)
+def test_rtsp_is_told_by_its_scheme(url: str, rtsp: bool) -> None:
+    assert is_rtsp(url) is rtsp
 
 
 def test_names() -> None:

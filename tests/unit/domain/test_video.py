@@ -8,15 +8,20 @@ from hypothesis import strategies as st
 from monolith.domain.commands import (
     CancelRuns,
     DeleteVideo,
+    EndSource,
     FailSegment,
     FailVideo,
+    PlanSegment,
+    RecordConnection,
+    RecordDisconnection,
     RecordPurge,
 )
 from monolith.domain.decisions import decide
 from monolith.domain.errors import NotPossibleError, VideoNotFoundError
 from monolith.domain.events import RunCompleted, RunFailed, SourceEnded
+from monolith.domain.segment import SegmentPlan
 from monolith.domain.video import Video, evolve
-from tests.builders import RUN, after, complete, last_of, probe, source, submit, types
+from tests.builders import RUN, after, complete, followed, last_of, probe, source, submit, types
 
 
 def fail(segment: int = 0, *, permanent: bool = False, attempts: int = 3, settled: int = 0) -> FailSegment:
@@ -181,3 +186,68 @@ def test_segments_may_complete_in_any_order_and_any_number_of_times(
             video = evolve(video, event)
             completed += [event] if isinstance(event, RunCompleted) else []
     assert [(one.frames, one.dropped, one.greatest_frame) for one in completed] == [(300, 0, 300)]
+
+
+def plan(segment: int, first_frame: int) -> PlanSegment:
+    return PlanSegment(at=3.0, plan=SegmentPlan(segment=segment, first_frame=first_frame, last_frame=None))
+
+
+def connect(connection: int = 1, first_frame: int = 1) -> RecordConnection:
+    return RecordConnection(
+        at=3.0, connection=connection, segment=0, first_frame=first_frame, timestamp=0.0, wall_time=3.0
+    )
+
+
+CAMERA = (submit(), followed(live=True))
+
+
+def test_segments_of_a_followed_source_are_planned_in_turn() -> None:
+    video = after(*CAMERA, plan(0, 1))
+    assert decide(video, plan(0, 1)) == []
+    assert decide(video, plan(2, 1)) == []
+    assert types(decide(video, plan(1, 26))) == ["SegmentsPlanned"]
+    assert not video.planned
+
+
+def test_a_connection_is_recorded_once_and_broken_once() -> None:
+    video = after(*CAMERA, plan(0, 1), connect())
+    assert (video.connected, video.connections) == (True, 1)
+    assert decide(video, connect()) == []
+    broken = RecordDisconnection(at=4.0, connection=1, last_frame=7, reason="reset")
+    assert types(decide(video, broken)) == ["StreamDisconnected"]
+    assert decide(after(*CAMERA, plan(0, 1), connect(), broken), broken) == []
+
+
+def test_a_live_source_is_ended_in_order_first_and_cancelled_then() -> None:
+    stop = CancelRuns(at=5.0, reason="cancelled by the user")
+    video = after(*CAMERA, plan(0, 1), connect())
+    assert types(decide(video, stop)) == ["StopRequested"]
+    assert types(decide(after(*CAMERA, plan(0, 1), connect(), stop), stop)) == ["RunCancelled"]
+
+
+def test_a_live_source_that_has_ended_completes_its_run() -> None:
+    end = EndSource(at=6.0, frames=50, reason="no picture came for 300 s")
+    video = after(*CAMERA, plan(0, 1), connect(), complete(0))
+    assert types(decide(video, end)) == ["SourceEnded", "RunCompleted"]
+    assert decide(after(*CAMERA, plan(0, 1), connect(), complete(0), end), end) == []
+    assert not after(*CAMERA, plan(0, 1), connect(), complete(0), end).connected
+
+
+def test_a_live_source_that_gave_nothing_fails_and_says_why() -> None:
+    empty = msgspec.structs.replace(complete(0, frames=0), last_frame=None)
+    video = after(*CAMERA, plan(0, 1), empty)
+    failed = last_of(decide(video, EndSource(at=6.0, frames=0, reason="the camera does not answer")))
+    assert isinstance(failed, RunFailed)
+    assert failed.error == "the camera does not answer"
+
+
+def test_lost_frames_of_a_live_source_are_not_called_damaged() -> None:
+    video = after(*CAMERA, plan(0, 1), connect(), complete(0, frames=0, dropped=5))
+    failed = last_of(decide(video, EndSource(at=6.0, frames=5)))
+    assert isinstance(failed, RunFailed)
+    assert failed.error == "none of the 5 sampled frames could be analysed"
+
+
+def test_failures_of_a_segment_are_forgotten_when_it_is_complete() -> None:
+    video = after(submit(), probe(source()), fail(0), complete(0))
+    assert video.runs[RUN].failures == {}
