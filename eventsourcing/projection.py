@@ -70,6 +70,10 @@ class RemembersParked(Protocol):
 class DependsOnParkedError(EventStoreError):
     """An earlier event of the same stream is parked: this one was not tried."""
 
+    @classmethod
+    def of(cls, event: RecordedEvent) -> DependsOnParkedError:
+        return cls(f"an earlier event of stream {event.stream_name!r} is parked")
+
 
 class RunnerState(Enum):
     """What a runner is doing."""
@@ -269,7 +273,7 @@ class ProjectionRunner:
         """Apply or park each of `events`, in their order."""
         while (events := self._unseen(events)) and not self._stopping:
             if events[0].stream_name in self._parked_streams:
-                await self._park(events[0], _depends(events[0]))
+                await self._park(events[0], DependsOnParkedError.of(events[0]))
                 events = events[1:]
                 continue
             free = list(takewhile(lambda event: event.stream_name not in self._parked_streams, events))
@@ -380,7 +384,3 @@ def _backoffs() -> Iterator[float]:
     while True:
         yield longest * random.uniform(0.5, 1)  # noqa: S311
         longest = min(2 * longest, LONGEST_BACKOFF)
-
-
-def _depends(event: RecordedEvent) -> DependsOnParkedError:
-    return DependsOnParkedError(f"an earlier event of stream {event.stream_name!r} is parked")

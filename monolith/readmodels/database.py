@@ -66,6 +66,11 @@ class Database:
         with _translated(path):
             return cls(path, await asyncio.to_thread(files.open_builder, path, origin), [])
 
+    @property
+    def readers(self) -> int:
+        """How many reads run at a time."""
+        return self._reader_count
+
     async def write(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run `work` in one transaction: all of it, or nothing if it raises."""
 

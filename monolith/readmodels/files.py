@@ -153,6 +153,11 @@ def _open_reader(path: Path) -> apsw.Connection:
     return connection
 
 
+def beside(path: Path) -> Path:
+    """Where the file that is to take the place of the one at `path` is built."""
+    return path.with_name(f"{path.name}.rebuild")
+
+
 def remove_database(path: Path) -> None:
     """Remove the file at `path` and what SQLite keeps beside it."""
     for suffix in ("", *_SIDE_FILES):

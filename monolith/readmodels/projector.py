@@ -86,6 +86,10 @@ class ReadModelProjection:
         self._codec = codec
         self._on_doomed = on_doomed
 
+    def use(self, database: Database) -> None:
+        """Go on with another file, which has seen at least as much. Only while nothing is applied."""
+        self._database = database
+
     async def apply(self, events: list[RecordedEvent]) -> None:
         """Project `events` (in commit order) and the checkpoint: all or nothing. Those projected before are skipped.
 

@@ -40,6 +40,8 @@ class Selection(msgspec.Struct, frozen=True):
 
     video_id: str
     sources: tuple[Source, ...]
+    generation: int = 0
+    """Of the file that the `run_no`s belong to."""
 
     @property
     def run_numbers(self) -> list[int]:
@@ -95,7 +97,8 @@ def select_runs(video: VideoView, *, models: Sequence[str] = (), run_id: str | N
     for model, run in best.items():
         if not models or model in models:
             by_run.setdefault(run.run_no, []).append(MODEL_NUMBERS[model])
-    return Selection(video.video_id, tuple(Source(run, tuple(sorted(by_run[run]))) for run in sorted(by_run)))
+    sources = tuple(Source(run, tuple(sorted(by_run[run]))) for run in sorted(by_run))
+    return Selection(video.video_id, sources, video.generation)
 
 
 def read_page(

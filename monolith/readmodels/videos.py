@@ -98,6 +98,8 @@ class VideoView(msgspec.Struct, frozen=True, kw_only=True):
     runs: tuple[RunView, ...]
     parked_events: int
     submitted_position: int
+    generation: int = 0
+    """Of the file that `video_no` and the `run_no`s belong to (see `queries`)."""
 
     @property
     def first_run(self) -> RunView | None:
