@@ -14,6 +14,7 @@ from monolith.application.errors import (
     SourceFailure,
 )
 from monolith.application.ports import DecodeRequest, DecoderMessage
+from monolith.domain.events import Transport
 from monolith.domain.models import ModelIdentity
 from monolith.domain.segment import SourceInfo
 from monolith.inference.errors import FrameKillsWorkerError, InferenceError, InferenceUnavailableError
@@ -95,6 +96,12 @@ class CheckedFetcher:
     async def fetch(self, url: str, target: Path) -> int:
         try:
             return (await self._fetcher.fetch(url, target)).size
+        except FetchError as error:
+            raise SourceFailure(str(error)) from error
+
+    async def transport_of(self, url: str) -> Transport:
+        try:
+            return await self._fetcher.transport_of(url)
         except FetchError as error:
             raise SourceFailure(str(error)) from error
 

@@ -1,0 +1,186 @@
+"""What holds for every HTTP request of ours, by whichever connection: which URLs, which headers, which redirects are
+followed, which answers are refused, and the words for what went wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Final
+
+import httpcore
+
+from monolith.application.redaction import redacted
+from monolith.ingest.addresses import ForbiddenAddressError
+from monolith.ingest.web_url import UrlError, WebUrl
+
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+MOST_REDIRECTS: Final = 5
+_TRY_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_SCHEMES: Final = ("http", "https")
+CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+class FetchError(Exception):
+    """What is behind the URL could not be had. `reason` is for users; `permanent`: trying again cannot help."""
+
+    def __init__(self, reason: str, *, permanent: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.permanent = permanent
+
+
+class TryLaterError(FetchError):
+    """A transient failure; `pause`: seconds that the server asks for."""
+
+    def __init__(self, reason: str, pause: float = 0.0) -> None:
+        super().__init__(reason, permanent=False)
+        self.pause = pause
+
+
+def http_url(text: str) -> WebUrl:
+    """Raises FetchError."""
+    try:
+        url = WebUrl.parse(text)
+    except UrlError as error:
+        raise FetchError(_not_a_url(text, str(error)), permanent=True) from error
+    if url.scheme not in _SCHEMES:
+        raise FetchError(_wrong_scheme(url.scheme), permanent=True)
+    return url
+
+
+def _not_a_url(text: str, reason: str) -> str:
+    scheme, colon, _ = text.partition(":")
+    if reason.endswith("is not allowed") and colon:
+        return _wrong_scheme(scheme)
+    if reason == "it has no scheme":
+        return _wrong_scheme("")
+    shown = f"{redacted(text)!r}"
+    return f"{shown} names no host" if reason == "it names no host" else f"{shown} is not a URL: {reason}"
+
+
+def _wrong_scheme(scheme: str) -> str:
+    shown = f"{scheme}:" if scheme else "a URL without scheme"
+    return f"{shown} is not allowed; videos are fetched by http or https"
+
+
+def joined_url(base: WebUrl, reference: str) -> WebUrl:
+    """Where `reference`, found in what is behind `base`, leads. Raises FetchError."""
+    try:
+        url = base.joined(reference)
+    except UrlError as error:
+        raise FetchError(_not_a_url(reference, str(error)), permanent=True) from error
+    if url.scheme not in _SCHEMES:
+        raise FetchError(_wrong_scheme(url.scheme), permanent=True)
+    return url
+
+
+def request(
+    url: WebUrl, headers: dict[str, str], *, connect_timeout: float, read_timeout: float
+) -> httpcore.Request:
+    """A GET. `headers`: besides those that every request of ours has."""
+    timeouts = {"connect": connect_timeout, "pool": connect_timeout,
+                "read": read_timeout, "write": read_timeout}  # fmt: skip
+    common = {"Host": url.authority, "User-Agent": "video-analysis", "Accept": "*/*",
+              "Accept-Encoding": "identity"}  # fmt: skip
+    target = httpcore.URL(
+        scheme=url.scheme.encode(), host=url.host.encode(), port=url.port, target=url.target.encode()
+    )
+    return httpcore.Request(
+        "GET", target, headers=list((common | headers).items()), extensions={"timeout": timeouts}
+    )
+
+
+def credentials_for(url: WebUrl, first: WebUrl) -> dict[str, str]:
+    """The `Authorization` of `first`, for URLs of its origin alone."""
+    auth = first.basic_auth if url.origin == first.origin else None
+    return {"Authorization": auth} if auth else {}
+
+
+def header(answer: httpcore.Response, name: str) -> str | None:
+    """None where it is missing or empty."""
+    wanted = name.encode()
+    found = (value for key, value in answer.headers if key.lower() == wanted)
+    return next(found, b"").decode("latin-1").strip() or None
+
+
+def content_length(answer: httpcore.Response) -> int | None:
+    """Bytes of the body by the answer's own account."""
+    length = header(answer, "content-length")
+    return int(length) if length and length.isdecimal() else None
+
+
+def redirect_of(url: WebUrl, answer: httpcore.Response) -> WebUrl:
+    """Where a redirect from `url` leads. Raises FetchError."""
+    location = header(answer, "location")
+    if location is None:
+        raise FetchError(f"the server answered {answer.status} without saying where to", permanent=True)
+    try:
+        return joined_url(url, location)
+    except FetchError as error:
+        raise FetchError(f"the redirect is refused: {error.reason}", permanent=True) from error
+
+
+def refuse(answer: httpcore.Response) -> None:
+    """Raises FetchError unless the answer carries what was asked for."""
+    if answer.status in _TRY_LATER:
+        after = header(answer, "retry-after") or ""
+        raise TryLaterError(status_in_words(answer.status), float(after) if after.isdecimal() else 0.0)
+    if answer.status not in (200, 206, 416):
+        raise FetchError(status_in_words(answer.status), permanent=True)
+    encoding = header(answer, "content-encoding") or "identity"
+    if encoding.lower() != "identity":
+        raise FetchError(f"the server sent the file compressed ({encoding}) unasked", permanent=True)
+
+
+def status_in_words(status: int) -> str:
+    phrase = HTTPStatus(status).phrase if status in HTTPStatus.__members__.values() else ""
+    return f"the server answered {status} {phrase}".rstrip()
+
+
+def validator(answer: httpcore.Response) -> str | None:
+    """What names this version of the file in `If-Range`: a strong ETag, else the date of its last change."""
+    etag = header(answer, "etag")
+    return etag if etag and not etag.startswith("W/") else header(answer, "last-modified")
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Every expected failure of a connection as a FetchError in plain words."""
+    try:
+        yield
+    except ForbiddenAddressError as error:
+        raise FetchError(str(error), permanent=True) from error
+    except socket.gaierror as error:
+        raise name_error(error) from error
+    except httpcore.ConnectTimeout as error:
+        raise TryLaterError("the server did not take the connection in time") from error
+    except httpcore.ConnectError as error:
+        raise connect_error(error) from error
+    except httpcore.TimeoutException as error:
+        raise TryLaterError(
+            "the server sent nothing for too long (VIDEO_ANALYSIS_FETCH_READ_TIMEOUT)"
+        ) from error
+    except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
+        raise TryLaterError(f"the connection broke: {error}") from error
+    except (httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
+        raise FetchError(f"the request could not be made: {error}", permanent=True) from error
+
+
+def name_error(error: socket.gaierror) -> FetchError:
+    if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
+        return FetchError(f"the server's name is not known (DNS): {error.strerror}", permanent=True)
+    return TryLaterError(f"the server's name could not be looked up (DNS): {error.strerror}")
+
+
+def connect_error(error: Exception) -> FetchError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            reason = f"the server's certificate is not trusted (TLS): {cause.verify_message}"
+            return FetchError(reason, permanent=True)
+        cause = cause.__cause__ or cause.__context__
+    return TryLaterError(f"the server cannot be reached: {error}")
