@@ -99,6 +99,14 @@ class HealthAnswer(msgspec.Struct, frozen=True, kw_only=True):
     reasons: dict[str, str] = {}
 
 
+class SessionAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks. `authentication`: whether this server asks for keys at all; `name`: of the key."""
+
+    authentication: bool
+    name: str
+    scopes: list[str]
+
+
 def submitted_answer(submitted: SubmittedVideo, base: str) -> SubmittedAnswer:
     return SubmittedAnswer(
         video_id=submitted.video_id,

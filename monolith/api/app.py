@@ -8,14 +8,18 @@ from typing import Final
 
 from fastapi import FastAPI
 from prometheus_client import Gauge
+from starlette.middleware.cors import CORSMiddleware
 
 from monolith.api.access_log import AccessLog
+from monolith.api.auth import Guard
+from monolith.api.ending import EndingLayer
 from monolith.api.event_rendering import EventRenderer
 from monolith.api.middleware import OuterLayer, RequestMetrics
 from monolith.api.openapi import add_openapi
-from monolith.api.origins import Gatekeeper
+from monolith.api.origins import Gatekeeper, cors_options
 from monolith.api.problems import add_problem_handlers
-from monolith.api.routes import events, frames, health, results, submissions, videos, web
+from monolith.api.route_scopes import Needs, methods_and_paths
+from monolith.api.routes import events, frames, health, results, session, submissions, videos, web
 from monolith.api.services import ApiServices
 from monolith.api.streaming import Turns
 
@@ -40,13 +44,21 @@ def create_app(services: ApiServices) -> FastAPI:
     app.state.upload_turns = Turns(services.limits.uploads)
     app.state.event_renderer = EventRenderer(services.decoder, asyncio.Semaphore(1))
     app.state.frame_turns = asyncio.Semaphore(services.limits.frame_threads)
-    for routes in (submissions, videos, results, frames, events, health, web):
+    for routes in (submissions, videos, results, frames, events, health, session, web):
         app.include_router(routes.router)
     add_problem_handlers(app)
     add_openapi(app, _version())
     _observe(services, turns)
-    gatekeeper = Gatekeeper(services.public_url, loopback_only=services.loopback_only)
-    app.add_middleware(OuterLayer, metrics=RequestMetrics(services.registry), gatekeeper=gatekeeper)
+    access = services.access
+    gatekeeper = Gatekeeper(
+        services.public_url, loopback_only=services.loopback_only, cors_origins=access.cors_origins
+    )
+    guard = Guard(access, Needs(methods_and_paths(app.routes)), services.registry)
+    metrics = RequestMetrics(services.registry)
+    app.add_middleware(OuterLayer, metrics=metrics, gatekeeper=gatekeeper, guard=guard, hsts=access.hsts)
+    if access.cors_origins:
+        app.add_middleware(CORSMiddleware, **cors_options(access.cors_origins))
+    app.add_middleware(EndingLayer, stopping=services.stopping)
     app.add_middleware(AccessLog, log=services.log_requests)
     return app
 

@@ -5,15 +5,23 @@ Plain ASGI, no buffering.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from monolith.access.key_ring import Identity
+from monolith.api.auth import CALLER, AccessEndedError, Guard
 from monolith.api.origins import Gatekeeper
-from monolith.api.problems import answer_to
+from monolith.api.problems import ApiError, answer_to
+from monolith.api.requests import drain
+from monolith.api.security_headers import add_security_headers
+
+logger = logging.getLogger(__name__)
 
 _UNROUTED: Final = "none"
 _BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
@@ -44,30 +52,50 @@ class RequestMetrics:
 class OuterLayer:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: RequestMetrics, gatekeeper: Gatekeeper) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: RequestMetrics, gatekeeper: Gatekeeper, guard: Guard, *, hsts: bool
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._gatekeeper = gatekeeper
+        self._guard = guard
+        self._hsts = hsts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         status = 0
+        caller: Identity | None = None
 
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                add_security_headers(message, hsts=self._hsts)
+            elif message.get("more_body"):
+                self._guard.check_still(caller)
             await send(message)
 
         start = time.perf_counter()
         try:
-            self._gatekeeper.check(scope["method"], Headers(scope=scope))
+            scope[CALLER] = caller = await self._admit(scope, receive)
             await self._app(scope, receive, watch)
+        except AccessEndedError as error:
+            logger.info("an answer was cut off: %s", error)
         except Exception as error:
             if status:
                 raise  # the answer has begun: all that is left is to cut the connection
             await answer_to(scope["path"], error)(scope, receive, watch)
         finally:
             self._metrics.record(scope, status, time.perf_counter() - start)
+
+    async def _admit(self, scope: Scope, receive: Receive) -> Identity | None:
+        """Raises ApiError when a part of the body was read, so that its sender sees why it is refused."""
+        try:
+            self._gatekeeper.check(scope["method"], Headers(scope=scope))
+            return self._guard.admit(scope)
+        except ApiError:
+            request = Request(scope, receive)
+            await drain(request, request.stream())
+            raise

@@ -9,14 +9,22 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from monolith.api.answers import EventAnswer, HealthAnswer, MetricAnswer, SubmittedAnswer, VideoAnswer
+from monolith.api.answers import (
+    EventAnswer,
+    HealthAnswer,
+    MetricAnswer,
+    SessionAnswer,
+    SubmittedAnswer,
+    VideoAnswer,
+)
+from monolith.api.openapi_access import add_access
 from monolith.api.problems import MEDIA_TYPE, Problem
 from monolith.readmodels.rendering import ColorEntry, FaceEntry, ObjectEntry, ResultRow
 
 Responses = dict[int | str, dict[str, Any]]
 
 _TYPES: Final = (
-    SubmittedAnswer, VideoAnswer, MetricAnswer, EventAnswer, HealthAnswer, Problem, ResultRow,
+    SubmittedAnswer, VideoAnswer, MetricAnswer, EventAnswer, HealthAnswer, SessionAnswer, Problem, ResultRow,
     ObjectEntry, FaceEntry, ColorEntry,
 )  # fmt: skip
 _PLACE: Final = "#/components/schemas/{name}"
@@ -99,4 +107,5 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         "anyOf": [ref(ObjectEntry), ref(FaceEntry), ref(ColorEntry)]
     }
     document["components"] = {"schemas": schemas}
+    add_access(document, {MEDIA_TYPE: {"schema": ref(Problem)}})
     return document

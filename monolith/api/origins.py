@@ -7,8 +7,9 @@ this machine can reach takes only this machine's names.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
@@ -22,10 +23,13 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 class Gatekeeper:
-    """Checks requests before they are routed. `public_url`: whose pages are ours, besides those of the host asked."""
+    """Checks requests before they are routed. `public_url`: whose pages are ours, besides those of the host asked.
+    `cors_origins`: whose pages are let in like ours."""
 
-    def __init__(self, public_url: str | None, *, loopback_only: bool) -> None:
-        self._public = None if public_url is None else _origin(public_url)
+    def __init__(
+        self, public_url: str | None, *, loopback_only: bool, cors_origins: Sequence[str] = ()
+    ) -> None:
+        self._named = {_origin(url) for url in (public_url, *cors_origins) if url is not None} - {None}
         self._loopback_only = loopback_only
 
     def check(self, method: str, headers: Headers) -> None:
@@ -42,7 +46,7 @@ class Gatekeeper:
             raise ApiError(
                 403,
                 "a page of another site may change nothing here; if it is yours, set VIDEO_ANALYSIS_PUBLIC_URL to its"
-                " address",
+                " address, or name it in VIDEO_ANALYSIS_CORS_ORIGINS",
                 kind="cross-site",
             )
 
@@ -53,9 +57,20 @@ class Gatekeeper:
         if origin is None:
             return False
         found = _origin(origin)
-        if self._public is not None and found == self._public:
+        if found in self._named:
             return True
         return site is None and found is not None and found[1:] == _place(host, found[0])
+
+
+def cors_options(origins: Sequence[str]) -> dict[str, Any]:
+    """For Starlette's CORSMiddleware: these origins alone, with credentials; never `*`."""
+    return {
+        "allow_origins": list(origins),
+        "allow_credentials": True,
+        "allow_methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],
+        "allow_headers": ["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+        "expose_headers": ["Link", "Location", "Retry-After", "Idempotent-Replayed", "WWW-Authenticate"],
+    }
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:

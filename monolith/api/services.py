@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 from prometheus_client import CollectorRegistry
 
 from eventsourcing.store import EventStore
+from monolith.access.control import AccessControl
 from monolith.domain.detection import Detection
 from monolith.readmodels.projector import EventDecoder
 from monolith.readmodels.queries import ReadModels
@@ -85,6 +86,10 @@ def _no_end() -> int:
     return 1 << 62
 
 
+async def _room() -> str | None:
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Bounds of what one request may cost. Sizes in bytes, times in seconds."""
@@ -105,8 +110,8 @@ class Limits:
 class ApiServices:
     """`public_url`: the server's address in answers; None: as the request names it. `loopback_only`: requests must name
     this machine by a name that no other can have. `uploads`: a folder in the data directory; `room_bytes`: how much may
-    be written there (blocks; may be below 0). `stopping`: set it when the server is about to stop, so that event
-    streams end."""
+    be written there (blocks; may be below 0). `no_room`: why nothing new can be taken in now, for users. `stopping`:
+    set it when the server is about to stop, so that event streams end."""
 
     handlers: Handlers
     read_models: ReadModels
@@ -118,8 +123,10 @@ class ApiServices:
     registry: CollectorRegistry
     public_url: str | None = None
     loopback_only: bool = False
+    access: AccessControl = field(default_factory=AccessControl)
     log_requests: bool = False
     room_bytes: Callable[[], int] = _no_end
+    no_room: Callable[[], Awaitable[str | None]] = _room
     readiness: Mapping[str, ReadinessCheck] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
