@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -34,6 +33,7 @@ from monolith.application.process_manager import ProcessManager
 from monolith.application.purge import Purge
 from monolith.application.video_stream import VideoStreams
 from monolith.datadir import DataDirLock
+from monolith.disk_watch import DiskWatch, SlotsWhileRoom
 from monolith.domain.detection import Detection
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.domain.models import MODEL_KEYS
@@ -60,7 +60,9 @@ from monolith.readiness import readiness_checks
 from monolith.readmodels.files import Origin
 from monolith.readmodels.queries import ReadModels
 from monolith.secret_urls import SecretUrls
-from monolith.settings import Settings
+from monolith.service_manager import ServiceManager
+from monolith.settings import Settings, service_manager
+from monolith.shutdown import Ending
 from monolith.storage import FileStorage, SnapshotFile
 
 _ANNOTATED_QUALITY: Final = 90
@@ -115,6 +117,7 @@ class _Builder:
         self._registry = CollectorRegistry()
         self._codec = EventCodec(DOMAIN_EVENTS)
         self._storage = FileStorage(folder, settings.min_free_bytes)
+        self._disk = DiskWatch(folder, self._storage.min_free_bytes)
         self._secrets = SecretUrls(folder)
         self._stopping = asyncio.Event()
         self._segments = settings.max_concurrent_segments or max(2, _sizing(settings).workers)
@@ -147,7 +150,8 @@ class _Builder:
             loopback_only=self._settings.serves_loopback_only and not self._settings.public_url,
             log_requests=self._settings.logs_requests,
             room_bytes=self._storage.room_bytes,
-            readiness=readiness_checks(service, projection, self._storage),
+            no_room=self._disk.check,
+            readiness=readiness_checks(store, service, projection, self._disk, self._stopping),
             limits=Limits(upload_bytes=self._settings.max_upload_bytes),
             stopping=self._stopping,
         )
@@ -206,7 +210,8 @@ class _Builder:
         logger.info("%d inference workers of %d threads are ready", sizing.workers, sizing.threads)
         slot_pool = SlotPool(slots.count)
         port = PoolDecoders(decoders, probe_deadline=settings.probe_deadline)
-        return Resources(port, slot_pool, PooledInference(service)), service, slot_pool
+        lent = SlotsWhileRoom(slot_pool, self._disk.until_room)
+        return Resources(port, lent, PooledInference(service)), service, slot_pool
 
     def _process_manager(
         self,
@@ -282,6 +287,7 @@ class _Builder:
             group.create_task(projection.wait(), name="read models"),
             group.create_task(service.join(), name="inference"),
             group.create_task(LoopMonitor(self._registry).run(), name="loop monitor"),
+            group.create_task(self._disk.run(), name="disk watch"),
         ]
         self._stack.push_async_callback(_cancel, tasks)
         await manager.wait_until_started(_CATCH_UP_SECONDS)
@@ -335,7 +341,7 @@ async def serving(program: Program) -> AsyncIterator[tuple[ApiServer, str]]:
         stopping=program.services.stopping,
         host=settings.host,
         port=settings.port,
-        graceful_seconds=max(1, int(settings.shutdown_deadline)),
+        graceful_seconds=max(1, int(settings.shutdown_deadline / 2)),  # the rest is for what ends after it
     )
     try:
         settings = settings.model_copy(update={"port": server.port})
@@ -345,22 +351,25 @@ async def serving(program: Program) -> AsyncIterator[tuple[ApiServer, str]]:
         await server.stop()
 
 
-async def serve(program: Program, *, on_ready: Callable[[str], None] = lambda url: None) -> None:
-    """Serve HTTP until SIGINT or SIGTERM; `on_ready` is told the URL.
+async def serve(
+    program: Program, ending: Ending, *, on_ready: Callable[[str], None] = lambda url: None
+) -> None:
+    """Serve HTTP until `ending` is asked for, by a signal too; `on_ready` is told the URL. Leaves `ending` begun.
 
     Raises OSError as `serving` does, and what ends the server by itself.
     """
-    loop = asyncio.get_running_loop()
-    signalled = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, signalled.set)
-    try:
-        async with serving(program) as (server, url):
-            on_ready(url)
-            await _first_of(signalled.wait(), server.wait())
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+    manager = ServiceManager(service_manager())
+    ending.take_signals()
+    async with serving(program) as (server, url):
+        ending.on_hurried = server.hurry
+        on_ready(url)
+        manager.ready(f"serving {url}")
+        try:
+            await _first_of(ending.asked.wait(), server.wait(), manager.keep_alive())
+        finally:
+            program.services.stopping.set()
+            ending.begin()
+            manager.stopping()
 
 
 async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:

@@ -27,7 +27,8 @@ LogFormat: TypeAlias = Literal["text", "json"]
 QUEUED_LINES: Final = 10_000
 _FLUSH_SECONDS: Final = 2.0
 _MAIN: Final = "main"
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`|\\]+")
+_BEHIND_SCHEME: Final = re.compile(r"://[^\s'\"<>`|\\]+")
+"""Of a URL. With the scheme it would take quadratic time over long words."""
 _KEY: Final = re.compile(r"\bva_[A-Za-z0-9_-]{8,}")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _QUIET: Final = ("httpx", "httpcore")
@@ -35,7 +36,11 @@ _QUIET: Final = ("httpx", "httpcore")
 
 def without_secrets(text: str) -> str:
     """`text` with its URLs as users may see them, and without API keys."""
-    return _KEY.sub("va_***", _URL.sub(lambda found: redacted(found[0]), text))
+    return _KEY.sub("va_***", _BEHIND_SCHEME.sub(_redacted_behind_scheme, text))
+
+
+def _redacted_behind_scheme(found: re.Match[str]) -> str:
+    return redacted(f"http{found[0]}").removeprefix("http")
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
@@ -179,6 +184,12 @@ def configure_logging(level: str, log_format: LogFormat, terminal: logging.Handl
     threading.excepthook = _log_thread_failure
     sys.unraisablehook = _log_unraisable
     atexit.register(handler.close)
+
+
+def flush_logs() -> None:
+    """Before an end without any more ado: give the writer a moment."""
+    for handler in logging.getLogger().handlers:
+        handler.close()
 
 
 def logs_json() -> bool:

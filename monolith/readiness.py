@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Final
 
+from eventsourcing.adapters.sqlite import QUEUE_SIZE, SqliteEventStore
+from eventsourcing.errors import StoreUnavailableError
 from eventsourcing.projection import ProjectionRunner, RunnerState
 from monolith.api.services import ReadinessCheck
-from monolith.application.errors import EnvironmentFailure
+from monolith.disk_watch import DiskWatch
 from monolith.inference.service import InferenceService
-from monolith.storage import FileStorage
+
+LONGEST_LAG: Final = 30.0
+"""Seconds that answers may be behind what was stored."""
 
 _TROUBLE: Final = {
     RunnerState.NEW: "the read models have not been started",
@@ -20,24 +26,42 @@ _TROUBLE: Final = {
 
 
 def readiness_checks(
-    service: InferenceService, projection: ProjectionRunner, storage: FileStorage
+    store: SqliteEventStore,
+    service: InferenceService,
+    projection: ProjectionRunner,
+    disk: DiskWatch,
+    stopping: asyncio.Event,
 ) -> dict[str, ReadinessCheck]:
     """Part → check."""
+    lag = ProjectionLag(lambda: store.last_position, lambda: projection.position or 0)
+
+    async def program() -> str | None:
+        return "the program is ending" if stopping.is_set() else None
 
     async def inference() -> str | None:
         return service.reason
 
     async def read_models() -> str | None:
-        return projection_trouble(projection)
+        return projection_trouble(projection) or lag.reason()
 
-    async def disk() -> str | None:
-        try:
-            await asyncio.to_thread(storage.require_room)
-        except EnvironmentFailure as error:
-            return str(error)
-        return None
+    return {
+        "program": program,
+        "event store": lambda: store_trouble(store),
+        "read models": read_models,
+        "inference": inference,
+        "disk": disk.check,
+    }
 
-    return {"inference": inference, "read models": read_models, "disk": disk}
+
+async def store_trouble(store: SqliteEventStore) -> str | None:
+    """Why nothing can be stored or read; None when it can."""
+    if store.waiting_appends >= QUEUE_SIZE:
+        return f"{store.waiting_appends} appends wait to be stored: the disk is too slow, or does not answer"
+    try:
+        await store.head()
+    except StoreUnavailableError as error:
+        return str(error)
+    return None
 
 
 def projection_trouble(runner: ProjectionRunner) -> str | None:
@@ -46,3 +70,41 @@ def projection_trouble(runner: ProjectionRunner) -> str | None:
     if trouble is None or runner.last_error is None:
         return trouble
     return f"{trouble}: {type(runner.last_error).__name__}: {runner.last_error}"
+
+
+class ProjectionLag:
+    """How long a projection has been behind. It knows as much as it is asked: a look is a sample.
+
+    `newest`, `projected`: commit positions. A look that finds it level with where the newest event was at an earlier
+    look knows that it has moved on since then.
+    """
+
+    def __init__(
+        self,
+        newest: Callable[[], int],
+        projected: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._newest = newest
+        self._projected = projected
+        self._clock = clock
+        self._behind: tuple[int, float] | None = None
+        """A position that was not projected yet, and when that was seen."""
+
+    def events(self) -> int:
+        return max(0, self._newest() - self._projected())
+
+    def seconds(self) -> float:
+        """For how long, at least, an event has been waiting."""
+        newest, projected, now = self._newest(), self._projected(), self._clock()
+        if self._behind is not None and projected >= self._behind[0]:
+            self._behind = None
+        if self._behind is None and projected < newest:
+            self._behind = (newest, now)
+        return now - self._behind[1] if self._behind is not None else 0.0
+
+    def reason(self) -> str | None:
+        seconds = self.seconds()
+        if seconds <= LONGEST_LAG:
+            return None
+        return f"the read models are {self.events()} events behind, for {seconds:.0f} s: answers are that old"

@@ -304,6 +304,23 @@ def load_settings(
         raise SettingsError("\n".join(lines)) from error
 
 
+class ServiceManagerSettings(msgspec.Struct, frozen=True):
+    """What systemd wants to hear. `socket`: where it listens, "" for nowhere; `watchdog_seconds`: it wants a sign of
+    life within this time, None: it does not."""
+
+    socket: str = ""
+    watchdog_seconds: float | None = None
+
+
+def service_manager(environment: Mapping[str, str] | None = None) -> ServiceManagerSettings:
+    """From the variables that systemd sets for a service of `Type=notify`; they concern one process alone."""
+    environment = os.environ if environment is None else environment
+    microseconds = environment.get("WATCHDOG_USEC", "")
+    ours = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    watchdog = int(microseconds) / 1e6 if microseconds.isdecimal() and int(microseconds) and ours else None
+    return ServiceManagerSettings(environment.get("NOTIFY_SOCKET", ""), watchdog)
+
+
 def variable(name: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + name.upper()

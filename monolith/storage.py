@@ -51,7 +51,7 @@ class FileStorage:
 
     def __init__(self, folder: Path, min_free_bytes: int = 0) -> None:
         self._folder_of_all = folder
-        self._min_free = max(min_free_bytes, _LEAST_FREE)
+        self.min_free_bytes = self._min_free = max(min_free_bytes, _LEAST_FREE)
         self._videos = folder / "videos"
         self._analytics = folder / "analytics"
         self.uploads = folder / "uploads"

@@ -143,6 +143,13 @@ def too_large(limit: int) -> ApiError:
     )
 
 
+async def require_room(services: ApiServices) -> None:
+    """For requests that make files, or cause work that does. Raises ApiError (507)."""
+    reason = await services.no_room()
+    if reason is not None:
+        raise ApiError(507, reason, kind="no-room", headers={"Retry-After": "60"})
+
+
 async def json_object(request: Request, services: ApiServices) -> dict[str, Any]:
     """The body, a JSON object. Raises InvalidRequestError, ApiError."""
     limits = services.limits

@@ -88,6 +88,10 @@ class ApiServer:
         """Return when the server has ended. Raises what ended it."""
         await asyncio.shield(self._task)
 
+    def hurry(self) -> None:
+        """Let `stop` wait for no answer any more."""
+        self._server.force_exit = True
+
     async def stop(self) -> None:
         """End event streams, let other answers finish within the graceful time, close. Idempotent."""
         self._stopping.set()

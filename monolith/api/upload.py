@@ -64,11 +64,16 @@ def _json_list(name: str, text: str) -> list[object]:
         ) from error
 
 
-def no_room() -> ApiError:
+_NO_ROOM: Final = (
+    "the disk is full: less would be free than VIDEO_ANALYSIS_MIN_FREE_BYTES wants kept free; remove videos, or make"
+    " room"
+)
+
+
+def no_room(reason: str = _NO_ROOM) -> ApiError:
     return ApiError(
         507,
-        "the disk is full: less would be free than VIDEO_ANALYSIS_MIN_FREE_BYTES wants kept free; remove videos, or"
-        " make room",
+        reason,
         kind="no-room",
         headers={"Connection": "close"},
     )

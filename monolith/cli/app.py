@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -220,17 +221,31 @@ def _log_to(settings: Settings, level: str | None = None) -> None:
 
 
 def _run(program: Coroutine[Any, Any, _T]) -> _T:
-    """Run on uvloop where there is one. Ctrl-C cancels the program, which ends in order."""
+    """Run on uvloop where there is one. Ctrl-C cancels the program, which ends in order; SIGTERM and a closed terminal
+    do the same (a program that serves takes its signals itself)."""
     factory = None
     with contextlib.suppress(ImportError):
         import uvloop
 
         factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with _signals_like_ctrl_c(), asyncio.Runner(loop_factory=factory) as runner:
         try:
             return runner.run(program)
         except KeyboardInterrupt:
             raise CliError("interrupted", Exit.INTERRUPTED) from None
+
+
+@contextlib.contextmanager
+def _signals_like_ctrl_c() -> Iterator[None]:
+    """Those that would end the process now; one that the caller ignores (nohup) stays ignored."""
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def main() -> None:
@@ -244,6 +259,11 @@ def main() -> None:
     except ExceptionGroup as error:
         logging.getLogger(__name__).debug("failed", exc_info=error)
         _end("\n".join(f"{type(e).__name__}: {e}" for e in _leaves(error)), Exit.FAILED)
+    except Exception:
+        if not logs_json():
+            raise
+        logging.getLogger(__name__).critical("the program failed", exc_info=True)
+        sys.exit(Exit.FAILED)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

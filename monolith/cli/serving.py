@@ -14,6 +14,7 @@ from monolith.cli.exits import CliError, Exit
 from monolith.cli.session import Request, Session, local_session, open_program, open_session, serving_url
 from monolith.logs import logs_json
 from monolith.settings import Settings
+from monolith.shutdown import Ending
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +40,12 @@ async def _serve(settings: Settings, requests: Sequence[Request], *, once: bool,
             errors.print(f"serving {url} (Ctrl-C ends it)", soft_wrap=True)
         ready.set_result(url)
 
+    ending = Ending(settings.shutdown_deadline)
     async with open_program(settings) as program:
         from monolith.bootstrap import serve  # late, as in `open_program`
 
         async with local_session(program) as session:
-            serving = asyncio.create_task(serve(program, on_ready=tell), name="HTTP server")
+            serving = asyncio.create_task(serve(program, ending, on_ready=tell), name="HTTP server")
             analysing = asyncio.create_task(_analyze_when(ready, session, requests, errors), name="analyses")
             try:
                 return await _until_done(serving, analysing, once=once)

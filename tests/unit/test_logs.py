@@ -23,6 +23,7 @@ SECRET_URLS = (
     "rtsp://admin:hunter2@10.0.0.7/live",
     "https://example.org/a.mp4?token=hunter2&x=1",
     "http://hunter2@example.org/",
+    "x" * 100_000 + "1http://hunter2@example.org/",
 )
 
 

@@ -23,6 +23,7 @@ from monolith.api.requests import (
     declared_bytes,
     drain,
     json_object,
+    require_room,
 )
 from monolith.api.services import ApiServices, SubmittedVideo
 from monolith.api.streaming import Turns
@@ -108,13 +109,14 @@ _SUBMITTED: Final = json_answer(
     summary="Analyse the video behind a URL",
     response_class=Response,
     status_code=201,
-    responses={**_SUBMITTED, **problems(400, 403, 409, 413)},
+    responses={**_SUBMITTED, **problems(400, 403, 409, 413, 507)},
     openapi_extra=_START,
 )
 async def start(
     request: Request, services: Services, base: BaseUrl, idempotency_key: IdempotencyKey = None
 ) -> Response:
     body = await json_object(request, services)
+    await require_room(services)
     submitted = await services.handlers.submit_url(
         url=body.get("videoURL"),
         video_name=body.get("videoName"),
@@ -140,6 +142,8 @@ async def upload(
     if turns.taken >= turns.places:
         await _refuse(request, too_busy(f"{turns.places} uploads are under way; try again later"))
     with turns.take():
+        if (reason := await services.no_room()) is not None:
+            await _refuse(request, no_room(reason))
         if await asyncio.to_thread(services.room_bytes) < max(1, declared_bytes(request)):
             await _refuse(request, no_room())
         form = await _receive(request, services)
