@@ -12,10 +12,12 @@ from prometheus_client.registry import Collector
 from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.projection import ProjectionRunner
 from monolith.application.process_manager import ProcessManager
+from monolith.exports.annotated import AnnotatedVideos
 from monolith.inference.service import InferenceService
 from monolith.inference.shared_memory import SlotPool
 from monolith.ingest.decoders import DecoderPool
 from monolith.readmodels.queries import ReadModels
+from monolith.readmodels.rebuilds import Rebuilds
 
 Reading: TypeAlias = tuple[str, str, Callable[[], float]]
 """Name without prefix, help text, and where the value comes from."""
@@ -46,6 +48,18 @@ def work_readings(manager: ProcessManager, slots: SlotPool) -> list[Reading]:
         ("jobs_waiting", "Jobs without a place yet", lambda: manager.scheduler.waiting()),
         ("frame_slots_in_use", "Frame slots in shared memory that hold a frame", lambda: slots.in_use),
         ("frame_slots_free", "Frame slots in shared memory that are free", lambda: slots.free),
+    ]
+
+
+def annotated_readings(videos: AnnotatedVideos) -> list[Reading]:
+    return [
+        ("annotated_videos_running", "Annotated videos that are being made", lambda: videos.running),
+        ("annotated_videos_waiting", "Annotated videos that wait for their turn", lambda: videos.waiting),
+        (
+            "annotated_videos_bytes",
+            "Disk space that finished annotated videos take",
+            lambda: videos.kept_bytes,
+        ),
     ]
 
 
@@ -82,4 +96,16 @@ def store_readings(
          lambda: max(0, store.last_position - (projection.position or 0))),
         ("projection_running", "1 while the read models are kept up to date", lambda: float(projection.running)),
         ("projection_parked_events", "Events that could not be projected", lambda: read_models.projection.parked),
+    ]  # fmt: skip
+
+
+def rebuild_readings(rebuilds: Rebuilds) -> list[Reading]:
+    """The rebuild that runs, or the last one."""
+    return [
+        ("rebuild_running", "1 while something is built again from all events", lambda: float(rebuilds.running)),
+        ("rebuild_progress", "How far the rebuild is that runs, or was the last one, 0 to 1",
+         lambda: rebuilds.status.progress),
+        ("rebuild_events_done", "Events that the rebuild has projected which runs, or was the last one",
+         lambda: sum(part.events_done for part in rebuilds.status.projections)),
+        ("rebuild_failed", "1 when the last rebuild failed", lambda: float(rebuilds.status.state == "failed")),
     ]  # fmt: skip
