@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 
@@ -47,7 +48,8 @@ class VideoAnswer(msgspec.Struct, frozen=True, kw_only=True):
     `ts`: when it was submitted, ISO 8601, UTC. `greatest_frame_analyzed`: the greatest frame with a result of every
     model, 0 before the first. `frames_total`: pictures of the video, null until known; `frames_sampled`: those to
     analyse. `coverage`, `progress`: 0–1, null while the length is not known. `parked_events`: how many facts about this
-    video could not be read (normally 0). `results_url` comes with Completed.
+    video could not be read (normally 0). `results_url` comes with Completed. `expired_segments`, `frames_expired`: what
+    retention has removed; the other counts go on counting it.
     """
 
     video_id: str
@@ -70,6 +72,8 @@ class VideoAnswer(msgspec.Struct, frozen=True, kw_only=True):
     progress: float | None
     media: Media | None
     parked_events: int
+    expired_segments: int
+    frames_expired: int
     runs: tuple[RunAnswer, ...]
 
 
@@ -79,6 +83,26 @@ class MetricAnswer(msgspec.Struct, frozen=True, kw_only=True):
     video_id: str
     metric_name: str
     metric_value: float
+
+
+class AnnotatedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An annotated video. `progress`: 0–1; `frames`: encoded so far; `error`: why it failed.
+
+    When it is ready: `url`, where it is (an MP4); `complete`: whether no result was still to come when it was made;
+    `start_time`: seconds of the video at which the file begins; `duration` in seconds; `codec`: what encoded it.
+    """
+
+    video_id: str
+    status: Literal["queued", "running", "ready", "failed"]
+    progress: float
+    frames: int
+    url: str | None
+    error: str | None
+    complete: bool | None
+    start_time: float | None
+    duration: float | None
+    size_bytes: int | None
+    codec: str | None
 
 
 class EventAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +167,8 @@ def video_answer(video: VideoView, base: str) -> VideoAnswer:
         progress=first.progress if first else None,
         media=video.media,
         parked_events=video.parked_events,
+        expired_segments=video.expired_segments,
+        frames_expired=video.frames_expired,
         runs=tuple(map(_run_answer, video.runs)),
     )
 

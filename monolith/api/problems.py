@@ -16,6 +16,7 @@ from starlette.responses import Response
 from eventsourcing.errors import ProjectionStoppedError, StoreUnavailableError
 from monolith.domain.errors import (
     DomainError,
+    FrameExpiredError,
     FrameNotSampledError,
     InvalidRequestError,
     NotPossibleError,
@@ -108,6 +109,8 @@ def answer_to(instance: str, error: Exception) -> Response:
             return problem_response(
                 instance, 404, str(error), kind="frame-not-sampled", before=error.before, after=error.after
             )
+        case FrameExpiredError():
+            return problem_response(instance, 410, str(error), kind="frame-expired")
         case NotPossibleError():
             return problem_response(instance, 409, str(error), kind="not-possible")
         case ApiError():

@@ -4,11 +4,14 @@ DomainError
 ├── InvalidRequestError   the request is wrong; the message says what would be right
 ├── VideoNotFoundError    no such video
 ├── FrameNotSampledError  the frame was not sampled; names its sampled neighbours
+├── FrameExpiredError     retention has removed the frame
 ├── NotPossibleError      right request, wrong moment (cancel a completed run)
 └── SupersededError       another attempt has taken the segment over
 """
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
 
 
 class DomainError(Exception):
@@ -39,6 +42,19 @@ class FrameNotSampledError(DomainError):
         self.frame_number = frame_number
         self.before = before
         self.after = after
+
+
+class FrameExpiredError(DomainError):
+    """`expired_at`: Unix seconds."""
+
+    def __init__(self, frame_number: int, segment: int, expired_at: float) -> None:
+        when = datetime.fromtimestamp(expired_at, UTC).isoformat(timespec="seconds")
+        super().__init__(
+            f"frame {frame_number} is gone: segment {segment} of the video expired at {when}; "
+            "what it added to the video's sums is kept"
+        )
+        self.frame_number = frame_number
+        self.expired_at = expired_at
 
 
 class NotPossibleError(DomainError):

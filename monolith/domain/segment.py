@@ -67,13 +67,15 @@ class ExpiredModel(msgspec.Struct, frozen=True, kw_only=True):
 class ExpiredRun(msgspec.Struct, frozen=True, kw_only=True):
     """What a run did in an expired segment.
 
-    `frames`: with results of every model of the run; `dropped`: sampled frames that lack one; `greatest_frame`: the
-    greatest of `frames` (0: none). `attempt`: the last one (0: never claimed); `closed`: it was done with.
+    `frames`: with results of every model of the run; `dropped`: sampled frames that it gave up; `greatest_frame`: the
+    greatest of `frames` (0: none). `attempt`: the last one (0: never claimed); `closed`: it was done with; `failed`: it
+    was not, and an attempt had failed.
     """
 
     run_id: str
     attempt: int
     closed: bool
+    failed: bool = False
     frames: int
     dropped: int
     greatest_frame: int
@@ -83,13 +85,21 @@ class ExpiredRun(msgspec.Struct, frozen=True, kw_only=True):
 class ExpiredSegment(msgspec.Struct, frozen=True, kw_only=True):
     """The sums of a segment that outlive it. Times are whole nanoseconds, so that sums do not depend on their order.
 
-    `last_event_at`: Unix seconds of the newest event of the segment.
+    `first_frame`, `last_frame`: the least and the greatest frame number that was stored, judged or dropped (None: there
+    was none). `last_event_at`: Unix seconds of the newest event of the segment.
     """
 
     segment: int
+    first_frame: int | None
+    last_frame: int | None
     frames_stored: int
     decode_nanoseconds: int
     resize_nanoseconds: int
     encode_nanoseconds: int
     last_event_at: float
     runs: tuple[ExpiredRun, ...]
+
+
+def nanoseconds(seconds: float) -> int:
+    """Whole nanoseconds, the nearest."""
+    return round(seconds * 1e9)

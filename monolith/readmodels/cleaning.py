@@ -1,31 +1,38 @@
-"""Rows of deleted videos go in slices: a long video has millions, and whoever projects must not wait for them.
+"""Rows of deleted videos and of expired segments go in slices: a long video has millions, and whoever projects must not
+wait for them.
 
 The projection removes a deleted video's own rows at once, so no answer finds the others any more; it writes down in the
-table `doomed` which ones they are: a range of ids (of `frames`, `results`) or of run numbers (of `dropped`).
+table `doomed` which ones they are: a range of ids (of `frames`, of `results`; of `dropped` as if they were results).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
 from eventsourcing.errors import StoreUnavailableError
 from monolith.readmodels.database import Database
+from monolith.readmodels.schema import KEY_BITS, MAX_FRAME_NUMBER, MODEL_BITS
 
 _SLICE: Final = 2000
 """Rows in one transaction: some ten milliseconds."""
+_RANGES: Final = 50
+"""Ranges looked at in one transaction: many hold little."""
 _PAUSE_SECONDS: Final = 0.005
 _RETRY_SECONDS: Final = 5.0
 
+_NEXT: Final = "SELECT rowid, kind, low, high FROM doomed ORDER BY rowid LIMIT ?"
 _DELETE: Final = {
     "frames": "DELETE FROM frames WHERE id IN (SELECT id FROM frames WHERE id BETWEEN ?1 AND ?2 LIMIT ?3)",
     "results": "DELETE FROM results WHERE id IN (SELECT id FROM results WHERE id BETWEEN ?1 AND ?2 LIMIT ?3)",
     "dropped": (
-        "DELETE FROM dropped WHERE (run_no, frame_number, model_no) IN"
-        " (SELECT run_no, frame_number, model_no FROM dropped WHERE run_no BETWEEN ?1 AND ?2 LIMIT ?3)"
+        "DELETE FROM dropped WHERE (run_no, frame_number, model_no) IN"  # noqa: S608
+        f" (SELECT run_no, frame_number, model_no FROM dropped WHERE run_no = ?1 >> {KEY_BITS}"
+        f" AND frame_number BETWEEN ?1 >> {MODEL_BITS} & {MAX_FRAME_NUMBER}"
+        f" AND ?2 >> {MODEL_BITS} & {MAX_FRAME_NUMBER} LIMIT ?3)"
     ),
 }
 
@@ -43,17 +50,16 @@ def count_doomed(connection: apsw.Connection) -> int:
 
 def remove_slice(connection: apsw.Connection) -> bool:
     """Remove some doomed rows; whether there may be more."""
-    found: tuple[int, str, int, int] | None = connection.execute(
-        "SELECT rowid, kind, low, high FROM doomed ORDER BY rowid LIMIT 1"
-    ).fetchone()
-    if found is None:
-        return False
-    rowid, kind, low, high = found
-    before = connection.total_changes()
-    connection.execute(_DELETE[kind], (low, high, _SLICE))
-    if connection.total_changes() - before < _SLICE:
+    left = _SLICE
+    ranges: list[Any] = connection.execute(_NEXT, (_RANGES,)).fetchall()
+    for rowid, kind, low, high in ranges:
+        before = connection.total_changes()
+        connection.execute(_DELETE[kind], (low, high, left))
+        left -= connection.total_changes() - before
+        if left == 0:
+            return True
         connection.execute("DELETE FROM doomed WHERE rowid = ?", (rowid,))
-    return True
+    return count_doomed(connection) > 0
 
 
 class Cleaner:

@@ -1,7 +1,7 @@
 """Events → rows, in the same transaction as the checkpoint.
 
-Events about a video or a run that has no row (deleted meanwhile) change nothing: a rebuild, which sees the remains of
-deleted videos only, ends with the same rows.
+Events about a video or a run that has no row (deleted meanwhile), or about a segment that has expired, change nothing:
+a rebuild, which sees the remains of deleted videos and of expired segments only, ends with the same rows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from monolith.domain.events import (
     SegmentClosed,
     SegmentCompleted,
     SegmentFailed,
+    SegmentsExpired,
     SegmentsPlanned,
+    SegmentsPurged,
     SourceEnded,
     VideoDeleted,
     VideoProbed,
@@ -36,6 +38,7 @@ from monolith.domain.events import (
 from monolith.domain.models import DEFAULT_THRESHOLDS, MODEL_KEYS
 from monolith.readmodels.cleaning import doom
 from monolith.readmodels.database import Database
+from monolith.readmodels.expiries import Expiries, expire, forget_parked
 from monolith.readmodels.rendering import RowRenderer, encode_detections
 from monolith.readmodels.schema import (
     FRAME_BITS,
@@ -47,6 +50,7 @@ from monolith.readmodels.schema import (
     frame_id,
     result_id,
 )
+from monolith.readmodels.sums import Sums
 
 PROJECTION_NAME: Final = "read-models"
 PREFIXES: Final = ("video-", "frames-", "results-")
@@ -77,14 +81,22 @@ class ReadModelProjection:
     prefixes: Sequence[str] = PREFIXES
 
     def __init__(
-        self, database: Database, codec: EventDecoder, *, on_doomed: Callable[[], None] = lambda: None
+        self,
+        database: Database,
+        codec: EventDecoder,
+        *,
+        on_doomed: Callable[[], None] = lambda: None,
+        expiries: Expiries | None = None,
     ) -> None:
-        """`on_doomed` is called when rows of deleted videos wait to be removed (see `cleaning`)."""
+        """`on_doomed` is called when rows wait to be removed (see `cleaning`). `expiries`: segments that are known to
+        expire later: their events are passed over at once. The rows after their SegmentsExpired are the same without.
+        """
         self.parked = 0
         """Events that could not be projected. Any thread may read it."""
         self._database = database
         self._codec = codec
         self._on_doomed = on_doomed
+        self._expiries = expiries or Expiries()
 
     def use(self, database: Database) -> None:
         """Go on with another file, which has seen at least as much. Only while nothing is applied."""
@@ -95,7 +107,7 @@ class ReadModelProjection:
 
         Raises what decoding raises, and StoreUnavailableError.
         """
-        done = await self._database.write(functools.partial(_apply, events, self._codec))
+        done = await self._database.write(functools.partial(_apply, events, self._codec, self._expiries))
         self.parked = done.parked
         if done.doomed:
             self._on_doomed()
@@ -139,13 +151,15 @@ def _advance(connection: apsw.Connection, commit_position: int) -> None:
     connection.execute("INSERT OR REPLACE INTO checkpoints VALUES(?, ?)", (PROJECTION_NAME, commit_position))
 
 
-def _apply(events: list[RecordedEvent], codec: EventDecoder, connection: apsw.Connection) -> _Done:
+def _apply(
+    events: list[RecordedEvent], codec: EventDecoder, expiries: Expiries, connection: apsw.Connection
+) -> _Done:
     done = _checkpoint(connection)
-    projector = _Projector(connection)
+    projector = _Projector(connection, expiries)
     last = None
     for event in events:
         if done is None or event.commit_position > done:
-            projector.project(codec.decode(event), event.commit_position)
+            projector.project(codec.decode(event), event)
             last = event.commit_position
     if last is not None:
         _advance(connection, last)
@@ -168,18 +182,23 @@ def _park(event: RecordedEvent, error: BaseException, connection: apsw.Connectio
 class _Projector:
     """Projects events on one connection, within one transaction."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, expiries: Expiries) -> None:
         self.doomed = False
         """Whether rows were left to the cleaner."""
         self._connection = connection
+        self._sums = Sums(connection)
+        self._expiries = expiries
+        self._expired: dict[tuple[str, int], bool] = {}
+        self._recorded_at = 0.0
         self._runs: dict[str, _Run | None] = {}
         self._videos: dict[str, int | None] = {}
 
-    def project(self, event: Any, position: int) -> None:
+    def project(self, event: Any, recorded: RecordedEvent) -> None:
         """Change the rows as `event` says; events of other types change nothing."""
         handler = _HANDLERS.get(type(event))
         if handler is not None:
-            handler(self, event, position)
+            self._recorded_at = recorded.recorded_at
+            handler(self, event, recorded.commit_position)
 
     # Looking up.
 
@@ -198,6 +217,23 @@ class _Projector:
         if video_id not in self._videos:
             self._videos[video_id] = self._one("SELECT video_no FROM videos WHERE video_id = ?", (video_id,))
         return self._videos[video_id]
+
+    def _all_runs(self, video_no: int) -> dict[str, int]:
+        """run_id → run_no."""
+        sql = "SELECT run_id, run_no FROM runs WHERE video_no = ?"
+        rows: list[Any] = self._connection.execute(sql, (video_no,)).fetchall()
+        return dict(rows)
+
+    def _has_expired(self, video_id: str, segment: int) -> bool:
+        known = self._expired.get((video_id, segment))
+        if known is None:
+            found = self._one(
+                "SELECT expired_at FROM segments WHERE video_no = ? AND segment = ?",
+                (self._video(video_id), segment),
+            )
+            known = found is not None or self._expiries.includes(video_id, segment)
+            self._expired[video_id, segment] = known
+        return known
 
     # The video.
 
@@ -231,7 +267,7 @@ class _Projector:
         video_no = self._video(event.video_id)
         if video_no is not None:
             self._connection.executemany(
-                "INSERT OR REPLACE INTO segments VALUES(?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO segments VALUES(?, ?, ?, ?, ?, ?, NULL, ?)",
                 [
                     (
                         video_no,
@@ -256,29 +292,40 @@ class _Projector:
         video_no = self._video(event.video_id)
         if video_no is None:
             return
-        runs: list[Any] = self._connection.execute(
-            "SELECT run_no, run_id FROM runs WHERE video_no = ?", (video_no,)
-        ).fetchall()
         self._forget_parked(f"frames-{event.video_id}-*")
-        for run_no, run_id in runs:
+        for run_id, run_no in self._all_runs(video_no).items():
             self._delete_run(run_no)
             self._forget_parked(f"results-{run_id}-*")
         doom(self._connection, "frames", frame_id(video_no, 0), frame_id(video_no, MAX_FRAME_NUMBER))
         self.doomed = True
-        for table in ("segments", "videos"):
+        for table in ("segment_sums", "segments", "videos"):
             self._connection.execute(f"DELETE FROM {table} WHERE video_no = ?", (video_no,))  # noqa: S608
         self._runs.clear()
         self._videos.clear()
+        self._expired.clear()
 
     def _delete_run(self, run_no: int) -> None:
-        last = result_id(run_no, MAX_FRAME_NUMBER, MODEL_MASK)
-        doom(self._connection, "results", result_id(run_no, 0, 0), last)
-        doom(self._connection, "dropped", run_no, run_no)
-        for table in ("run_models", "run_segments", "runs"):
+        first, last = result_id(run_no, 0, 0), result_id(run_no, MAX_FRAME_NUMBER, MODEL_MASK)
+        doom(self._connection, "results", first, last)
+        doom(self._connection, "dropped", first, last)
+        for table in ("run_models", "run_segments", "run_sums", "model_sums", "runs"):
             self._connection.execute(f"DELETE FROM {table} WHERE run_no = ?", (run_no,))  # noqa: S608
 
     def _forget_parked(self, pattern: str) -> None:
         self._connection.execute("DELETE FROM parked WHERE stream_name GLOB ?", (pattern,))
+
+    def segments_expired(self, event: SegmentsExpired, position: int) -> None:
+        video_no = self._video(event.video_id)
+        if video_no is not None:
+            expire(self._connection, video_no, self._all_runs(video_no), event, position)
+            self.doomed = True
+            self._expired.clear()
+
+    def segments_purged(self, event: SegmentsPurged, position: int) -> None:
+        """What came late to streams that had expired is gone, too."""
+        video_no = self._video(event.video_id)
+        if video_no is not None:
+            forget_parked(self._connection, event.video_id, self._all_runs(video_no), event.segments)
 
     # Its runs.
 
@@ -334,28 +381,22 @@ class _Projector:
     # Segments of runs.
 
     def segment_claimed(self, event: SegmentClaimed, position: int) -> None:
-        self._segment(event.run_id, event.segment, "claimed", position, attempt=event.attempt)
+        self._segment(event, "claimed", position, attempt=event.attempt)
 
     def segment_closed(self, event: SegmentClosed, position: int) -> None:
         self._segment(
-            event.run_id, event.segment, "closed", position,
-            attempt=event.attempt, frames=event.frames, dropped=event.dropped,
-        )  # fmt: skip
+            event, "closed", position, attempt=event.attempt, frames=event.frames, dropped=event.dropped
+        )
 
     def segment_completed(self, event: SegmentCompleted, position: int) -> None:
-        self._segment(
-            event.run_id, event.segment, "closed", position, frames=event.frames, dropped=event.dropped
-        )
+        self._segment(event, "closed", position, frames=event.frames, dropped=event.dropped)
 
     def segment_failed(self, event: SegmentFailed, position: int) -> None:
-        self._segment(
-            event.run_id, event.segment, "failed", position, attempt=event.attempt, reason=event.reason
-        )
+        self._segment(event, "failed", position, attempt=event.attempt, reason=event.reason)
 
     def _segment(
         self,
-        run_id: str,
-        segment: int,
+        event: SegmentClaimed | SegmentClosed | SegmentCompleted | SegmentFailed,
         state: str,
         position: int,
         *,
@@ -364,21 +405,22 @@ class _Projector:
         dropped: int | None = None,
         reason: str | None = None,
     ) -> None:
-        run = self._run(run_id)
-        if run is not None:
+        run = self._run(event.run_id)
+        if run is not None and not self._has_expired(event.video_id, event.segment):
+            self._sums.touch(run.video_no, event.segment, (), self._recorded_at, position)
             self._connection.execute(
                 "INSERT INTO run_segments VALUES(?, ?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET state = excluded.state, attempt = coalesce(excluded.attempt, attempt),"
                 " frames = excluded.frames, dropped = excluded.dropped, reason = excluded.reason,"
                 " commit_position = excluded.commit_position",
-                (run.run_no, segment, state, attempt, frames, dropped, reason, position),
+                (run.run_no, event.segment, state, attempt, frames, dropped, reason, position),
             )
 
     # Frames and results.
 
     def frames_stored(self, event: FramesStored, position: int) -> None:
         video_no = self._video(event.video_id)
-        if video_no is None:
+        if video_no is None or self._has_expired(event.video_id, event.segment):
             return
         before = self._connection.total_changes()
         self._connection.executemany(
@@ -389,56 +431,41 @@ class _Projector:
                 for frame in event.frames
             ],
         )  # fmt: skip
-        self._connection.execute(
-            "UPDATE videos SET frames_stored = frames_stored + ?, decode_seconds = decode_seconds + ?,"
-            " resize_seconds = resize_seconds + ?, encode_seconds = encode_seconds + ? WHERE video_no = ?",
-            (self._connection.total_changes() - before, event.decode_seconds, event.resize_seconds,
-             event.encode_seconds, video_no),
-        )  # fmt: skip
+        new = self._connection.total_changes() - before
+        self._sums.stored(video_no, event, new, self._recorded_at, position)
 
     def frames_dropped(self, event: FramesDropped, position: int) -> None:
-        run = self._run(event.run_id)
-        if run is None:
+        run, numbers = self._run(event.run_id), event.frame_numbers
+        if run is None or not numbers or self._has_expired(event.video_id, event.segment):
             return
         model_no = _ALL_MODELS if event.model is None else MODEL_NUMBERS[event.model]
+        before = self._dropped_frames(run, min(numbers), max(numbers))
         self._connection.executemany(
             "INSERT OR IGNORE INTO dropped VALUES(?, ?, ?, ?, ?, ?)",
-            [(run.run_no, n, model_no, event.segment, event.reason, position) for n in event.frame_numbers],
+            [(run.run_no, n, model_no, event.segment, event.reason, position) for n in numbers],
         )
-        self._connection.execute(
-            "UPDATE runs SET commit_position = ?2, frames_dropped ="
-            " (SELECT count(DISTINCT frame_number) FROM dropped WHERE run_no = ?1) WHERE run_no = ?1",
-            (run.run_no, position),
-        )
+        new = self._dropped_frames(run, min(numbers), max(numbers)) - before
+        self._sums.judged(run.run_no, event.segment, position, dropped=new)
+        self._sums.touch(run.video_no, event.segment, numbers, self._recorded_at, position)
+
+    def _dropped_frames(self, run: _Run, first: int, last: int) -> int:
+        """How many frames between `first` and `last` the run has given up, for a model or for all."""
+        sql = "SELECT count(DISTINCT frame_number) FROM dropped WHERE run_no = ? AND frame_number BETWEEN ? AND ?"
+        return int(self._one(sql, (run.run_no, first, last)))
 
     def frames_analysed(self, event: FramesAnalysed, position: int) -> None:
         run = self._run(event.run_id)
-        if run is None or not event.frames:
+        if run is None or not event.frames or self._has_expired(event.video_id, event.segment):
             return
-        model_no = MODEL_NUMBERS[event.model.key]
         numbers = [frame.frame_number for frame in event.frames]
         whole = functools.partial(self._whole_frames, run, min(numbers), max(numbers))
         count_before, _ = whole()
-        added = self._add_results(event, run, model_no, position)
+        added = self._add_results(event, run, MODEL_NUMBERS[event.model.key], position)
         count, greatest = whole()
-        self._connection.execute(
-            "UPDATE runs SET frames_analyzed = frames_analyzed + ?, greatest_frame = max(greatest_frame, ?),"
-            " commit_position = ? WHERE run_no = ?",
-            (count - count_before, greatest, position, run.run_no),
-        )
-        self._connection.execute(
-            "INSERT INTO run_models VALUES(?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET identity = excluded.identity,"
-            " frames = frames + excluded.frames, seconds = seconds + excluded.seconds,"
-            " commit_position = excluded.commit_position",
-            (
-                run.run_no,
-                model_no,
-                _json(event.model),
-                added,
-                sum(frame.seconds for frame in event.frames),
-                position,
-            ),
-        )
+        new = count - count_before
+        self._sums.judged(run.run_no, event.segment, position, frames=new, greatest=greatest)
+        self._sums.modelled(run.run_no, event, added, position)
+        self._sums.touch(run.video_no, event.segment, numbers, self._recorded_at, position)
 
     def _add_results(self, event: FramesAnalysed, run: _Run, model_no: int, position: int) -> int:
         """How many results are new."""
@@ -483,6 +510,8 @@ _HANDLERS: Final[dict[type[DomainEvent], Callable[[_Projector, Any, int], None]]
     VideoProbed: _Projector.video_probed,
     SegmentsPlanned: _Projector.segments_planned,
     SourceEnded: _Projector.source_ended,
+    SegmentsExpired: _Projector.segments_expired,
+    SegmentsPurged: _Projector.segments_purged,
     VideoDeleted: _Projector.video_deleted,
     RunRequested: _Projector.run_requested,
     RunCompleted: _Projector.run_completed,

@@ -3,6 +3,10 @@
 A frame's id is `video_no << 32 | frame_number`, a result's `run_no << 36 | frame_number << 4 | model_no`: the rows of
 a run lie together in the order in which `/results` gives them, and a range of ids is a range of frames. Numbers of
 videos and runs are never used again (AUTOINCREMENT): a reader that outlives a delete finds nothing, not another's rows.
+
+What is summed in `videos`, `runs` and `run_models` lies by segments in `segment_sums`, `run_sums` and `model_sums`, so
+that an expired segment's share can be replaced by what SegmentsExpired says (see `sums`). Times that are summed are
+whole nanoseconds: then the order does not matter.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import msgspec
 
 from monolith.domain.models import DEFAULT_THRESHOLDS, MODEL_KEYS
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 MAX_FRAME_NUMBER: Final = 2**32 - 1
 
 MODEL_BITS: Final = 4
@@ -54,9 +58,11 @@ CREATE TABLE videos(
     ingest_seconds REAL,
     frames_total INTEGER,
     frames_stored INTEGER NOT NULL DEFAULT 0,
-    decode_seconds REAL NOT NULL DEFAULT 0,
-    resize_seconds REAL NOT NULL DEFAULT 0,
-    encode_seconds REAL NOT NULL DEFAULT 0,
+    decode_nanoseconds INTEGER NOT NULL DEFAULT 0,
+    resize_nanoseconds INTEGER NOT NULL DEFAULT 0,
+    encode_nanoseconds INTEGER NOT NULL DEFAULT 0,
+    expired_segments INTEGER NOT NULL DEFAULT 0,
+    frames_expired INTEGER NOT NULL DEFAULT 0,
     first_run_no INTEGER,
     status TEXT NOT NULL DEFAULT 'Pending',
     submitted_position INTEGER NOT NULL,
@@ -90,7 +96,7 @@ CREATE TABLE run_models(
     model_no INTEGER NOT NULL,
     identity TEXT NOT NULL,
     frames INTEGER NOT NULL,
-    seconds REAL NOT NULL,
+    nanoseconds INTEGER NOT NULL,
     commit_position INTEGER NOT NULL,
     PRIMARY KEY(run_no, model_no)
 ) WITHOUT ROWID;
@@ -102,6 +108,7 @@ CREATE TABLE segments(
     last_frame INTEGER,
     start_seconds REAL,
     end_seconds REAL,
+    expired_at REAL,
     commit_position INTEGER NOT NULL,
     PRIMARY KEY(video_no, segment)
 ) WITHOUT ROWID;
@@ -116,6 +123,41 @@ CREATE TABLE run_segments(
     reason TEXT,
     commit_position INTEGER NOT NULL,
     PRIMARY KEY(run_no, segment)
+) WITHOUT ROWID;
+
+CREATE TABLE segment_sums(
+    video_no INTEGER NOT NULL,
+    segment INTEGER NOT NULL,
+    first_frame INTEGER,
+    last_frame INTEGER,
+    frames_stored INTEGER NOT NULL,
+    decode_nanoseconds INTEGER NOT NULL,
+    resize_nanoseconds INTEGER NOT NULL,
+    encode_nanoseconds INTEGER NOT NULL,
+    newest_at REAL NOT NULL,
+    commit_position INTEGER NOT NULL,
+    PRIMARY KEY(video_no, segment)
+) WITHOUT ROWID;
+
+CREATE TABLE run_sums(
+    run_no INTEGER NOT NULL,
+    segment INTEGER NOT NULL,
+    frames INTEGER NOT NULL,
+    dropped INTEGER NOT NULL,
+    greatest_frame INTEGER NOT NULL,
+    commit_position INTEGER NOT NULL,
+    PRIMARY KEY(run_no, segment)
+) WITHOUT ROWID;
+
+CREATE TABLE model_sums(
+    run_no INTEGER NOT NULL,
+    segment INTEGER NOT NULL,
+    model_no INTEGER NOT NULL,
+    identity TEXT NOT NULL,
+    frames INTEGER NOT NULL,
+    nanoseconds INTEGER NOT NULL,
+    commit_position INTEGER NOT NULL,
+    PRIMARY KEY(run_no, segment, model_no)
 ) WITHOUT ROWID;
 
 CREATE TABLE frames(

@@ -17,7 +17,7 @@ _RUN_COLUMNS: Final = (
 )
 _VIDEO_COLUMNS: Final = (
     "video_no, video_id, video_name, video_url, source_kind, submitted_at, probe, frames_total, frames_stored,"
-    " first_run_no, submitted_position"
+    " first_run_no, submitted_position, expired_segments, frames_expired"
 )
 _OF_VIDEOS: Final = "video_no IN (SELECT value FROM json_each(?))"
 _RUNS: Final = f"SELECT video_no, {_RUN_COLUMNS} FROM runs WHERE {_OF_VIDEOS}"  # noqa: S608
@@ -84,6 +84,7 @@ class VideoView(msgspec.Struct, frozen=True, kw_only=True):
     """A video with its runs, the first run first.
 
     `parked_events`: events of it that could not be projected; `submitted_position`: commit position of its first event.
+    `expired_segments`, `frames_expired`: what retention has removed; the sums, `frames_stored` too, still count it.
     """
 
     video_no: int
@@ -98,6 +99,8 @@ class VideoView(msgspec.Struct, frozen=True, kw_only=True):
     runs: tuple[RunView, ...]
     parked_events: int
     submitted_position: int
+    expired_segments: int = 0
+    frames_expired: int = 0
     generation: int = 0
     """Of the file that `video_no` and the `run_no`s belong to (see `queries`)."""
 
@@ -160,7 +163,7 @@ def count_parked(connection: apsw.Connection) -> int:
 def video_metrics(connection: apsw.Connection, video: VideoView, run_numbers: list[int]) -> list[Metric]:
     """Sums of the video, and of the runs `run_numbers`."""
     row: Any = connection.execute(
-        "SELECT ingest_seconds, frames_stored, decode_seconds, resize_seconds, encode_seconds"
+        "SELECT ingest_seconds, frames_stored, decode_nanoseconds, resize_nanoseconds, encode_nanoseconds"
         " FROM videos WHERE video_no = ?",
         (video.video_no,),
     ).fetchone()
@@ -170,9 +173,9 @@ def video_metrics(connection: apsw.Connection, video: VideoView, run_numbers: li
     metrics = [
         Metric("Video Ingest Time", ingest or 0.0),
         Metric("Total Frames Extracted", stored),
-        Metric("Frame Decode Time", decode),
-        Metric("Frame Resize Time", resize),
-        Metric("Frame Encode Time", encode),
+        Metric("Frame Decode Time", decode / 1e9),
+        Metric("Frame Resize Time", resize / 1e9),
+        Metric("Frame Encode Time", encode / 1e9),
     ]
     runs = [run for run in video.runs if run.run_no in run_numbers]
     metrics += [Metric("Total Frames Analyzed", sum(run.frames_analyzed for run in runs))]
@@ -186,13 +189,13 @@ def video_metrics(connection: apsw.Connection, video: VideoView, run_numbers: li
 def _model_metrics(connection: apsw.Connection, run_numbers: list[int]) -> list[Metric]:
     marks = ",".join("?" * len(run_numbers))
     rows = connection.execute(
-        f"SELECT model_no, sum(frames), sum(seconds) FROM run_models WHERE run_no IN ({marks}) GROUP BY model_no",  # noqa: S608
+        f"SELECT model_no, sum(frames), sum(nanoseconds) FROM run_models WHERE run_no IN ({marks}) GROUP BY model_no",  # noqa: S608
         run_numbers,
     )
     metrics = []
-    for model_no, frames, seconds in rows:
+    for model_no, frames, nanoseconds in rows:
         name = INFERENCE_MODEL_NAMES[MODEL_KEYS[model_no]]
-        metrics += [Metric(f"{name} Frames", frames), Metric(f"{name} Inference Time", seconds)]
+        metrics += [Metric(f"{name} Frames", frames), Metric(f"{name} Inference Time", nanoseconds / 1e9)]
     return metrics
 
 
@@ -224,7 +227,8 @@ def _views(connection: apsw.Connection, rows: list[Any]) -> list[VideoView]:
 
 
 def _video(row: tuple[Any, ...], details: _Details) -> VideoView:
-    (video_no, video_id, name, url, kind, submitted_at, probe, total, stored, first_run_no, position) = row
+    (video_no, video_id, name, url, kind, submitted_at, probe, total, stored, first_run_no, *more) = row
+    position, expired_segments, frames_expired = more
     media = None if probe is None else msgspec.json.decode(probe, type=Media)
     expected, planned = _expected_frames(total, media), details.planned.get(video_no, 0)
     found = sorted(details.runs.get(video_no, ()), key=lambda run: run[0] != first_run_no)
@@ -243,6 +247,8 @@ def _video(row: tuple[Any, ...], details: _Details) -> VideoView:
         runs=runs,
         parked_events=sum(details.parked.get(owner, 0) for owner in owners),
         submitted_position=position,
+        expired_segments=expired_segments,
+        frames_expired=frames_expired,
     )
 
 

@@ -36,7 +36,7 @@ Confidence = Annotated[
     "/analysis/{video_id}/frame/{n}",
     summary="A stored frame with what was found in it",
     response_class=Response,
-    responses={**other_answer(_JPEG, "The picture", binary=True), **problems(400, 404)},
+    responses={**other_answer(_JPEG, "The picture", binary=True), **problems(400, 404, 410)},
 )
 async def frame(
     request: Request,
