@@ -32,11 +32,15 @@ from monolith.application.pipeline import SegmentPipeline
 from monolith.application.process_manager import ProcessManager
 from monolith.application.purge import Purge
 from monolith.application.video_stream import VideoStreams
+from monolith.bootstrap_rebuild import READ_MODELS, rebuildables
 from monolith.datadir import DataDirLock
 from monolith.disk_watch import DiskWatch, SlotsWhileRoom
 from monolith.domain.detection import Detection
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.domain.models import MODEL_KEYS
+from monolith.exports.annotated import AnnotatedVideos
+from monolith.exports.files import AnnotatedFiles
+from monolith.exports.making import Maker
 from monolith.frames.annotate import annotate
 from monolith.frames.jpeg import decode, encode
 from monolith.inference.pool import WorkerPool
@@ -51,14 +55,19 @@ from monolith.ingest.fetch import Fetcher, FetchLimits
 from monolith.loop_monitor import LoopMonitor
 from monolith.metrics import (
     ReadingsCollector,
+    annotated_readings,
     decoder_readings,
     inference_readings,
+    rebuild_readings,
     store_readings,
     work_readings,
 )
 from monolith.readiness import readiness_checks
+from monolith.readmodels.catching_up import caught_up
 from monolith.readmodels.files import Origin
 from monolith.readmodels.queries import ReadModels
+from monolith.readmodels.rebuilding import Live
+from monolith.readmodels.rebuilds import Rebuilds
 from monolith.secret_urls import SecretUrls
 from monolith.service_manager import ServiceManager
 from monolith.settings import Settings, service_manager
@@ -127,9 +136,10 @@ class _Builder:
         store = await self._open_store()
         self._stack.push_async_callback(store.close)
         origin = Origin(store.identity, store.last_position)
-        read_models = await ReadModels.open(self._folder / "readmodels.db", self._codec, origin=origin)
+        read_models = await ReadModels.open(self._folder / READ_MODELS, self._codec, origin=origin)
         self._stack.push_async_callback(read_models.close)
         projection = await self._project(store, read_models)
+        rebuilds = self._rebuilds(store, Live(read_models, projection))
         streams = VideoStreams(store, self._codec)
         snapshots = SnapshotFile(self._folder, store.identity)
         open_videos = await load_open_videos(store, snapshots)
@@ -137,6 +147,7 @@ class _Builder:
         resources, service, slots = await self._start_inference(max_height)
         manager = self._process_manager(store, streams, resources, open_videos, snapshots)
         handlers = self._handlers(store, streams, projection)
+        annotated = await self._annotated_videos(read_models)
         services = ApiServices(
             handlers=handlers,
             read_models=read_models,
@@ -153,16 +164,31 @@ class _Builder:
             no_room=self._disk.check,
             readiness=readiness_checks(store, service, projection, self._disk, self._stopping),
             limits=Limits(upload_bytes=self._settings.max_upload_bytes),
+            rebuilds=rebuilds,
             stopping=self._stopping,
+            annotated=annotated,
         )
         readings = [
             *work_readings(manager, slots),
             *inference_readings(service),
             *store_readings(store, projection, read_models),
+            *annotated_readings(annotated),
+            *rebuild_readings(rebuilds),
         ]
         ReadingsCollector(self._registry, readings)
         await self._start_tasks(manager, projection, service)
         return Program(self._settings, create_app(services), services, handlers, lock)
+
+    async def _annotated_videos(self, read_models: ReadModels) -> AnnotatedVideos:
+        files = AnnotatedFiles(
+            self._folder,
+            self._storage.annotated_folder,
+            most_bytes=self._settings.annotated_cache_bytes,
+            room_bytes=self._storage.room_bytes,
+        )
+        maker = Maker(read_models, files, self._storage.pack_path)
+        videos = AnnotatedVideos(read_models, maker, files, at_once=self._settings.annotated_jobs)
+        return await self._stack.enter_async_context(videos)
 
     async def _open_store(self) -> SqliteEventStore:
         path = self._folder / "events.db"
@@ -179,8 +205,14 @@ class _Builder:
         await self._stack.enter_async_context(runner)
         head = await store.head()
         if head is not None:
-            await runner.wait_for(head, _CATCH_UP_SECONDS)
+            await caught_up(runner, head)
         return runner
+
+    def _rebuilds(self, store: SqliteEventStore, live: Live) -> Rebuilds:
+        what = rebuildables(store, self._codec, self._folder, self._storage, live)
+        rebuilds = Rebuilds(what, clock=time.time)
+        self._stack.push_async_callback(rebuilds.close)
+        return rebuilds
 
     async def _greatest_height(self, open_videos: OpenVideos, streams: VideoStreams) -> int:
         """Of the frames that new and unfinished runs store, in pixels: the setting may have changed meanwhile."""

@@ -151,6 +151,12 @@ class Settings(BaseModel):
     max_source_bytes: Size = _setting("20 GiB", "largest video that is fetched", _SIZE_IS)
     max_upload_bytes: Size = _setting("20 GiB", "largest video that may be uploaded", _SIZE_IS)
     min_free_bytes: Size = _setting("1 GiB", "disk space that is never used up", _SIZE_IS)
+    annotated_cache_bytes: Size = _setting(
+        "10 GiB", "disk space that annotated videos may take; those not used for longest go first", _SIZE_IS
+    )
+    annotated_jobs: Annotated[int, Field(ge=1, le=64)] = _setting(
+        2, "annotated videos made at the same time", "a whole number from 1 to 64, such as 2"
+    )
     fetch_connect_timeout: Seconds = _setting(
         10.0, "for the name, the connection and TLS of a fetch", _SECONDS_IS
     )

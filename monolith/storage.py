@@ -6,6 +6,7 @@ DATA_DIR/
 ├── process-manager.json   which videos are unfinished; can be lost
 ├── secrets/               URLs with passwords or tokens, mode 0600 (see `secret_urls`)
 ├── analytics/VIDEO_ID/RUN_ID/SEGMENT….parquet
+├── annotating/            annotated videos in the making (see `exports.files`)
 ├── uploads/               uploaded files until their first run has ended
 └── videos/VIDEO_ID/
     ├── source             the fetched file until the first run has ended
@@ -120,7 +121,7 @@ class FileStorage:
 
         def remove() -> int:
             freed = sum(map(_remove_file, self._files_of(video_id, segments)))
-            return freed + _remove_tree(self._annotated(video_id))
+            return freed + _remove_tree(self.annotated_folder(video_id))
 
         return await asyncio.to_thread(remove)
 
@@ -128,7 +129,7 @@ class FileStorage:
         """How many bytes `remove_segments` would free."""
 
         def measure() -> int:
-            return sum(map(_size, self._files_of(video_id, segments))) + _tree_size(self._annotated(video_id))
+            return sum(map(_size, self._files_of(video_id, segments))) + _tree_size(self.annotated_folder(video_id))
 
         return await asyncio.to_thread(measure)
 
@@ -144,7 +145,7 @@ class FileStorage:
     def _folders(self, video_id: str) -> list[Path]:
         return [self._folder(video_id), self._analytics / plain_name(video_id)]
 
-    def _annotated(self, video_id: str) -> Path:
+    def annotated_folder(self, video_id: str) -> Path:
         return self._folder(video_id) / "annotated"
 
     def _files_of(self, video_id: str, segments: Set[int]) -> Iterator[Path]:

@@ -19,7 +19,18 @@ from monolith.api.openapi import add_openapi
 from monolith.api.origins import Gatekeeper, cors_options
 from monolith.api.problems import add_problem_handlers
 from monolith.api.route_scopes import Needs, methods_and_paths
-from monolith.api.routes import events, frames, health, results, session, submissions, videos, web
+from monolith.api.routes import (
+    annotated,
+    events,
+    frames,
+    health,
+    rebuild,
+    results,
+    session,
+    submissions,
+    videos,
+    web,
+)
 from monolith.api.services import ApiServices
 from monolith.api.streaming import Turns
 
@@ -44,7 +55,7 @@ def create_app(services: ApiServices) -> FastAPI:
     app.state.upload_turns = Turns(services.limits.uploads)
     app.state.event_renderer = EventRenderer(services.decoder, asyncio.Semaphore(1))
     app.state.frame_turns = asyncio.Semaphore(services.limits.frame_threads)
-    for routes in (submissions, videos, results, frames, events, health, session, web):
+    for routes in (submissions, videos, results, frames, annotated, events, health, rebuild, session, web):
         app.include_router(routes.router)
     add_problem_handlers(app)
     add_openapi(app, _version())

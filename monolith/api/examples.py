@@ -65,6 +65,20 @@ ROWS: Final = [
     },
 ]
 
+ANNOTATED: Final = {
+    "video_id": VIDEO_ID,
+    "status": "ready",
+    "progress": 1.0,
+    "frames": 250,
+    "url": f"{_BASE}/annotated.mp4?version=0123456789abcdef",
+    "error": None,
+    "complete": True,
+    "start_time": 0.0,
+    "duration": 10.0,
+    "size_bytes": 1843200,
+    "codec": "libx264",
+}
+
 METRICS: Final = [
     {"video_id": VIDEO_ID, "metric_name": "Video Ingest Time", "metric_value": 1.25},
     {"video_id": VIDEO_ID, "metric_name": "Frame Resize Time", "metric_value": 0.8},

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from monolith.api.answers import (
+    AnnotatedAnswer,
     EventAnswer,
     HealthAnswer,
     MetricAnswer,
@@ -19,13 +20,15 @@ from monolith.api.answers import (
 )
 from monolith.api.openapi_access import add_access
 from monolith.api.problems import MEDIA_TYPE, Problem
+from monolith.api.rebuild_answer import RebuildAnswer, RebuiltAnswer
 from monolith.readmodels.rendering import ColorEntry, FaceEntry, ObjectEntry, ResultRow
 
 Responses = dict[int | str, dict[str, Any]]
 
 _TYPES: Final = (
     SubmittedAnswer, VideoAnswer, MetricAnswer, EventAnswer, HealthAnswer, SessionAnswer, Problem, ResultRow,
-    ObjectEntry, FaceEntry, ColorEntry,
+    ObjectEntry, FaceEntry, ColorEntry, AnnotatedAnswer,
+    RebuildAnswer, RebuiltAnswer,
 )  # fmt: skip
 _PLACE: Final = "#/components/schemas/{name}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,10 @@ from prometheus_client import CollectorRegistry
 from eventsourcing.store import EventStore
 from monolith.access.control import AccessControl
 from monolith.domain.detection import Detection
+from monolith.exports.annotated import AnnotatedVideos
 from monolith.readmodels.projector import EventDecoder
 from monolith.readmodels.queries import ReadModels
+from monolith.readmodels.rebuilds import Rebuilds
 
 ReadinessCheck: TypeAlias = Callable[[], Awaitable[str | None]]
 """None when ready, else why not, for users."""
@@ -129,4 +132,6 @@ class ApiServices:
     no_room: Callable[[], Awaitable[str | None]] = _room
     readiness: Mapping[str, ReadinessCheck] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    rebuilds: Rebuilds = field(default_factory=lambda: Rebuilds(clock=time.time))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    annotated: AnnotatedVideos | None = None
