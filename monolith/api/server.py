@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Generator
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from monolith.api.http_protocol import BoundedHttpProtocol
+from monolith.api.http_protocol import BoundedHttpProtocol, ClientConnections, bounded_protocol
+from monolith.api.tls_listener import TlsListener
 
 _BACKLOG: Final = 1024
 _START_SECONDS: Final = 15.0
@@ -22,9 +23,32 @@ _TICK_SECONDS: Final = 0.1
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(
+        self, config: uvicorn.Config, tls: ssl.SSLContext | None, max_connections_per_client: int
+    ) -> None:
         super().__init__(config)
         self.told = asyncio.Event()
+        self._tls = tls
+        self._max_per_client = max_connections_per_client
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; HTTPS has a listener of its own."""
+        if self._tls is None or not sockets:
+            await super().startup(sockets)
+            return
+        await self.lifespan.startup()
+        handshakes = ClientConnections(self._max_per_client)
+        self.servers: list[Any] = [
+            TlsListener(listener, self._tls, self._protocol, handshakes) for listener in sockets
+        ]
+        self.started = True
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = kind(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -67,16 +91,18 @@ class ApiServer:
         port: int = 8000,
         graceful_seconds: int = 10,
         max_connections: int | None = 1000,
-        certificate: Path | None = None,
-        key: Path | None = None,
+        max_connections_per_client: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> ApiServer:
-        """Listen on `host`:`port` (0: any free one). `stopping`: that of ApiServices.
+        """Listen on `host`:`port` (0: any free one). `stopping`: that of ApiServices. `tls`: speak HTTPS, nothing else.
 
         Raises OSError when the address cannot be used, and what the start of the server raises.
         """
         listener = _listen(host, port)
         try:
-            server = _Server(_config(app, graceful_seconds, max_connections, certificate, key))
+            protocol = bounded_protocol(ClientConnections(max_connections_per_client))
+            config = _config(app, protocol, graceful_seconds, max_connections)
+            server = _Server(config, tls, max_connections_per_client)
             task = asyncio.create_task(server.serve(sockets=[listener]), name="HTTP server")
             await _until_started(server, task)
         except BaseException:
@@ -107,14 +133,13 @@ class ApiServer:
 
 def _config(
     app: ASGIApp,
+    protocol: type[BoundedHttpProtocol],
     graceful_seconds: int,
     max_connections: int | None,
-    certificate: Path | None,
-    key: Path | None,
 ) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=BoundedHttpProtocol,
+        http=protocol,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -124,8 +149,6 @@ def _config(
         limit_concurrency=max_connections,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=graceful_seconds,
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
     )
 
 
