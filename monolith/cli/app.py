@@ -148,6 +148,27 @@ def analyze(
     raise typer.Exit(_run(analyze_program(loaded.settings, requests, wishes, output, _errors)))
 
 
+@app.command(
+    epilog=f"Examples: `video-analysis rebuild`, `video-analysis rebuild --projection read-models --json`. {EPILOG}"
+)
+def rebuild(
+    projections: Annotated[
+        list[str] | None,
+        typer.Option("--projection", metavar="NAME", help="Only this one; may be repeated. Default: all."),
+    ] = None,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Builds what answers are made from again, from all events; the server, if one runs, goes on serving."""
+    from monolith.cli.rebuild import rebuild_program
+
+    loaded = _load(data_dir=data_dir)
+    quiet = loaded.origins["log_level"] == "default"
+    _log_to(loaded.settings, "warning" if quiet else None)
+    output = None if as_json else _output
+    raise typer.Exit(_run(rebuild_program(loaded.settings, projections or [], output, _errors)))
+
+
 @models_app.command("list", epilog="Example: `video-analysis models list --json`.")
 def models_list(as_json: Json = False) -> None:
     """Shows the models."""

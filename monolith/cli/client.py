@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, TypeAlias, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from monolith.cli.exits import CliError, Exit
 from monolith.readmodels.export import Row
+from monolith.readmodels.rebuilds import RebuildStatus
 
 _T = TypeVar("_T")
 _POLL_SECONDS: Final = 0.3
@@ -125,6 +127,14 @@ class AnalysisClient:
 
     async def cancel(self, video_id: str) -> None:
         await self._ask("POST", f"/analysis/{video_id}/cancel")
+
+    async def start_rebuild(self, projections: Sequence[str]) -> RebuildStatus:
+        """Have the named projections (none: all) built again."""
+        query = "".join(f"&projection={quote(name, safe='')}" for name in projections)
+        return _decode(await self._ask("POST", f"/rebuild?{query[1:]}"), RebuildStatus)
+
+    async def rebuild_status(self) -> RebuildStatus:
+        return _decode(await self._ask("GET", "/rebuild"), RebuildStatus)
 
     async def _ask(
         self,

@@ -20,6 +20,7 @@ from eventsourcing.store import EventStore
 from monolith.readmodels import files
 from monolith.readmodels.cleaning import Cleaner
 from monolith.readmodels.database import Database
+from monolith.readmodels.expiries import load_expiries
 from monolith.readmodels.files import Origin
 from monolith.readmodels.projector import PROJECTION_NAME, EventDecoder, ReadModelProjection
 from monolith.readmodels.queries import ReadModels
@@ -146,7 +147,9 @@ class ReadModelRebuild:
 
         database = await Database.build(files.beside(self._path), origin=self._origin)
         try:
-            replay = Replay(self._store, ReadModelProjection(database, self._decoder), watched)
+            expiries = await load_expiries(self._store, self._decoder)
+            projection = ReadModelProjection(database, self._decoder, expiries=expiries)
+            replay = Replay(self._store, projection, watched)
             await self._build(replay, database)
             await self._put_in_place(replay, database)
         finally:
