@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import apsw
 import msgspec
@@ -42,6 +42,12 @@ LONG_LOG_PAGES: Final = 2 * CHECKPOINT_PAGES
 
 RESTART_MILLISECONDS: Final = 500
 """How long it waits for them at a time."""
+
+GROUP_REMOVALS: Final = 32
+"""Deletes and tombstones that are done together."""
+
+REMOVED_EVENTS: Final = 2_000
+"""A transaction that has removed so many events ends: some ten milliseconds."""
 
 VACUUM_PAGES: Final = 500
 """Free pages given back to the file system at a time, when nothing waits to be written."""
@@ -79,6 +85,7 @@ class Removal:
 
 
 Work: TypeAlias = Append | Removal
+W = TypeVar("W", Append, Removal)
 Settle: TypeAlias = Callable[[list[Work], list[Result]], None]
 
 
@@ -127,6 +134,8 @@ class Writer:
         self._stopped = stopped
         self._clock = clock
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._held: list[Work | None] = []
+        """What was taken from the queue and comes next: at most one."""
         self._heads: dict[str, _Head] = {}
         self._last_commit = 0
         self._data_version: int | None = None
@@ -164,22 +173,27 @@ class Writer:
             self._stopped()
 
     def _take_and_write(self) -> bool:
-        """Wait for work and do all that is there. False: asked to stop."""
-        work = self._queue.get()
-        group: list[Append] = []
-        size = 0
-        while isinstance(work, Append):
-            group.append(work)
-            size += len(work.events)
-            if size >= GROUP_EVENTS or self._queue.empty():
-                break
+        """Wait for work and do what is there of its kind, up to a group. False: asked to stop."""
+        first = self._held.pop() if self._held else self._queue.get()
+        if isinstance(first, Append):
+            appends = self._gather(first, GROUP_EVENTS, lambda append: len(append.events))
+            self._hand_back([*appends], lambda: self._write(appends))
+        elif isinstance(first, Removal):
+            removals = self._gather(first, GROUP_REMOVALS, lambda removal: 1)
+            self._hand_back([*removals], lambda: self._remove_all(removals))
+        return first is not None
+
+    def _gather(self, first: W, most: int, weigh: Callable[[W], int]) -> list[W]:
+        """`first` and what waits behind it of the same kind, until it weighs `most` or more."""
+        group, weight = [first], weigh(first)
+        while weight < most and not self._queue.empty():
             work = self._queue.get()
-        if group:
-            self._hand_back([*group], lambda: self._write(group))
-        if isinstance(work, Removal):
-            removal = work
-            self._hand_back([removal], lambda: [self._remove_alone(removal)])
-        return work is not None
+            if not isinstance(work, type(first)):
+                self._held.append(work)
+                break
+            group.append(work)
+            weight += weigh(work)
+        return group
 
     def _hand_back(self, finished: list[Work], write: Callable[[], list[Result]]) -> None:
         self._in_hand = finished
@@ -188,7 +202,7 @@ class Writer:
 
     def left_behind(self) -> list[Work]:
         """What was accepted and never done: nothing, unless the thread itself has failed. After its end."""
-        left = self._in_hand
+        left = [*self._in_hand, *(work for work in self._held if work is not None)]
         while not self._queue.empty():
             if (work := self._queue.get()) is not None:
                 left.append(work)
@@ -329,33 +343,57 @@ class Writer:
 
     # Deletes
 
-    def _remove_alone(self, removal: Removal) -> Result:
-        try:
-            self._remove(removal.stream_name, tombstone=removal.tombstone)
-        except Exception as error:
-            return _failure(error)
-        return None
+    def _remove_all(self, removals: list[Removal]) -> list[Result]:
+        results: list[Result] = []
+        while len(results) < len(removals):
+            results += self._remove_some(removals[len(results) :])
+        return results
 
-    def _remove(self, name: str, *, tombstone: bool) -> None:
+    def _remove_some(self, removals: list[Removal]) -> list[Result]:
+        """One transaction that removes a bounded number of events, so that appends need not wait long; what became of
+        the first of `removals`, as many as it did."""
+        try:
+            return self._removal_transaction(removals)
+        except Exception as error:
+            if len(removals) > 1:
+                return self._remove_some(removals[:1])
+            return [_failure(error)]
+
+    def _removal_transaction(self, removals: list[Removal]) -> list[Result]:
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         try:
             self._refresh()
-            head = self._load_head(name)
-            if not head.stream_id and tombstone:
-                head.stream_id = self._create_stream(name)
-            execute(
-                "UPDATE stream_head SET kept_version = ?, tombstoned = ? WHERE stream_id = ?",
-                (head.version, tombstone or head.tombstoned, head.stream_id),
-            )
             execute("UPDATE store SET kept_commit = ?", (self._last_commit,))
-            execute("DELETE FROM event WHERE stream_id = ?", (head.stream_id,))
+            done = self._remove(removals)
             execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
-        self._heads.pop(name, None)
+        for removal in removals[:done]:
+            self._heads.pop(removal.stream_name, None)
         self._pages_to_give_back = True
+        return [None] * done
+
+    def _remove(self, removals: list[Removal]) -> int:
+        """How many of them were done when enough events were removed; at least one."""
+        before = self._connection.total_changes()
+        for done, removal in enumerate(removals, start=1):
+            self._remove_stream(removal.stream_name, tombstone=removal.tombstone)
+            if self._connection.total_changes() - before >= REMOVED_EVENTS:
+                return done
+        return len(removals)
+
+    def _remove_stream(self, name: str, *, tombstone: bool) -> None:
+        execute = self._connection.execute
+        head = self._load_head(name)
+        if not head.stream_id and tombstone:
+            head.stream_id = self._create_stream(name)
+        execute(
+            "UPDATE stream_head SET kept_version = ?, tombstoned = ? WHERE stream_id = ?",
+            (head.version, tombstone or head.tombstoned, head.stream_id),
+        )
+        execute("DELETE FROM event WHERE stream_id = ?", (head.stream_id,))
 
     # The file
 
@@ -390,7 +428,7 @@ class Writer:
 
     def _give_back_pages(self) -> None:
         """Shrink the file after deletes, a little at a time, for as long as nobody waits."""
-        while self._pages_to_give_back and self._queue.empty():
+        while self._pages_to_give_back and self._queue.empty() and not self._held:
             self._try(self._vacuum_some)
 
     def _vacuum_some(self) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 import pytest
 
+from eventsourcing.errors import StreamTombstonedError
 from eventsourcing.store import EventStore, iterate_stream
 from eventsourcing.versions import ANY, EXISTS, NO_STREAM
 from tests.contract.helpers import WAIT, new, news, put, texts
@@ -177,3 +179,25 @@ async def test_a_cancelled_read_disturbs_nobody(store: EventStore) -> None:
         await asyncio.wait(tasks, timeout=WAIT)
         assert [len(task.result()) for task in tasks[1::2]] == [100] * 15
     assert len(await store.read_all()) == 100
+
+
+async def test_many_removals_and_appends_at_once_happen_in_their_order(store: EventStore) -> None:
+    """A stream that is deleted between two appends keeps the second, and a tombstoned one refuses what comes later."""
+    streams = [f"a-{number}" for number in range(40)]
+    works: list[Awaitable[object]] = []
+    for stream_name in streams:
+        works += [
+            put(store, stream_name, *"123"),
+            store.delete_stream(stream_name),
+            put(store, stream_name, "4"),
+        ]
+    works += [store.tombstone_stream(stream_name) for stream_name in streams[:20]]
+    works += [put(store, stream_name, "5") for stream_name in streams]
+    outcomes = await asyncio.gather(*works, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes[-40:-20]] == [StreamTombstonedError] * 20
+    assert not any(isinstance(outcome, Exception) for outcome in [*outcomes[:-40], *outcomes[-20:]])
+    for stream_name in streams[:20]:
+        assert await store.read_stream(stream_name) == []
+    for stream_name in streams[20:]:
+        events = await store.read_stream(stream_name)
+        assert [(event.stream_position, event.data) for event in events] == [(3, b"4"), (4, b"5")]

@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from eventsourcing.adapters import _sqlite_writer
 from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.errors import StoreUnavailableError, WrongExpectedVersionError
 from eventsourcing.events import CaughtUp, NewEvent
@@ -282,3 +283,44 @@ async def test_a_store_from_before_gets_an_identity(tmp_path: Path) -> None:
     assert len(store.identity) == 36
     assert len(await store.read_all()) == 1
     await store.close()
+
+
+async def test_a_removal_that_fails_spoils_no_neighbour(
+    store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a-1", "b-1", "c-1"):
+        await put(store, name, "x")
+    remove = store._writer._remove_stream
+
+    def failing(name: str, *, tombstone: bool) -> None:
+        remove(name, tombstone=tombstone)
+        if name == "b-1":
+            raise apsw.IOError("the disk cannot be read")
+
+    monkeypatch.setattr(store._writer, "_remove_stream", failing)
+    outcomes = await asyncio.gather(
+        *(store.tombstone_stream(name) for name in ("a-1", "b-1", "c-1")), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [type(None), StoreUnavailableError, type(None)]
+    assert [len(await store.read_stream(name)) for name in ("a-1", "b-1", "c-1")] == [0, 1, 0]
+
+
+async def test_a_transaction_removes_a_bounded_number_of_events(
+    store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_sqlite_writer, "REMOVED_EVENTS", 10)
+    for number in range(12):
+        await store.append(f"a-{number}", news(5), expected_version=NO_STREAM)
+    done: list[int] = []
+    transaction = store._writer._removal_transaction
+
+    def counted(removals: list[_sqlite_writer.Removal]) -> list[_sqlite_writer.Result]:
+        results = transaction(removals)
+        done.append(len(results))
+        return results
+
+    monkeypatch.setattr(store._writer, "_removal_transaction", counted)
+    await asyncio.gather(*(store.tombstone_stream(f"a-{number}") for number in range(12)))
+    assert sum(done) == 12
+    assert max(done) <= 2  # 5 events and a head each
+    assert await store.read_all() == []
