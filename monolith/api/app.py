@@ -21,6 +21,7 @@ from monolith.api.problems import add_problem_handlers
 from monolith.api.route_scopes import Needs, methods_and_paths
 from monolith.api.routes import (
     annotated,
+    documents,
     events,
     frames,
     health,
@@ -55,7 +56,19 @@ def create_app(services: ApiServices) -> FastAPI:
     app.state.upload_turns = Turns(services.limits.uploads)
     app.state.event_renderer = EventRenderer(services.decoder, asyncio.Semaphore(1))
     app.state.frame_turns = asyncio.Semaphore(services.limits.frame_threads)
-    for routes in (submissions, videos, results, frames, annotated, events, health, rebuild, session, web):
+    for routes in (
+        submissions,
+        videos,
+        results,
+        frames,
+        annotated,
+        documents,
+        events,
+        health,
+        rebuild,
+        session,
+        web,
+    ):
         app.include_router(routes.router)
     add_problem_handlers(app)
     add_openapi(app, _version())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
@@ -16,15 +17,14 @@ from monolith.exports.errors import FramesExpiredError, NothingToShowError, Vide
 from monolith.exports.files import AnnotatedFiles, Made, ReadyFile
 from monolith.exports.messages import Append, Begin, DrawnFrame, Encoded, Finish, Finished
 from monolith.exports.options import Subject
+from monolith.exports.pages import findings_pages
 from monolith.frames.letterbox import even_canvas
 from monolith.readmodels.findings import (
     ExtentSlice,
     Findings,
-    FindingsPage,
     StoredExtent,
     extent_of,
     read_extent_slice,
-    read_findings,
 )
 from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.results import ResultFilter
@@ -100,12 +100,16 @@ class Maker:
             progress.pid = encoder.pid
             await encoder.send(Begin(path=str(part), width=width, height=height, rate=subject.rate))
             waiting: deque[int] = deque()
-            async for frames in self._frames(subject):
-                drawn = tuple(self._drawn(subject, frame, times) for frame in frames)
-                await encoder.send(Append(drawn))
-                waiting.append(frames[-1].frame_number)
-                if len(waiting) >= _MESSAGES_AHEAD:
-                    await self._step(encoder, part, extent, waiting.popleft(), progress)
+            pages = findings_pages(
+                self._models, subject.video, subject.selection, subject.options.wanted, _FRAMES_A_MESSAGE
+            )
+            async with aclosing(pages):
+                async for frames in pages:
+                    drawn = tuple(self._drawn(subject, frame, times) for frame in frames)
+                    await encoder.send(Append(drawn))
+                    waiting.append(frames[-1].frame_number)
+                    if len(waiting) >= _MESSAGES_AHEAD:
+                        await self._step(encoder, part, extent, waiting.popleft(), progress)
             while waiting:
                 await self._step(encoder, part, extent, waiting.popleft(), progress)
             if progress.frames == 0:
@@ -134,21 +138,6 @@ class Maker:
             length=frame.length,
             seconds=times.shown_at(frame.timestamp),
             detections=frame.detections,
-        )
-
-    async def _frames(self, subject: Subject) -> AsyncIterator[tuple[Findings, ...]]:
-        """All frames to show, in order, some at a time."""
-        cursor: int | None = 0
-        while cursor is not None:
-            page = await self._page(subject, cursor)
-            cursor = page.cursor
-            if page.frames:
-                yield page.frames
-
-    async def _page(self, subject: Subject, cursor: int) -> FindingsPage:
-        number, selection, wanted = subject.video.video_no, subject.selection, subject.options.wanted
-        return await self._models.read(
-            lambda c: read_findings(c, number, selection, wanted, cursor, _FRAMES_A_MESSAGE)
         )
 
     async def _require_extent(self, subject: Subject) -> StoredExtent:

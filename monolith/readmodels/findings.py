@@ -65,7 +65,7 @@ def read_findings(
 ) -> FindingsPage:
     """At most `frames` frames with results after the frame number `cursor` (0: from the first on).
 
-    Frames whose picture is gone, and with `wanted.label` those without it, are left out.
+    Frames whose picture is gone are left out; those in which nothing is found are not.
     """
     if not selection.sources:
         return FindingsPage((), None)
@@ -84,8 +84,6 @@ def _findings(rows: Iterable[tuple[Any, ...]], wanted: ResultFilter) -> Iterator
         of_frame = list(group)
         _, timestamp, _, *place = of_frame[0]
         found = tuple(_shown(MODEL_KEYS[row[0] & MODEL_MASK], row[2], wanted) for row in of_frame)
-        if wanted.label is not None and not any(detections for _, detections in found):
-            continue
         pack, offset, length, width, height = place
         yield Findings(
             frame_number=number, timestamp=timestamp, pack=pack, offset=offset, length=length, width=width,

@@ -12,13 +12,14 @@ from starlette.responses import Response
 
 from monolith.api import examples
 from monolith.api.answers import AnnotatedAnswer
+from monolith.api.file_names import file_name
 from monolith.api.files import FileAnswer
+from monolith.api.filters import Confidence, Models, Seconds
 from monolith.api.openapi import empty_answer, json_answer, problems, ref
 from monolith.api.problems import RETRY_AFTER, ApiError
 from monolith.api.requests import BaseUrl, RunId, Services, VideoId, check_model_names, check_run_id
 from monolith.api.services import ApiServices
 from monolith.domain.errors import InvalidRequestError, NotPossibleError
-from monolith.domain.models import INFERENCE_MODEL_NAMES
 from monolith.exports.annotated import AnnotatedState, AnnotatedVideos
 from monolith.exports.errors import AnnotatedError, NothingToShowError, TooManyError
 from monolith.exports.files import ReadyFile
@@ -29,23 +30,8 @@ router = APIRouter(tags=["annotated video"])
 _JSON: Final = "application/json"
 _MP4: Final = "video/mp4"
 _RETRY_AFTER: Final = {"Retry-After": "2"}
-_LONGEST_VIDEO: Final = 1e9
 _PLACE: Final = "/analysis/{video_id}/annotated"
 
-Models = Annotated[
-    list[str] | None,
-    Query(
-        alias="model",
-        description="Draw only what these found, by either of their names",
-        json_schema_extra={"items": {"enum": [*INFERENCE_MODEL_NAMES, *INFERENCE_MODEL_NAMES.values()]}},
-    ),
-]
-Confidence = Annotated[
-    float | None, Query(ge=0, le=1, description="Draw detections from here on, instead of the default")
-]
-Seconds = Annotated[
-    float | None, Query(ge=-_LONGEST_VIDEO, le=_LONGEST_VIDEO, description="Of video, inclusive")
-]
 Speed = Annotated[
     float | None,
     Query(ge=0.01, le=100, description="So many times as fast; otherwise frames keep their times"),
@@ -209,16 +195,10 @@ async def _file(services: ApiServices, video_id: str, file: ReadyFile) -> Respon
         stat,
         etag=f"{file.made.options}-{file.made.version}-{file.made.made_at:.6f}",
         media_type=_MP4,
-        name=f"{_plain(name)}-annotated.mp4",
+        name=file_name(name, "-annotated.mp4"),
         send_seconds=services.limits.send_seconds,
         headers={"Cache-Control": "private, no-cache"},
     )
-
-
-def _plain(name: str) -> str:
-    """A video's name as part of a file's name."""
-    kept = "".join("_" if letter in '/\\:*?"<>|' or ord(letter) < 32 else letter for letter in name)
-    return kept.strip(" .").removesuffix(".mp4")[:100] or "video"
 
 
 def _answer(request: Request, video_id: str, state: AnnotatedState, base: str) -> Response:
