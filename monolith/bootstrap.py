@@ -20,17 +20,26 @@ from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
 from eventsourcing.errors import EventStoreError, StoreUnavailableError
 from eventsourcing.projection import ProjectionRunner
+from eventsourcing.store import EventStore
+from monolith.access.control import AccessControl
+from monolith.access.local import withdraw
+from monolith.access.startup import describe_tls, local_publisher, open_access, open_tls
+from monolith.access.tls import ServerTls
 from monolith.adapters import CheckedFetcher, PoolDecoders, PooledInference, ProjectionGate
 from monolith.api.app import create_app
 from monolith.api.server import ApiServer
 from monolith.api.services import ApiServices, Limits
-from monolith.application.attempt import MAX_LENT, Resources
+from monolith.application.attempt import Resources
+from monolith.application.following import Following
 from monolith.application.handlers import FrameOptions, VideoHandlers
 from monolith.application.ingestion import Ingestion
+from monolith.application.judging import MAX_HELD_LIVE, MAX_LENT
 from monolith.application.open_videos import OpenVideos, Snapshots, load_open_videos
 from monolith.application.pipeline import SegmentPipeline
 from monolith.application.process_manager import ProcessManager
 from monolith.application.purge import Purge
+from monolith.application.segments import Segments
+from monolith.application.source_access import SourceAccesses
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap_rebuild import READ_MODELS, rebuildables
 from monolith.datadir import DataDirLock
@@ -52,16 +61,28 @@ from monolith.inference.worker import WorkerConfig
 from monolith.ingest.addresses import AddressPolicy
 from monolith.ingest.decoders import DecoderPool
 from monolith.ingest.fetch import Fetcher, FetchLimits
+from monolith.ingest.messages import SourceAccess
 from monolith.loop_monitor import LoopMonitor
+from monolith.machine_metrics import add_process_metrics, child_readings, database_readings, disk_readings
 from monolith.metrics import (
     ReadingsCollector,
     annotated_readings,
     decoder_readings,
+    followed_readings,
     inference_readings,
+    projection_readings,
     rebuild_readings,
     store_readings,
     work_readings,
 )
+from monolith.observed import (
+    ObservedDecoders,
+    ObservedFetcher,
+    ObservedInference,
+    ObservedProjection,
+    ObservedStore,
+)
+from monolith.projection_lag import WatchedProjection, watch
 from monolith.readiness import readiness_checks
 from monolith.readmodels.catching_up import caught_up
 from monolith.readmodels.files import Origin
@@ -73,8 +94,10 @@ from monolith.service_manager import ServiceManager
 from monolith.settings import Settings, service_manager
 from monolith.shutdown import Ending
 from monolith.storage import FileStorage, SnapshotFile
+from monolith.work_metrics import WorkMetrics
 
 _ANNOTATED_QUALITY: Final = 90
+EVENTS: Final = "events.db"
 _CONCURRENT_FETCHES: Final = 4
 _WIDEST_SLOT: Final = 2.4
 """Slots hold pictures of up to this aspect ratio (21:9) at full height; wider ones are scaled down to fit."""
@@ -93,7 +116,10 @@ class Program:
         services: ApiServices,
         handlers: VideoHandlers,
         lock: DataDirLock,
+        local_token: str,
     ) -> None:
+        """`local_token`: a key that lets in this program's own user; "" where none is asked for."""
+        self.local_token = local_token
         self.settings = settings
         self.app = app
         self.services = services
@@ -105,7 +131,8 @@ class Program:
 async def running_program(settings: Settings) -> AsyncIterator[Program]:
     """Everything started and recovered; leaving ends it all, unfinished work goes on at the next start.
 
-    Raises DataDirError, WorkerStartError, StoreUnavailableError; and, inside the context, what ends a vital task.
+    Raises DataDirError, AccessError, WorkerStartError, StoreUnavailableError; and, inside the context, what ends a
+    vital task.
     """
     async with AsyncExitStack() as stack:
         # One after another: what is entered first is needed by what comes later, and ends after it.
@@ -128,11 +155,14 @@ class _Builder:
         self._storage = FileStorage(folder, settings.min_free_bytes)
         self._disk = DiskWatch(folder, self._storage.min_free_bytes)
         self._secrets = SecretUrls(folder)
+        self._work = WorkMetrics(self._registry)
+        self._watched: list[WatchedProjection] = []
         self._stopping = asyncio.Event()
         self._segments = settings.max_concurrent_segments or max(2, _sizing(settings).workers)
 
     async def build(self, lock: DataDirLock) -> Program:
         await asyncio.to_thread(self._storage.prepare)
+        access = await open_access(self._settings)
         store = await self._open_store()
         self._stack.push_async_callback(store.close)
         origin = Origin(store.identity, store.last_position)
@@ -140,13 +170,14 @@ class _Builder:
         self._stack.push_async_callback(read_models.close)
         projection = await self._project(store, read_models)
         rebuilds = self._rebuilds(store, Live(read_models, projection))
-        streams = VideoStreams(store, self._codec)
+        observed = ObservedStore(store, self._work)
+        streams = VideoStreams(observed, self._codec)
         snapshots = SnapshotFile(self._folder, store.identity)
         open_videos = await load_open_videos(store, snapshots)
         max_height = await self._greatest_height(open_videos, streams)
         resources, service, slots = await self._start_inference(max_height)
-        manager = self._process_manager(store, streams, resources, open_videos, snapshots)
-        handlers = self._handlers(store, streams, projection)
+        manager = self._process_manager(observed, streams, resources, open_videos, snapshots)
+        handlers = self._handlers(observed, streams, projection)
         annotated = await self._annotated_videos(read_models)
         services = ApiServices(
             handlers=handlers,
@@ -158,11 +189,12 @@ class _Builder:
             uploads=self._storage.uploads,
             registry=self._registry,
             public_url=self._settings.public_url or None,
-            loopback_only=self._settings.serves_loopback_only and not self._settings.public_url,
+            loopback_only=self._settings.serves_this_machine_only,
+            access=access,
             log_requests=self._settings.logs_requests,
             room_bytes=self._storage.room_bytes,
             no_room=self._disk.check,
-            readiness=readiness_checks(store, service, projection, self._disk, self._stopping),
+            readiness=readiness_checks(store, service, self._watched[0], self._disk, self._stopping),
             limits=Limits(upload_bytes=self._settings.max_upload_bytes),
             rebuilds=rebuilds,
             stopping=self._stopping,
@@ -170,14 +202,21 @@ class _Builder:
         )
         readings = [
             *work_readings(manager, slots),
+            *followed_readings(manager, self._decoders),
             *inference_readings(service),
-            *store_readings(store, projection, read_models),
+            *store_readings(store),
+            *projection_readings(self._watched),
+            *disk_readings(self._disk),
             *annotated_readings(annotated),
             *rebuild_readings(rebuilds),
         ]
         ReadingsCollector(self._registry, readings)
-        await self._start_tasks(manager, projection, service)
-        return Program(self._settings, create_app(services), services, handlers, lock)
+        add_process_metrics(self._registry)
+        databases = {"events": self._folder / EVENTS, "read_models": self._folder / READ_MODELS}
+        ReadingsCollector(self._registry, database_readings(databases), blocking=True)
+        await self._start_tasks(manager, projection, service, access)
+        token = access.keys.issue_local() if access.keys else ""
+        return Program(self._settings, create_app(services), services, handlers, lock, token)
 
     async def _annotated_videos(self, read_models: ReadModels) -> AnnotatedVideos:
         files = AnnotatedFiles(
@@ -191,7 +230,7 @@ class _Builder:
         return await self._stack.enter_async_context(videos)
 
     async def _open_store(self) -> SqliteEventStore:
-        path = self._folder / "events.db"
+        path = self._folder / EVENTS
         try:
             return await SqliteEventStore.open(path)
         except StoreUnavailableError as error:
@@ -201,7 +240,9 @@ class _Builder:
 
     async def _project(self, store: SqliteEventStore, read_models: ReadModels) -> ProjectionRunner:
         """The read models as they were at the last event: an answer is never older than the program's start."""
-        runner = ProjectionRunner(store, read_models.projection)
+        runner = ProjectionRunner(store, ObservedProjection(read_models.projection, self._work))
+        parked = lambda: read_models.projection.parked  # noqa: E731
+        self._watched.append(WatchedProjection(runner, lambda: store.last_position, parked))
         await self._stack.enter_async_context(runner)
         head = await store.head()
         if head is not None:
@@ -242,27 +283,33 @@ class _Builder:
         logger.info("%d inference workers of %d threads are ready", sizing.workers, sizing.threads)
         slot_pool = SlotPool(slots.count)
         port = PoolDecoders(decoders, probe_deadline=settings.probe_deadline)
+        self._decoders = ObservedDecoders(port, self._work)
         lent = SlotsWhileRoom(slot_pool, self._disk.until_room)
-        return Resources(port, lent, PooledInference(service)), service, slot_pool
+        inference = ObservedInference(PooledInference(service), self._work)
+        children = {"decoder": lambda: decoders.pids, "worker": service.pids}
+        ReadingsCollector(self._registry, child_readings(children), blocking=True)
+        return Resources(self._decoders, lent, inference), service, slot_pool
 
     def _process_manager(
         self,
-        store: SqliteEventStore,
+        store: EventStore,
         streams: VideoStreams,
         resources: Resources,
         open_videos: OpenVideos,
         snapshots: Snapshots,
     ) -> ProcessManager:
+        accesses = SourceAccesses(self._secrets, self._source_access())
         ingestion = Ingestion(
             streams,
-            CheckedFetcher(self._fetcher()),
+            ObservedFetcher(CheckedFetcher(self._fetcher()), self._work),
             resources.decoders,
             self._storage,
-            self._secrets,
+            accesses,
             time.time,
             segment_seconds=self._settings.segment_seconds,
+            live_silence=self._settings.live_silence,
         )
-        pipeline = SegmentPipeline(
+        segments = Segments(
             streams,
             store,
             self._codec,
@@ -272,23 +319,45 @@ class _Builder:
             owner=f"{socket.gethostname()}/{os.getpid()}",
             attempts_allowed=self._settings.segment_attempts,
         )
+        following = Following(
+            segments,
+            accesses,
+            segment_seconds=self._settings.segment_seconds,
+            live_silence=self._settings.live_silence,
+        )
         return ProcessManager(
             store,
             streams,
             ingestion,
-            pipeline,
+            SegmentPipeline(segments),
+            following,
             Purge(streams, store, self._storage, self._secrets, time.time),
             open_videos,
             snapshots,
             time.time,
             concurrent_segments=self._segments,
             concurrent_fetches=_CONCURRENT_FETCHES,
+            live_sources=self._settings.max_live_sources,
             keep_sources=self._settings.keep_sources,
+        )
+
+    def _source_access(self) -> SourceAccess:
+        """What may be connected to for a source that is followed; the URL is to be filled in."""
+        settings = self._settings
+        return SourceAccess(
+            url="",
+            transport="rtsp",
+            loopback_only=settings.serves_this_machine_only,
+            networks=tuple(map(str, settings.allowed_networks)),
+            rtsp_transport=settings.rtsp_transport,
+            connect_timeout=settings.fetch_connect_timeout,
+            read_timeout=settings.fetch_read_timeout,
+            max_bytes=settings.max_source_bytes,
         )
 
     def _fetcher(self) -> Fetcher:
         settings = self._settings
-        policy = AddressPolicy(settings.serves_loopback_only, settings.allowed_networks)
+        policy = AddressPolicy(settings.serves_this_machine_only, settings.allowed_networks)
         limits = FetchLimits(
             max_bytes=settings.max_source_bytes,
             connect_timeout=settings.fetch_connect_timeout,
@@ -300,7 +369,7 @@ class _Builder:
         return Fetcher(policy, limits)
 
     def _handlers(
-        self, store: SqliteEventStore, streams: VideoStreams, projection: ProjectionRunner
+        self, store: EventStore, streams: VideoStreams, projection: ProjectionRunner
     ) -> VideoHandlers:
         options = FrameOptions(
             max_height=self._settings.frame_max_height,
@@ -310,7 +379,11 @@ class _Builder:
         return VideoHandlers(streams, store, ProjectionGate(projection), self._secrets, options, time.time)
 
     async def _start_tasks(
-        self, manager: ProcessManager, projection: ProjectionRunner, service: InferenceService
+        self,
+        manager: ProcessManager,
+        projection: ProjectionRunner,
+        service: InferenceService,
+        access: AccessControl,
     ) -> None:
         """The vital tasks: when one fails, the context's body is cancelled and the failure raised."""
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
@@ -320,7 +393,10 @@ class _Builder:
             group.create_task(service.join(), name="inference"),
             group.create_task(LoopMonitor(self._registry).run(), name="loop monitor"),
             group.create_task(self._disk.run(), name="disk watch"),
+            group.create_task(watch(self._watched), name="projection watch"),
         ]
+        if access.keys is not None:
+            tasks.append(group.create_task(access.keys.watch(), name="API keys"))
         self._stack.push_async_callback(_cancel, tasks)
         await manager.wait_until_started(_CATCH_UP_SECONDS)
 
@@ -366,21 +442,52 @@ def _inference_service(settings: Settings, sizing: Sizing, slots: FrameSlots) ->
 
 @asynccontextmanager
 async def serving(program: Program) -> AsyncIterator[tuple[ApiServer, str]]:
-    """The HTTP server over a running program, and its URL. Raises OSError when the address cannot be used."""
+    """The HTTP server over a running program, and its URL.
+
+    Raises OSError when the address cannot be used, AccessError when the certificate cannot.
+    """
     settings = program.settings
+    tls = await asyncio.to_thread(open_tls, settings)
+    if tls is not None:
+        logger.info("%s", describe_tls(tls))
     server = await ApiServer.start(
         program.app,
         stopping=program.services.stopping,
         host=settings.host,
         port=settings.port,
         graceful_seconds=max(1, int(settings.shutdown_deadline / 2)),  # the rest is for what ends after it
+        max_connections_per_client=settings.max_connections_per_client,
+        tls=tls.context if tls else None,
     )
     try:
-        settings = settings.model_copy(update={"port": server.port})
-        program.lock.announce(settings.local_url)
-        yield server, settings.url
+        async with _locally_known(program, tls):
+            settings = settings.model_copy(update={"port": server.port})
+            program.lock.announce(settings.local_url)
+            yield server, settings.url
     finally:
         await server.stop()
+
+
+@asynccontextmanager
+async def _locally_known(program: Program, tls: ServerTls | None) -> AsyncIterator[None]:
+    """The command line of this machine is let in and knows the certificate, also when it changes."""
+    folder = program.settings.data_dir.absolute()
+    tell = local_publisher(folder, program.local_token)
+    await asyncio.to_thread(tell, tls.certificate if tls else None)
+    watching = asyncio.create_task(tls.watch(tell), name="TLS certificate") if tls else None
+    if watching is not None:
+        watching.add_done_callback(_log_failure)
+    try:
+        yield
+    finally:
+        if watching is not None:
+            await _cancel([watching])
+        await asyncio.to_thread(withdraw, folder)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("%s is not looked after any more", task.get_name(), exc_info=task.exception())
 
 
 async def serve(

@@ -2,53 +2,134 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from eventsourcing.adapters.sqlite import SqliteEventStore
-from eventsourcing.projection import ProjectionRunner
+from eventsourcing.adapters.sqlite import QUEUE_SIZE, SqliteEventStore
 from monolith.application.process_manager import ProcessManager
+from monolith.domain.jobs import FollowJob
 from monolith.exports.annotated import AnnotatedVideos
 from monolith.inference.service import InferenceService
 from monolith.inference.shared_memory import SlotPool
 from monolith.ingest.decoders import DecoderPool
-from monolith.readmodels.queries import ReadModels
+from monolith.observed import ObservedDecoders
+from monolith.projection_lag import WatchedProjection
 from monolith.readmodels.rebuilds import Rebuilds
 
-Reading: TypeAlias = tuple[str, str, Callable[[], float]]
-"""Name without prefix, help text, and where the value comes from."""
+Reading: TypeAlias = tuple[str, str, Callable[[], float | Mapping[str, float]]]
+"""Name without prefix, help text, and where the value comes from. `name{label}` has a value for each value of its
+label; a name that ends with `_total` counts, others are gauges."""
+
+PREFIX: Final = "video_analysis_"
+_LOOP_SECONDS: Final = 5.0
+
+logger = logging.getLogger(__name__)
 
 
 class ReadingsCollector(Collector):
-    """Gauges whose values are asked for at each scrape."""
+    """Metrics whose values are asked for at each scrape.
 
-    def __init__(self, registry: CollectorRegistry, readings: Iterable[Reading]) -> None:
+    Made in an event loop, it reads them there, also when a thread scrapes: what they read is the loop's. `blocking`:
+    they read files, and are read in the thread that scrapes. A reading that fails is left out.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, readings: Iterable[Reading], *, blocking: bool = False
+    ) -> None:
         self._readings = list(readings)
+        self._loop = None if blocking else _running_loop()
+        self._thread = threading.get_ident()
         registry.register(self)
 
     def describe(self) -> Iterator[Metric]:
         """Names only: nothing is read when the collector is registered."""
         for name, text, _ in self._readings:
-            yield GaugeMetricFamily(f"video_analysis_{name}", text)
+            yield _family(name, text)
 
     def collect(self) -> Iterator[Metric]:
-        for name, text, read in self._readings:
-            yield GaugeMetricFamily(f"video_analysis_{name}", text, value=read())
+        for (name, text, _), value in zip(self._readings, self._values(), strict=True):
+            if value is None:
+                continue
+            family = _family(name, text)
+            if isinstance(value, Mapping):
+                for label, one in value.items():
+                    family.add_metric([label], one)
+            else:
+                family.add_metric([], value)
+            yield family
+
+    def _values(self) -> list[float | Mapping[str, float] | None]:
+        if self._loop is None or threading.get_ident() == self._thread:
+            return self._read_all()
+        return asyncio.run_coroutine_threadsafe(self._read_in_loop(), self._loop).result(_LOOP_SECONDS)
+
+    async def _read_in_loop(self) -> list[float | Mapping[str, float] | None]:
+        return self._read_all()
+
+    def _read_all(self) -> list[float | Mapping[str, float] | None]:
+        return [_read(name, read) for name, _, read in self._readings]
+
+
+def _read(name: str, read: Callable[[], float | Mapping[str, float]]) -> float | Mapping[str, float] | None:
+    try:
+        return read()
+    except Exception:
+        logger.exception("the metric %s cannot be read", name)
+        return None
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _family(name: str, text: str) -> GaugeMetricFamily | CounterMetricFamily:
+    plain, _, label = name.partition("{")
+    labels = [label.rstrip("}")] if label else []
+    kind = CounterMetricFamily if plain.endswith("_total") else GaugeMetricFamily
+    return kind(PREFIX + plain, text, labels=labels)
 
 
 def work_readings(manager: ProcessManager, slots: SlotPool) -> list[Reading]:
     """What there is to do, and what it holds."""
+    scheduler = manager.scheduler
+
+    def lanes(what: str) -> Callable[[], dict[str, float]]:
+        return lambda: {name: getattr(lane, what) for name, lane in scheduler.lanes().items()}
+
     return [
         ("open_videos", "Videos with something left to do", manager.open_videos),
-        ("jobs_running", "Jobs that run", lambda: len(manager.scheduler.running())),
-        ("jobs_waiting", "Jobs without a place yet", lambda: manager.scheduler.waiting()),
+        ("unreadable_videos", "Videos set aside, since their events cannot be read", lambda: len(manager.unreadable)),
+        ("jobs_running{lane}", "Jobs that run", lanes("running")),
+        ("jobs_waiting{lane}", "Jobs without a place yet", lanes("waiting")),
+        ("job_places{lane}", "Jobs of the lane that may run at once", lanes("places")),
         ("frame_slots_in_use", "Frame slots in shared memory that hold a frame", lambda: slots.in_use),
         ("frame_slots_free", "Frame slots in shared memory that are free", lambda: slots.free),
-    ]
+        ("frame_slots_wanted", "Requests for a frame slot that wait", lambda: slots.waiting),
+    ]  # fmt: skip
+
+
+def followed_readings(manager: ProcessManager, decoders: ObservedDecoders) -> list[Reading]:
+    """Sources that are read while their pictures come."""
+
+    def states() -> dict[str, float]:
+        jobs = sum(isinstance(job, FollowJob) for job in manager.scheduler.running())
+        connecting = decoders.followed - decoders.connected
+        waiting = max(0, jobs - decoders.followed)
+        return {"connected": decoders.connected, "connecting": connecting, "waiting": waiting}
+
+    return [
+        ("followed_sources{state}", "Sources that are followed; waiting: for the next try to connect", states),
+    ]  # fmt: skip
 
 
 def annotated_readings(videos: AnnotatedVideos) -> list[Reading]:
@@ -64,7 +145,13 @@ def annotated_readings(videos: AnnotatedVideos) -> list[Reading]:
 
 
 def decoder_readings(decoders: DecoderPool) -> list[Reading]:
-    return [("decoders", "Decoder processes that live", lambda: len(decoders.pids))]
+    return [
+        ("decoders", "Decoder processes that live", lambda: len(decoders.pids)),
+        ("decoders_busy", "Decoder processes at work", lambda: decoders.load.busy),
+        ("decoders_limit", "Decoder processes that may live at once", lambda: decoders.load.limit),
+        ("decoder_starts_total", "Decoder processes started", lambda: decoders.load.started),
+        ("decoder_deaths_total", "Decoder processes that crashed or were killed at work", lambda: decoders.load.lost),
+    ]  # fmt: skip
 
 
 def inference_readings(service: InferenceService) -> list[Reading]:
@@ -74,28 +161,44 @@ def inference_readings(service: InferenceService) -> list[Reading]:
         return lambda: sum(getattr(state, name) for state in service.states())
 
     return [
-        ("inference_frames_waiting", "Frames that wait for a model", lambda: sum(service.waiting().values())),
+        ("inference_queue_length{queue}", "Frames that wait: for a model, or to be tried again alone",
+         lambda: dict[str, float](service.waiting())),
+        ("inference_queue_limit{queue}", "Frames that may wait there",
+         lambda: dict[str, float].fromkeys(service.waiting(), service.limits.max_queue_size)),
         ("inference_workers", "Inference processes that live",
          lambda: sum(state.pid is not None for state in service.states())),
-        ("inference_worker_restarts", "Lives of inference processes after their first", total("restarts")),
-        ("inference_batches_done", "Batches that inference has answered", total("batches_done")),
-        ("inference_frames_done", "Frames that inference has answered", total("frames_done")),
+        ("inference_workers_ready", "Inference processes that take frames",
+         lambda: sum(state.status == "ready" for state in service.states())),
+        ("inference_worker_restarts_total", "Lives of inference processes after their first", total("restarts")),
+        ("inference_batches_total", "Batches that inference has answered", total("batches_done")),
+        ("inference_frames_total", "Frames that inference has answered", total("frames_done")),
         ("inference_frames_in_flight", "Frames that are with an inference process", total("frames_in_flight")),
-        ("inference_busy_seconds", "Time that inference processes have worked, in seconds", total("busy_seconds")),
+        ("inference_busy_seconds_total", "Time that inference processes have worked", total("busy_seconds")),
     ]  # fmt: skip
 
 
-def store_readings(
-    store: SqliteEventStore, projection: ProjectionRunner, read_models: ReadModels
-) -> list[Reading]:
-    """The event store, and how far what is read lies behind it."""
+def store_readings(store: SqliteEventStore) -> list[Reading]:
+    """The event store."""
     return [
-        ("event_store_waiting_appends", "Appends that wait to be stored", lambda: store.waiting_appends),
+        ("event_store_queue_length", "Appends that wait to be stored", lambda: store.waiting_appends),
+        ("event_store_queue_limit", "Appends that may wait before callers are held up", lambda: QUEUE_SIZE),
         ("event_store_position", "Commit position of the newest event", lambda: store.last_position),
-        ("projection_lag", "Events that the read models do not show yet",
-         lambda: max(0, store.last_position - (projection.position or 0))),
-        ("projection_running", "1 while the read models are kept up to date", lambda: float(projection.running)),
-        ("projection_parked_events", "Events that could not be projected", lambda: read_models.projection.parked),
+    ]
+
+
+def projection_readings(watched: Sequence[WatchedProjection]) -> list[Reading]:
+    """How far what is read lies behind the event store, for each projection."""
+
+    def each(read: Callable[[WatchedProjection], float]) -> Callable[[], dict[str, float]]:
+        return lambda: {one.name: read(one) for one in watched}
+
+    return [
+        ("projection_lag_events{projection}", "Events that it does not show yet", each(lambda one: one.lag.events())),
+        ("projection_lag_seconds{projection}", "For how long an event has waited that it does not show yet",
+         each(lambda one: one.lag.seconds())),
+        ("projection_running{projection}", "1 while it is kept up to date",
+         each(lambda one: float(one.runner.running))),
+        ("projection_parked_events{projection}", "Events that could not be projected", each(lambda one: one.parked())),
     ]  # fmt: skip
 
 

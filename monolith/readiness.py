@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 from typing import Final
 
 from eventsourcing.adapters.sqlite import QUEUE_SIZE, SqliteEventStore
@@ -13,6 +11,7 @@ from eventsourcing.projection import ProjectionRunner, RunnerState
 from monolith.api.services import ReadinessCheck
 from monolith.disk_watch import DiskWatch
 from monolith.inference.service import InferenceService
+from monolith.projection_lag import ProjectionLag, WatchedProjection
 
 LONGEST_LAG: Final = 30.0
 """Seconds that answers may be behind what was stored."""
@@ -28,12 +27,11 @@ _TROUBLE: Final = {
 def readiness_checks(
     store: SqliteEventStore,
     service: InferenceService,
-    projection: ProjectionRunner,
+    projection: WatchedProjection,
     disk: DiskWatch,
     stopping: asyncio.Event,
 ) -> dict[str, ReadinessCheck]:
     """Part → check."""
-    lag = ProjectionLag(lambda: store.last_position, lambda: projection.position or 0)
 
     async def program() -> str | None:
         return "the program is ending" if stopping.is_set() else None
@@ -42,7 +40,7 @@ def readiness_checks(
         return service.reason
 
     async def read_models() -> str | None:
-        return projection_trouble(projection) or lag.reason()
+        return projection_trouble(projection.runner) or lag_trouble(projection.lag)
 
     return {
         "program": program,
@@ -72,39 +70,9 @@ def projection_trouble(runner: ProjectionRunner) -> str | None:
     return f"{trouble}: {type(runner.last_error).__name__}: {runner.last_error}"
 
 
-class ProjectionLag:
-    """How long a projection has been behind. It knows as much as it is asked: a look is a sample.
-
-    `newest`, `projected`: commit positions. A look that finds it level with where the newest event was at an earlier
-    look knows that it has moved on since then.
-    """
-
-    def __init__(
-        self,
-        newest: Callable[[], int],
-        projected: Callable[[], int],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._newest = newest
-        self._projected = projected
-        self._clock = clock
-        self._behind: tuple[int, float] | None = None
-        """A position that was not projected yet, and when that was seen."""
-
-    def events(self) -> int:
-        return max(0, self._newest() - self._projected())
-
-    def seconds(self) -> float:
-        """For how long, at least, an event has been waiting."""
-        newest, projected, now = self._newest(), self._projected(), self._clock()
-        if self._behind is not None and projected >= self._behind[0]:
-            self._behind = None
-        if self._behind is None and projected < newest:
-            self._behind = (newest, now)
-        return now - self._behind[1] if self._behind is not None else 0.0
-
-    def reason(self) -> str | None:
-        seconds = self.seconds()
-        if seconds <= LONGEST_LAG:
-            return None
-        return f"the read models are {self.events()} events behind, for {seconds:.0f} s: answers are that old"
+def lag_trouble(lag: ProjectionLag) -> str | None:
+    """Why answers are too old; None while they are not."""
+    seconds = lag.seconds()
+    if seconds <= LONGEST_LAG:
+        return None
+    return f"the read models are {lag.events()} events behind, for {seconds:.0f} s: answers are that old"

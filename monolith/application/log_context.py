@@ -20,7 +20,7 @@ _KINDS: Final[Mapping[type[Job], str]] = {
     ProbeJob: "probe",
     SegmentJob: "segment",
     FollowJob: "follow",
-    PurgeSegmentsJob: "purge segments",
+    PurgeSegmentsJob: "purge_segments",
     PurgeJob: "purge",
 }
 
@@ -41,14 +41,14 @@ def logged_fields() -> LogFields:
     return _fields.get()
 
 
-def kind_of(job: Job) -> str:
+def name_of(kind: type[Job]) -> str:
     """A short name of the kind of work: for log lines and metrics."""
-    return _KINDS[type(job)]
+    return _KINDS[kind]
 
 
 def fields_of(job: Job) -> dict[str, str | int]:
     """What a job is about."""
-    fields: dict[str, str | int] = {"job": kind_of(job), "video_id": job.video_id}
+    fields: dict[str, str | int] = {"job": name_of(type(job)), "video_id": job.video_id}
     if isinstance(job, SegmentJob):
         fields |= {"run_id": job.run_id, "segment": job.segment}
     return fields

@@ -90,7 +90,7 @@ class InferenceService:
         self, pool: WorkerPool, models: Sequence[str], *, limits: ServiceLimits | None = None
     ) -> None:
         self._pool = pool
-        self._limits = limits or ServiceLimits()
+        self.limits = self._limits = limits or ServiceLimits()
         self._batchers = {model: self._batcher() for model in models}
         self._turns = deque(self._batchers)
         self._suspects: deque[_Request] = deque()
@@ -117,6 +117,10 @@ class InferenceService:
 
     def states(self) -> tuple[WorkerState, ...]:
         return self._pool.states()
+
+    def pids(self) -> list[int]:
+        """Worker processes that live."""
+        return [state.pid for state in self.states() if state.pid is not None]
 
     def waiting(self) -> dict[str, int]:
         """Frames that wait for each model; `retries`: to be tried alone, the running one included."""

@@ -148,6 +148,16 @@ class DecodeSession:
                     self._ended = True
 
 
+class DecoderLoad(msgspec.Struct, frozen=True):
+    """Decoder processes: at work, idle, allowed at once; started so far, and of these killed or crashed at work."""
+
+    busy: int
+    idle: int
+    limit: int
+    started: int
+    lost: int
+
+
 class DecoderPool:
     """At most `max_processes` decoder processes, started when needed, kept for later requests, replaced when they die.
 
@@ -174,6 +184,7 @@ class DecoderPool:
         self._busy: set[DecoderProcess] = set()
         self._retiring: set[asyncio.Task[None]] = set()
         self._started = 0
+        self._lost = 0
         self._reaper: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -189,6 +200,10 @@ class DecoderPool:
     def pids(self) -> frozenset[int]:
         """Processes that live, at work or idle."""
         return frozenset(process.pid for process in (*self._idle, *self._busy))
+
+    @property
+    def load(self) -> DecoderLoad:
+        return DecoderLoad(len(self._busy), len(self._idle), self._max, self._started, self._lost)
 
     async def probe(
         self, path: Path, scan_path: Path, segment_seconds: float, *, timeout: float = 600.0
@@ -251,6 +266,7 @@ class DecoderPool:
             finally:
                 process.work_for({})
                 self._busy.discard(process)
+                self._lost += process.dead and not self._closed
                 await self._put_back(process)
 
     async def _idle_or_new(self, path: str | None) -> DecoderProcess:
