@@ -36,7 +36,7 @@ from monolith.application.ingestion import Ingestion
 from monolith.application.judging import MAX_HELD_LIVE, MAX_LENT
 from monolith.application.open_videos import OpenVideos, Snapshots, load_open_videos
 from monolith.application.pipeline import SegmentPipeline
-from monolith.application.process_manager import ProcessManager
+from monolith.application.process_manager import CONCURRENT_LIVE_STEPS, ProcessManager
 from monolith.application.purge import Purge
 from monolith.application.segments import Segments
 from monolith.application.source_access import SourceAccesses
@@ -55,7 +55,14 @@ from monolith.frames.jpeg import decode, encode
 from monolith.inference.pool import WorkerPool
 from monolith.inference.service import InferenceService, ServiceLimits
 from monolith.inference.shared_memory import FrameSlots, SlotPool
-from monolith.inference.sizing import Sizing, available_cores, available_memory, size_workers, slot_count
+from monolith.inference.sizing import (
+    Sizing,
+    available_cores,
+    available_memory,
+    live_slot_count,
+    size_workers,
+    slot_count,
+)
 from monolith.inference.supervisor import PoolLimits, WorkerLaunch
 from monolith.inference.worker import WorkerConfig
 from monolith.ingest.addresses import AddressPolicy
@@ -270,25 +277,30 @@ class _Builder:
     async def _start_inference(self, max_height: int) -> tuple[Resources, InferenceService, SlotPool]:
         settings = self._settings
         sizing = _sizing(settings)
-        slots = _frame_slots(sizing, self._segments, max_height)
+        slots, for_files = _frame_slots(sizing, self._segments, max_height, settings.max_live_sources)
+        self._live_sources = min(settings.max_live_sources, (slots.count - for_files) // 2)
         self._stack.callback(slots.close)
         service = _inference_service(settings, sizing, slots)
         self._stack.push_async_callback(service.close)
         decoders = DecoderPool(
-            slots, self._segments + _CONCURRENT_FETCHES, silence_timeout=settings.decoder_deadline
+            slots, self._decoder_processes(), silence_timeout=settings.decoder_deadline
         )
         await self._stack.enter_async_context(decoders)
         ReadingsCollector(self._registry, decoder_readings(decoders))
         await service.start()
         logger.info("%d inference workers of %d threads are ready", sizing.workers, sizing.threads)
-        slot_pool = SlotPool(slots.count)
+        slot_pool, live_pool = SlotPool(for_files), SlotPool(slots.count - for_files, first=for_files)
         port = PoolDecoders(decoders, probe_deadline=settings.probe_deadline)
         self._decoders = ObservedDecoders(port, self._work)
-        lent = SlotsWhileRoom(slot_pool, self._disk.until_room)
+        lent, lent_live = (SlotsWhileRoom(pool, self._disk.until_room) for pool in (slot_pool, live_pool))
         inference = ObservedInference(PooledInference(service), self._work)
         children = {"decoder": lambda: decoders.pids, "worker": service.pids}
         ReadingsCollector(self._registry, child_readings(children), blocking=True)
-        return Resources(self._decoders, lent, inference), service, slot_pool
+        return Resources(self._decoders, lent, inference, lent_live), service, slot_pool
+
+    def _decoder_processes(self) -> int:
+        """At most: for files, sources with an end and live ones at work; and to look at new ones, or end them."""
+        return 2 * self._segments + _CONCURRENT_FETCHES + self._live_sources + 2 * CONCURRENT_LIVE_STEPS
 
     def _process_manager(
         self,
@@ -308,6 +320,7 @@ class _Builder:
             time.time,
             segment_seconds=self._settings.segment_seconds,
             live_silence=self._settings.live_silence,
+            live_probes=CONCURRENT_LIVE_STEPS,
         )
         segments = Segments(
             streams,
@@ -337,7 +350,7 @@ class _Builder:
             time.time,
             concurrent_segments=self._segments,
             concurrent_fetches=_CONCURRENT_FETCHES,
-            live_sources=self._settings.max_live_sources,
+            live_sources=self._live_sources,
             keep_sources=self._settings.keep_sources,
         )
 
@@ -410,18 +423,29 @@ def _sizing(settings: Settings) -> Sizing:
     )
 
 
-def _frame_slots(sizing: Sizing, segments: int, max_height: int) -> FrameSlots:
+def _frame_slots(
+    sizing: Sizing, segments: int, max_height: int, live_sources: int
+) -> tuple[FrameSlots, int]:
+    """All slots, and how many of them, from the first on, are for files; the others are for live sources."""
     slot_bytes = 3 * max_height * int(max_height * _WIDEST_SLOT)
-    count = slot_count(
+    memory = available_memory()
+    for_files = slot_count(
         workers=sizing.workers,
         depth=PoolLimits().depth,
         max_batch_size=ServiceLimits().max_batch_size,
         decoders=segments,
         slots_per_decoder=MAX_LENT,
         slot_bytes=slot_bytes,
-        memory=available_memory(),
+        memory=memory,
     )
-    return FrameSlots.create(count, slot_bytes)
+    live = live_slot_count(
+        sources=live_sources,
+        slots_per_source=MAX_HELD_LIVE,
+        taken=for_files,
+        slot_bytes=slot_bytes,
+        memory=memory,
+    )
+    return FrameSlots.create(for_files + live, slot_bytes), for_files
 
 
 def _inference_service(settings: Settings, sizing: Sizing, slots: FrameSlots) -> InferenceService:

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import msgspec
 
+from monolith.access.errors import AccessError
 from monolith.access.keys import KeyRecord, is_key_id, new_key, parse_key
 from monolith.access.scopes import Scope, ordered
 from monolith.frames.pack import sync_folder
@@ -26,7 +27,7 @@ _PAUSE: Final = 0.02
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
-class KeyFileError(Exception):
+class KeyFileError(AccessError):
     """The keys cannot be read or changed; the text says why and what would help."""
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +17,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from monolith.access.errors import AccessError
+
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 1.0
+_KEEP_SECONDS: Final = 3600.0
 _MOST_BYTES: Final = 1 << 20
 
 
-class TlsError(Exception):
+class TlsError(AccessError):
     """Certificate or key cannot be used; the text says why and what would be right."""
 
 
@@ -65,8 +69,10 @@ def client_context(certificate: str) -> ssl.SSLContext:
 class ServerTls:
     """The server's side of TLS, 1.2 or newer. `context` stays the same object when the certificate is another one."""
 
-    def __init__(self, files: TlsFiles) -> None:
+    def __init__(self, files: TlsFiles, keep: Callable[[], object] | None = None) -> None:
+        """Blocks; raises TlsError. `keep` is called once an hour, in a thread, to see to the files."""
         self._files = files
+        self._keep = keep
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
@@ -76,17 +82,21 @@ class ServerTls:
     async def watch(self, on_change: Callable[[x509.Certificate], None]) -> None:
         """Take over files that change, until cancelled; `on_change` runs in a thread. Files that are not right are left
         alone: what was there goes on."""
-        complaint = ""
+        complaint, kept = "", time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            found = await asyncio.to_thread(self._look)
-            if found == self._version:
-                continue
             try:
-                self.certificate = await asyncio.to_thread(self._take_over)
-                self._version, complaint = found, ""
-                await asyncio.to_thread(on_change, self.certificate)
-                logger.info("another TLS certificate is in use: SHA-256 %s", fingerprint(self.certificate))
+                if self._keep is not None and time.monotonic() - kept > _KEEP_SECONDS:
+                    kept = time.monotonic()
+                    await asyncio.to_thread(self._keep)
+                found = await asyncio.to_thread(self._look)
+                if found != self._version:
+                    self.certificate = await asyncio.to_thread(self._take_over)
+                    self._version, complaint = found, ""
+                    await asyncio.to_thread(on_change, self.certificate)
+                    logger.info(
+                        "another TLS certificate is in use: SHA-256 %s", fingerprint(self.certificate)
+                    )
             except (TlsError, OSError) as error:
                 if str(error) != complaint:
                     logger.error("%s; the old TLS certificate stays in use", error)

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 _HELLO: Final = 22
 _HELLO_SECONDS: Final = 10.0
-_GOODBYE_SECONDS: Final = 2.0
+_GOODBYE_SECONDS: Final = 1.0
 _MOST_PENDING: Final = 500
 _PAUSE: Final = 0.1
 _MOST_HEAD: Final = 8192

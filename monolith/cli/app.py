@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from monolith.cli.exits import EPILOG, CliError, Exit
+from monolith.cli.keys import keys_app
 from monolith.domain.models import MODEL_KEYS
 from monolith.logs import configure_logging, logs_json
 from monolith.settings import LoadedSettings, Settings, SettingsError, load_settings, variable
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="The models and their weights.", rich_markup_mode="rich")
 app.add_typer(models_app, name="models")
+app.add_typer(keys_app, name="keys")
 
 DataDir = Annotated[Path | None, typer.Option(help="Folder for events, frames and read models.")]
 Json = Annotated[
@@ -89,6 +91,14 @@ def serve(
         str | None, typer.Option(help="Address under which users reach the server.")
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    auth: Annotated[
+        str | None, typer.Option(help="Whether requests need an API key: auto, on or off.")
+    ] = None,
+    tls_certificate: Annotated[str | None, typer.Option(help="PEM file to serve HTTPS with.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="PEM file of its private key.")] = None,
+    tls_self_signed: Annotated[
+        bool | None, typer.Option("--tls-self-signed", help="Serve HTTPS with a certificate made here.")
+    ] = None,
     analyze: Annotated[
         list[str] | None, typer.Option("--analyze", help="Analyse this file or URL first; may be repeated.")
     ] = None,
@@ -104,6 +114,7 @@ def serve(
     loaded = _load(
         host=host, port=port, data_dir=data_dir, workers=workers, precision=precision, keep_sources=keep_sources,
         allowed_networks=allowed_networks, public_url=public_url, log_level=log_level,
+        auth=auth, tls_certificate=tls_certificate, tls_key=tls_key, tls_self_signed=tls_self_signed,
     )  # fmt: skip
     _log_to(loaded.settings)
     raise typer.Exit(_run(serve_program(loaded.settings, sources, once=once, errors=_errors)))

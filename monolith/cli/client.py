@@ -22,6 +22,8 @@ _TIMEOUT: Final = httpx.Timeout(30.0)
 _SLOW: Final = httpx.Timeout(30.0, read=600.0)
 """For answers that come only when a large file has been stored."""
 
+_NOT_LET_IN: Final = (401, 403, 429)
+
 StatusName: TypeAlias = Literal["Pending", "Processing", "Completed", "Failed"]
 
 
@@ -55,6 +57,22 @@ class VideoStatus(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ended(self) -> bool:
         return self.status in ("Completed", "Failed")
+
+
+class AnnotatedVideo(msgspec.Struct, frozen=True, kw_only=True):
+    """`/analysis/{video_id}/annotated`. `progress`: 0–1; `frames`: encoded so far; `url`: when it is ready."""
+
+    status: Literal["queued", "running", "ready", "failed"]
+    progress: float
+    frames: int
+    url: str | None
+    error: str | None
+    complete: bool | None
+    size_bytes: int | None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ("ready", "failed")
 
 
 class _Submitted(msgspec.Struct, frozen=True):
@@ -125,6 +143,19 @@ class AnalysisClient:
         """The stored frame with what was found drawn in, a JPEG."""
         return (await self._ask("GET", f"/analysis/{video_id}/frame/{frame_number}")).content
 
+    async def annotated_video(
+        self, video_id: str, options: Mapping[str, str] | None = None, *, ask: bool
+    ) -> AnnotatedVideo:
+        """How it is with the annotated video. `ask`: have it made, if it is not there; `options`: of the API."""
+        path = f"/analysis/{video_id}/annotated"
+        query = f"?{httpx.QueryParams(options)}" if options else ""
+        return _decode(await self._ask("POST" if ask else "GET", path + query), AnnotatedVideo)
+
+    async def part(self, url: str, first: int, size: int) -> httpx.Response:
+        """`size` bytes of a file, or what is left of it, from byte `first` on; of `url` host and port do not count."""
+        headers = {"Range": f"bytes={first}-{first + size - 1}"}
+        return await self._ask("GET", _path_of(url), headers=headers, timeout=_SLOW)
+
     async def cancel(self, video_id: str) -> None:
         await self._ask("POST", f"/analysis/{video_id}/cancel")
 
@@ -144,18 +175,26 @@ class AnalysisClient:
         json: object = None,
         data: Mapping[str, Any] | None = None,
         files: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout: httpx.Timeout = _TIMEOUT,
     ) -> httpx.Response:
         try:
             answer = await self._http.request(
-                method, path, json=json, data=data, files=files, timeout=timeout
+                method, path, json=json, data=data, files=files, headers=headers, timeout=timeout
             )
         except httpx.TransportError as error:
             words = f"{self._http.base_url} does not answer: {error or type(error).__name__}"
             raise CliError(words, Exit.ENVIRONMENT) from error
         if answer.is_error:
-            raise CliError(_words(answer), Exit.BAD_SOURCE if answer.is_client_error else Exit.FAILED)
+            raise CliError(_words(answer), _exit_for(answer))
         return answer
+
+
+def _exit_for(answer: httpx.Response) -> Exit:
+    """A key that is missing, wrong or used too often is no fault of the video."""
+    if answer.status_code in _NOT_LET_IN:
+        return Exit.ENVIRONMENT
+    return Exit.BAD_SOURCE if answer.is_client_error else Exit.FAILED
 
 
 class _WatchedFile:
@@ -185,7 +224,11 @@ class _WatchedFile:
 def _next_page(answer: httpx.Response) -> str | None:
     """Path and query of the page that the `Link` header names: its host may be one for the world outside."""
     url = answer.links.get("next", {}).get("url")
-    return None if url is None else httpx.URL(url).raw_path.decode("ascii")
+    return None if url is None else _path_of(url)
+
+
+def _path_of(url: str) -> str:
+    return httpx.URL(url).raw_path.decode("ascii")
 
 
 def _decode(answer: httpx.Response, kind: type[_T]) -> _T:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from monolith.access.errors import AccessError
+from monolith.access.startup import check_access, open_tls
 from monolith.cli.analyze import Wishes, analyze_all, exit_of
 from monolith.cli.analyzing import requests_of, show_outcomes
 from monolith.cli.exits import CliError, Exit
@@ -41,6 +43,7 @@ async def _serve(settings: Settings, requests: Sequence[Request], *, once: bool,
         ready.set_result(url)
 
     ending = Ending(settings.shutdown_deadline)
+    await _check_access(settings)
     async with open_program(settings) as program:
         from monolith.bootstrap import serve  # late, as in `open_program`
 
@@ -56,6 +59,15 @@ async def _serve(settings: Settings, requests: Sequence[Request], *, once: bool,
                 for task in (analysing, serving):
                     task.cancel()
                     await asyncio.wait({task})
+
+
+async def _check_access(settings: Settings) -> None:
+    """What would end the start later is told before the engines are loaded. Raises CliError."""
+    try:
+        await check_access(settings)
+        await asyncio.to_thread(open_tls, settings)
+    except AccessError as error:
+        raise CliError(str(error), Exit.ENVIRONMENT) from error
 
 
 async def _until_done(serving: asyncio.Task[None], analysing: asyncio.Task[Exit], *, once: bool) -> Exit:

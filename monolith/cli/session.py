@@ -11,6 +11,10 @@ import httpx
 import msgspec
 
 from eventsourcing.errors import StoreUnavailableError
+from monolith.access.errors import AccessError
+from monolith.access.keys import CredentialError, parse_key
+from monolith.access.local import LocalAccess, find
+from monolith.access.tls import client_context
 from monolith.cli.client import AnalysisClient
 from monolith.cli.exits import CliError, Exit
 from monolith.datadir import DataDirError, held_by
@@ -100,11 +104,30 @@ async def open_session(settings: Settings) -> AsyncIterator[Session]:
     """The server that holds the data directory, or a program that lives as long as this context. Raises CliError."""
     server = serving_url(settings.data_dir)
     if server is not None:
-        async with httpx.AsyncClient(base_url=server, trust_env=False) as http:
+        async with remote_http(settings, server) as http:
             yield RemoteSession(AnalysisClient(http), server)
         return
     async with open_program(settings) as program, local_session(program) as session:
         yield session
+
+
+def remote_http(settings: Settings, server: str) -> httpx.AsyncClient:
+    """For requests to the server that holds the data directory: with the key of the settings, else the one that the
+    server keeps for this user, trusting exactly its certificate. Raises CliError."""
+    access = find(settings.data_dir) or LocalAccess(token="")
+    headers = _key_headers(settings.api_key.get_secret_value() or access.token)
+    verify = client_context(access.certificate) if access.certificate else True
+    return httpx.AsyncClient(base_url=server, headers=headers, verify=verify, trust_env=False)
+
+
+def _key_headers(key: str) -> dict[str, str]:
+    if not key:
+        return {}
+    try:
+        parse_key(key)
+    except CredentialError as error:
+        raise CliError(f"VIDEO_ANALYSIS_API_KEY: {error}", Exit.ENVIRONMENT) from error
+    return {"X-API-Key": key.strip()}
 
 
 def serving_url(data_dir: Path) -> str | None:
@@ -135,7 +158,7 @@ async def open_program(settings: Settings) -> AsyncIterator[Program]:
                 yield program
             except Exception as error:  # kept out of the program's task group, which would wrap it
                 failure = error
-    except (DataDirError, WorkerStartError, StoreUnavailableError) as error:
+    except (DataDirError, AccessError, WorkerStartError, StoreUnavailableError) as error:
         raise CliError(str(error), Exit.ENVIRONMENT) from error
     if failure is not None:
         raise failure
@@ -145,5 +168,6 @@ async def open_program(settings: Settings) -> AsyncIterator[Program]:
 async def local_session(program: Program) -> AsyncIterator[Session]:
     """The API of a program in this process, without a socket."""
     transport = httpx.ASGITransport(app=program.app)
-    async with httpx.AsyncClient(transport=transport, base_url=program.settings.url) as http:
+    headers = _key_headers(program.local_token)
+    async with httpx.AsyncClient(transport=transport, base_url=program.settings.url, headers=headers) as http:
         yield LocalSession(AnalysisClient(http), program)
