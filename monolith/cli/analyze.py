@@ -12,17 +12,15 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
-from monolith.cli.annotated import annotated_frames, open_sink
+from monolith.cli.annotated import Folder, annotated_frames, is_video, write_annotated_video
 from monolith.cli.client import AnalysisClient, VideoStatus
 from monolith.cli.exits import CliError, Exit
-from monolith.cli.progress import VideoBar, analysis_bars, counting_bar
+from monolith.cli.progress import VideoBar, analysis_bars, counting_bar, frames_bar
 from monolith.cli.session import Request, Session
 from monolith.cli.summary import Summarizer, Summary
 from monolith.readmodels.export import Export, Format
 
 _CANCEL_SECONDS: Final = 5.0
-_USUAL_RATE: Final = 25.0
-"""Frames a second where the file does not say."""
 _UPLOADS: Final = 2
 """Files that are sent to a server at the same time."""
 
@@ -153,15 +151,17 @@ async def _annotate(
     client: AnalysisClient, status: VideoStatus, timestamps: dict[int, float], path: Path, console: Console
 ) -> None:
     """Write the annotated frames, with a progress bar."""
-    rate = (status.media.frame_rate if status.media else None) or _USUAL_RATE
+    name = f"annotating {status.video_name}"
+    if is_video(path):
+        with frames_bar(console, name, len(timestamps)) as watch:
+            await write_annotated_video(client, status.video_id, path, watch)
+        return
     frames = annotated_frames(client, status.video_id, timestamps)
     async with contextlib.aclosing(frames):
-        with (
-            counting_bar(console, f"annotating {status.video_name}", len(timestamps)) as advance,
-            open_sink(path, rate / status.frame_step) as sink,
-        ):
-            async for number, timestamp, jpeg in frames:
-                await asyncio.to_thread(sink.write, number, timestamp, jpeg)
+        folder = await asyncio.to_thread(Folder, path)
+        with counting_bar(console, name, len(timestamps)) as advance:
+            async for number, _, jpeg in frames:
+                await asyncio.to_thread(folder.write, number, jpeg)
                 advance()
 
 

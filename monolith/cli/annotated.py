@@ -1,99 +1,93 @@
-"""Annotated frames as one MP4 or as a folder of JPEGs."""
+"""Annotated frames as one MP4, which the program makes in the background, or as a folder of JPEGs."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import contextmanager
-from fractions import Fraction
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import BinaryIO, Final
 
-import av
-from av.video.stream import VideoStream
-
-from monolith.cli.client import AnalysisClient
-from monolith.frames.jpeg import decode
+from monolith.cli.client import AnalysisClient, AnnotatedVideo
+from monolith.cli.exits import CliError, Exit
 
 _AHEAD: Final = 4
 """Frames asked for at the same time."""
-_TIME_BASE: Final = Fraction(1, 90_000)
-_SLOWEST: Final = Fraction(1, 1000)
-"""Frames a second that a video has at least."""
+_POLL_SECONDS: Final = 0.3
+_PART_BYTES: Final = 8 << 20
+
+Watch = Callable[[float, int], None]
+"""Told how far it is: 0–1, and how many frames are encoded."""
 
 
-class FrameSink(Protocol):
-    """Takes annotated frames in order. Blocks: for threads."""
+def is_video(path: Path) -> bool:
+    """Whether one video is wanted at `path`, not a folder of pictures."""
+    return path.suffix.lower() == ".mp4"
 
-    def write(self, frame_number: int, timestamp: float, jpeg: bytes) -> None: ...
+
+async def write_annotated_video(
+    client: AnalysisClient,
+    video_id: str,
+    path: Path,
+    watch: Watch,
+    options: Mapping[str, str] | None = None,
+) -> AnnotatedVideo:
+    """Have the video made and bring it to `path`, which gets its name when it is whole. `options`: as of the API.
+
+    Raises CliError, OSError.
+    """
+    made = await _made(client, video_id, watch, options)
+    if made.url is None:
+        raise CliError(made.error or "the annotated video was not made", Exit.FAILED)
+    part = path.with_name(f"{path.name}.part")
+    await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+    try:
+        with await asyncio.to_thread(part.open, "wb") as file:
+            await _fetch(client, made.url, file)
+        await asyncio.to_thread(part.replace, path)
+    finally:
+        await asyncio.to_thread(part.unlink, missing_ok=True)
+    return made
+
+
+async def _made(
+    client: AnalysisClient, video_id: str, watch: Watch, options: Mapping[str, str] | None
+) -> AnnotatedVideo:
+    """How it ended."""
+    state = await client.annotated_video(video_id, options, ask=True)
+    while not state.ended:
+        watch(state.progress, state.frames)
+        await asyncio.sleep(_POLL_SECONDS)
+        state = await client.annotated_video(video_id, options, ask=False)
+    watch(state.progress, state.frames)
+    return state
+
+
+async def _fetch(client: AnalysisClient, url: str, file: BinaryIO) -> None:
+    """In parts: memory is bounded, also where program and client are one process."""
+    done, size, first_tag = 0, 1, None
+    while done < size:
+        answer = await client.part(url, done, _PART_BYTES)
+        tag = answer.headers.get("etag")
+        if answer.status_code != 206 or tag != (first_tag or tag):
+            raise CliError("the annotated video changed while it was fetched; try again", Exit.FAILED)
+        first_tag = tag
+        size = int(answer.headers["content-range"].rpartition("/")[2])
+        await asyncio.to_thread(file.write, answer.content)
+        done += len(answer.content)
 
 
 class Folder:
-    """One JPEG for each frame, named by its number."""
+    """One JPEG for each frame, named by its number. Blocks: for threads."""
 
     def __init__(self, folder: Path) -> None:
+        """Raises OSError."""
+        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
 
-    def write(self, frame_number: int, timestamp: float, jpeg: bytes) -> None:
+    def write(self, frame_number: int, jpeg: bytes) -> None:
+        """Raises OSError."""
         (self._folder / f"{frame_number:08d}.jpg").write_bytes(jpeg)
-
-
-class Mp4:
-    """H.264; every picture is shown from its time in the source on, the first at once."""
-
-    def __init__(self, container: av.container.OutputContainer, rate: Fraction) -> None:
-        self._container = container
-        self._rate = rate
-        self._stream: VideoStream | None = None
-        self._first = 0.0
-        self._last_pts = -1
-
-    def write(self, frame_number: int, timestamp: float, jpeg: bytes) -> None:
-        frame = av.VideoFrame.from_ndarray(decode(jpeg), format="rgb24")
-        if self._stream is None:
-            self._first = timestamp
-            self._stream = self._open(frame.width, frame.height)
-        pts = round((timestamp - self._first) / _TIME_BASE)
-        frame.pts = self._last_pts = max(pts, self._last_pts + 1)
-        frame.time_base = _TIME_BASE
-        self._container.mux(self._stream.encode(frame))
-
-    def _open(self, width: int, height: int) -> VideoStream:
-        stream = self._container.add_stream(
-            "libx264", rate=self._rate, options={"crf": "20", "preset": "fast"}
-        )
-        # H.264 in its common form has even sides: an odd one loses a line.
-        stream.width, stream.height = max(2, width // 2 * 2), max(2, height // 2 * 2)
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = stream.codec_context.time_base = _TIME_BASE
-        return stream
-
-    def finish(self) -> None:
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
-
-
-@contextmanager
-def open_sink(path: Path, rate: float) -> Iterator[FrameSink]:
-    """`path` ends in `.mp4`: a video of `rate` frames a second, named when it is whole; otherwise a folder.
-
-    Raises OSError, av.FFmpegError.
-    """
-    if path.suffix.lower() != ".mp4":
-        path.mkdir(parents=True, exist_ok=True)
-        yield Folder(path)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.part.mp4")
-    try:
-        with av.open(str(part), "w", options={"movflags": "+faststart"}) as container:
-            sink = Mp4(container, max(_SLOWEST, Fraction(rate).limit_denominator(1001)))
-            yield sink
-            sink.finish()
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 async def annotated_frames(

@@ -48,6 +48,19 @@ def counting_bar(console: Console, name: str, total: int) -> Iterator[Callable[[
         yield lambda: bars.advance(task)
 
 
+@contextmanager
+def frames_bar(console: Console, name: str, total: int) -> Iterator[Callable[[float, int], None]]:
+    """A bar for about `total` frames; call what it yields with how far it is (0–1) and the frames that are done."""
+    with analysis_bars(console) as bars:
+        task = bars.add_task(name, total=total, detail="waiting", unit="frames")
+
+        def watch(fraction: float, frames: int) -> None:
+            detail = f"{frames} frames" if frames else "waiting"
+            bars.update(task, completed=total if fraction == 1 else min(frames, total), detail=detail)
+
+        yield watch
+
+
 class VideoBar:
     """One video's bar, from the upload to the end of the analysis."""
 

@@ -67,15 +67,16 @@ class Image(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Annotation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A box. `area` in square pixels; a face has its emotion's probability, 0–1, and its number in the frame."""
+    """A box without an outline. `area` in square pixels; a face has its emotion's probability, 0–1, and its number in
+    the frame."""
 
     id: int
     image_id: int
     category_id: int
     bbox: tuple[float, float, float, float]
     area: float
-    iscrowd: int = msgspec.field(default_factory=int)
-    segmentation: list[float] = msgspec.field(default_factory=list)
+    iscrowd: int
+    segmentation: tuple[()]
     score: float
     emotion_score: float | None = None
     face_id: int | None = None
@@ -177,6 +178,8 @@ def _annotation(
         category_id=category,
         bbox=box,
         area=round(box[2] * box[3], 2),
+        iscrowd=0,
+        segmentation=(),
         score=round(detection.confidence, 6),
         emotion_score=None if face is None else round(face.emotion_probability, 6),
         face_id=None if face is None else face.face_id,

@@ -223,4 +223,6 @@ async def cancel(video_id: VideoId, services: Services, base: BaseUrl) -> Respon
 )
 async def delete(video_id: VideoId, services: Services) -> Response:
     await services.handlers.delete(video_id)
+    if services.annotated is not None:
+        await services.annotated.forget(video_id)
     return Response(status_code=204)
