@@ -206,6 +206,16 @@ class Settings(BaseModel):
         "a whole number from 0 (no limit) to 1000, such as 100",
     )
 
+    rtsp_transport: Annotated[Literal["auto", "tcp", "udp"], BeforeValidator(_lower)] = _setting(
+        "auto", "how RTSP cameras send; auto: TCP, UDP where a camera takes no TCP", "one of auto, tcp, udp"
+    )
+    max_live_sources: Annotated[int, Field(ge=1, le=1024)] = _setting(
+        32, "live sources analysed at the same time; more wait", "a whole number from 1 to 1024, such as 32"
+    )
+    live_silence: Seconds = _setting(
+        300.0, "a live source that gives no picture for so long has ended", _SECONDS_IS
+    )
+
     @field_validator("host")
     @classmethod
     def _host_is_plain(cls, host: str) -> str:

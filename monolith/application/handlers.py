@@ -97,14 +97,15 @@ class VideoHandlers:
         frame_step: object = None,
         idempotency_key: str | None = None,
     ) -> Submitted:
-        """Analyse the video file behind an http(s) URL. What is secret in it is neither stored in events nor shown."""
+        """Analyse the video behind an http(s) URL, or the camera behind an rtsp(s) one. What is secret in it is neither
+        stored in events nor shown."""
         checked = check_url(url)
         shown = redacted(checked)
         source = _Source(
             kind="url",
             location=shown,
             shown_url=shown,
-            default_name=unquote(PurePosixPath(urlsplit(checked).path).name),
+            default_name=_name_in(shown),
             digest=await _url_digest(checked, idempotency_key) if shown != checked else None,
             secret_url=checked if shown != checked else None,
         )
@@ -247,6 +248,12 @@ class VideoHandlers:
         position = commit_position or await self._store.head()
         if position is not None:
             await self._gate.wait_for(position, self._gate_timeout)
+
+
+def _name_in(url: str) -> str:
+    """The last part of the path; a camera may have no path, then its host."""
+    parts = urlsplit(url)
+    return unquote(PurePosixPath(parts.path).name) or parts.hostname or ""
 
 
 async def _url_digest(url: str, idempotency_key: str | None) -> str | None:

@@ -1,4 +1,5 @@
-"""Bring a source to the disk, probe and scan it, plan its segments."""
+"""Find out what a source is: bring it to the disk, probe and scan it, plan its segments; or, where its pictures are
+taken as they come, connect to it and see what comes."""
 
 from __future__ import annotations
 
@@ -6,15 +7,22 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from monolith.application.errors import SourceFailure
-from monolith.application.ports import Clock, Decoders, Fetcher, Secrets, Storage
+from monolith.application.errors import RetryableFailure, SourceFailure
+from monolith.application.ports import Clock, Decoders, Fetcher, Storage
+from monolith.application.source_access import SourceAccesses
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import FailVideo, RecordProbe, VideoCommand
-from monolith.domain.events import VideoProbed, VideoSubmitted
+from monolith.domain.events import Transport, VideoProbed, VideoSubmitted
 from monolith.domain.jobs import ProbeJob
+from monolith.domain.requests import is_rtsp
+from monolith.domain.segment import SourceInfo
+
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 30.0
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -31,21 +39,27 @@ class Ingestion:
         fetcher: Fetcher,
         decoders: Decoders,
         storage: Storage,
-        secrets: Secrets,
+        accesses: SourceAccesses,
         clock: Clock,
         *,
         segment_seconds: float,
+        live_silence: float,
+        live_probes: int = 4,
     ) -> None:
+        """`live_silence`: for so many seconds a live source is waited for; `live_probes`: how many at the same time are
+        being connected to for it."""
         self._streams = streams
         self._fetcher = fetcher
         self._decoders = decoders
         self._storage = storage
-        self._secrets = secrets
+        self._accesses = accesses
         self._clock = clock
         self._segment_seconds = segment_seconds
+        self._live_silence = live_silence
+        self._live_probes = asyncio.Semaphore(live_probes)
 
     async def run(self, job: ProbeJob) -> None:
-        """Record VideoProbed and SegmentsPlanned, or RunFailed with the reason."""
+        """Record VideoProbed (of a file SegmentsPlanned, too), or RunFailed with the reason."""
         video = await self._streams.load(job.video_id)
         if video.submitted is None or video.probe is not None or not video.active_runs():
             return
@@ -60,6 +74,45 @@ class Ingestion:
 
     async def _ingest(self, video: VideoSubmitted) -> RecordProbe:
         started = time.perf_counter()
+        transport = await self._transport_of(video)
+        if transport == "file":
+            return await self._ingest_file(video, started)
+        return RecordProbe(
+            at=self._clock(),
+            path="",
+            spooled=False,
+            size_bytes=0,
+            source=await self._probe_followed(video, transport),
+            ingest_seconds=time.perf_counter() - started,
+            transport=transport,
+        )
+
+    async def _transport_of(self, video: VideoSubmitted) -> Transport:
+        if video.source_kind != "url":
+            return "file"
+        if is_rtsp(video.location):
+            return "rtsp"
+        return await self._fetcher.transport_of(await self._accesses.url_of(video))
+
+    async def _probe_followed(self, video: VideoSubmitted, transport: Transport) -> SourceInfo:
+        """A camera may be starting, too: it is asked again for as long as a live source may be silent."""
+        access = await self._accesses.of(video, transport)
+        if transport != "rtsp":
+            return await self._decoders.probe_source(access)
+        until, pause = time.monotonic() + self._live_silence, _FIRST_PAUSE
+        while True:
+            try:
+                async with self._live_probes:
+                    return await self._decoders.probe_source(access)
+            except RetryableFailure as error:
+                if time.monotonic() + pause > until:
+                    raise SourceFailure(
+                        f"the source gave no picture within {self._live_silence:g} s: {error}"
+                    ) from error
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _ingest_file(self, video: VideoSubmitted, started: float) -> RecordProbe:
         found = await self._bring(video)
         before = await _status(found.path)
         scan_path = self._storage.scan_path(video.video_id)
@@ -77,8 +130,7 @@ class Ingestion:
     async def _bring(self, video: VideoSubmitted) -> _Found:
         if video.source_kind == "url":
             target = self._storage.spool_path(video.video_id)
-            url = await self._secrets.url_of(video.video_id) or video.location
-            await self._fetcher.fetch(url, target)
+            await self._fetcher.fetch(await self._accesses.url_of(video), target)
             return _Found(target, spooled=True)
         return _Found(Path(video.location), spooled=video.source_kind == "upload")
 

@@ -15,6 +15,7 @@ from typing import Final
 from eventsourcing.errors import EventStoreError, StoreUnavailableError
 from eventsourcing.events import CaughtUp, RecordedEvent
 from eventsourcing.store import EventStore
+from monolith.application.following import Following
 from monolith.application.ingestion import Ingestion
 from monolith.application.open_videos import (
     PREFIX,
@@ -25,15 +26,20 @@ from monolith.application.open_videos import (
 from monolith.application.pipeline import SegmentPipeline
 from monolith.application.ports import Clock
 from monolith.application.purge import Purge
-from monolith.application.scheduler import Scheduler
+from monolith.application.scheduler import Lane, Scheduler
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import FailVideo
-from monolith.domain.jobs import Job, ProbeJob, PurgeJob, PurgeSegmentsJob, SegmentJob, next_jobs
+from monolith.domain.jobs import FollowJob, Job, ProbeJob, PurgeJob, PurgeSegmentsJob, SegmentJob, next_jobs
 from monolith.domain.video import Video
 
 _SNAPSHOT_EVENTS: Final = 1000
 """How many events of videos are counted before the counts are kept again."""
 _STORE_PAUSE: Final = 1.0
+_LIVE_PROBES: Final = "live_probe"
+_LIVE: Final = "live"
+_FINISHING: Final = "live_end"
+CONCURRENT_LIVE_STEPS: Final = 4
+"""Live sources that are looked at, or ended, at the same time, each with a decoder process."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +53,7 @@ class ProcessManager:
         streams: VideoStreams,
         ingestion: Ingestion,
         pipeline: SegmentPipeline,
+        following: Following,
         purge: Purge,
         open_videos: OpenVideos,
         snapshots: Snapshots,
@@ -54,12 +61,14 @@ class ProcessManager:
         *,
         concurrent_segments: int,
         concurrent_fetches: int = 4,
+        live_sources: int = 32,
         keep_sources: bool = False,
     ) -> None:
         self._store = store
         self._streams = streams
         self._ingestion = ingestion
         self._pipeline = pipeline
+        self._following = following
         self._purge = purge
         self._clock = clock
         self._keep_sources = keep_sources
@@ -69,13 +78,17 @@ class ProcessManager:
         self.unreadable: set[str] = set()
         """Videos whose streams cannot be read."""
         self._started = asyncio.Event()
-        places: dict[type[Job], int] = {
+        places: dict[Lane, int] = {
             ProbeJob: concurrent_fetches,
+            _LIVE_PROBES: live_sources,
             SegmentJob: concurrent_segments,
+            FollowJob: concurrent_segments,
+            _LIVE: live_sources,
+            _FINISHING: CONCURRENT_LIVE_STEPS,
             PurgeJob: 1,
             PurgeSegmentsJob: 1,
         }
-        self.scheduler = Scheduler(self._run_job, self._give_up, places)
+        self.scheduler = Scheduler(self._run_job, self._give_up, places, lane_of=_lane_of)
 
     async def run(self) -> None:
         """Act until cancelled."""
@@ -157,13 +170,22 @@ class ProcessManager:
             self.scheduler.cancel(job)
 
     def _needless(self, video: Video) -> list[Job]:
-        """Jobs that run for a run that is over (cancelled, failed in another segment, deleted)."""
+        """Jobs that run for a run that is over (cancelled, failed in another segment, deleted), or that follow a source
+        which is to end."""
+        wanted = next_jobs(video)
         active = {run.request.run_id for run in video.active_runs()}
         needless: list[Job] = []
         for job in self.scheduler.running():
             if job.video_id != video.video_id or isinstance(job, PurgeJob | PurgeSegmentsJob):
                 continue
-            if job.run_id not in active if isinstance(job, SegmentJob) else not active:
+            match job:
+                case SegmentJob():
+                    over = job.run_id not in active
+                case FollowJob():
+                    over = job not in wanted
+                case _:
+                    over = not active
+            if over:
                 needless.append(job)
         return needless
 
@@ -173,6 +195,9 @@ class ProcessManager:
                 await self._ingestion.run(job)
             case SegmentJob():
                 await self._pipeline.run(job)
+            case FollowJob():
+                await self.scheduler.until_ended(self._others_that_follow(job))
+                await self._following.run(job)
             case PurgeJob():
                 await self.scheduler.until_alone(job)  # a job on its way out may still write files
                 await self._purge.run(job)
@@ -180,6 +205,15 @@ class ProcessManager:
                 # What expired is written by no active run; the job of one that has just ended may still write files.
                 await self.scheduler.until_ended(self._needless(await self._streams.load(job.video_id)))
                 await self._purge.run_segments(job)
+
+    def _others_that_follow(self, job: FollowJob) -> list[Job]:
+        """The same video's job on its way out, when its source is to end."""
+        running = self.scheduler.running()
+        return [
+            one
+            for one in running
+            if isinstance(one, FollowJob) and one.video_id == job.video_id and one != job
+        ]
 
     async def _give_up(self, job: Job, error: Exception) -> None:
         if isinstance(job, PurgeJob | PurgeSegmentsJob):
@@ -190,3 +224,15 @@ class ProcessManager:
         await self._streams.execute(
             job.video_id, FailVideo(at=self._clock(), reason=str(error) or repr(error))
         )
+
+
+def _lane_of(job: Job) -> Lane:
+    """A live source may hold its place for ever: neither files nor the ends of others wait for it."""
+    match job:
+        case ProbeJob(live=True):
+            return _LIVE_PROBES
+        case FollowJob(finish=True):
+            return _FINISHING
+        case FollowJob(live=True):
+            return _LIVE
+    return type(job)

@@ -20,7 +20,8 @@ _JWT: Final = "eyJ"
 
 def redacted(url: str) -> str:
     """The URL without user name and password, and with `***` for the values of parameters that look secret:
-    tokens, keys, signatures (of Amazon, Google and Azure too), session ids. Of what is no URL nothing is shown."""
+    tokens, keys, signatures (of Amazon, Google and Azure too), session ids; also where they are parts of the path, as
+    with some cameras (`/user=admin&password=…`). Of what is no URL nothing is shown."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -29,6 +30,7 @@ def redacted(url: str) -> str:
     return urlunsplit(
         parts._replace(
             netloc=f"{HIDDEN}@{host}" if at else host,
+            path="/".join(map(_without_path_secrets, parts.path.split("/"))),
             query=_without_secrets(parts.query),
             fragment=_without_secrets(parts.fragment),
         )
@@ -37,6 +39,17 @@ def redacted(url: str) -> str:
 
 def _without_secrets(parameters: str) -> str:
     return _PARAMETER.sub(_shown, parameters)
+
+
+def _without_path_secrets(part: str) -> str:
+    """Cameras join parameters with other signs, too: then the first name counts for nothing."""
+    return _PARAMETER.sub(_shown_in_path, part) if "=" in part else part
+
+
+def _shown_in_path(parameter: re.Match[str]) -> str:
+    name, value = parameter.groups()
+    nested = "=" in value and _SECRET_PART.search(unquote_plus(value).lower()) is not None
+    return f"{name}={HIDDEN}" if nested else _shown(parameter)
 
 
 def _shown(parameter: re.Match[str]) -> str:

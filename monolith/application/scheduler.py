@@ -3,46 +3,67 @@
 Rules:
 - `offer` replaces what waits for a video. A job that runs is never started beside itself; offered again meanwhile,
   it runs once more when it has ended (a failed attempt is offered again before its task is over).
-- Each kind of job has its lane with its own number of places, so a slow download never holds up analysis.
+- Each kind of job has its lane with its own number of places, so a slow download never holds up analysis, and sources
+  that never end hold up nothing else.
 - Videos take turns: a lane serves the video that was served longest ago.
 - A job that raises is tried again after a growing pause, and given up after `attempts` times; one that the machine
-  cannot take now (disk full, store away), or that another process does, is never given up.
+  cannot take now (disk full, store away), or that another process does, is never given up. What failed after hours of
+  work fails for the first time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from eventsourcing.errors import StoreUnavailableError
 from monolith.application.errors import EnvironmentFailure, RetryableFailure
-from monolith.application.log_context import fields_of, log_context
+from monolith.application.log_context import fields_of, log_context, name_of
 from monolith.domain.errors import SupersededError
 from monolith.domain.jobs import Job
 
 RunJob: TypeAlias = Callable[[Job], Awaitable[None]]
 GiveUp: TypeAlias = Callable[[Job, Exception], Awaitable[None]]
+Lane: TypeAlias = type[Job] | str
+"""The name of a lane: the type of its jobs, or what sets it apart from another one for the same type."""
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
+_LONG_WORK: Final = 3600.0
+"""Seconds of work after which a failure does not count as one more in a row."""
 _SERVED_REMEMBERED: Final = 10_000
 
 logger = logging.getLogger(__name__)
+
+
+class LaneLoad(NamedTuple):
+    """Jobs that run; jobs that have no place yet; places in all."""
+
+    running: int
+    waiting: int
+    places: int
 
 
 class Scheduler:
     """Start it with `async with`; leaving ends all running jobs and waits for them."""
 
     def __init__(
-        self, run_job: RunJob, give_up: GiveUp, places: dict[type[Job], int], *, attempts: int = 5
+        self,
+        run_job: RunJob,
+        give_up: GiveUp,
+        places: Mapping[Lane, int],
+        *,
+        attempts: int = 5,
+        lane_of: Callable[[Job], Lane] = type,
     ) -> None:
         self._run_job = run_job
         self._give_up = give_up
         self._attempts = attempts
-        self._lanes = {kind: _Lane(count) for kind, count in places.items()}
+        self._lane_of = lane_of
+        self._lanes: dict[Lane, _Lane] = {kind: _Lane(count) for kind, count in places.items()}
         self._running: dict[Job, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -60,7 +81,7 @@ class Scheduler:
     def offer(self, video_id: str, jobs: Sequence[Job]) -> None:
         """These are the jobs of the video now; none: it needs nothing more."""
         for kind, lane in self._lanes.items():
-            lane.set(video_id, [job for job in jobs if type(job) is kind])
+            lane.set(video_id, [job for job in jobs if self._lane_of(job) == kind])
         self._fill()
 
     def running(self) -> list[Job]:
@@ -69,6 +90,16 @@ class Scheduler:
     def waiting(self) -> int:
         """Jobs offered that have no place yet."""
         return sum(lane.waiting(self._running) for lane in self._lanes.values())
+
+    def lanes(self) -> dict[str, LaneLoad]:
+        """Lane → what it has to do."""
+        running = [self._lane_of(job) for job in self._running]
+        return {
+            name if isinstance(name, str) else name_of(name): LaneLoad(
+                running.count(name), lane.waiting(self._running), lane.places
+            )
+            for name, lane in self._lanes.items()
+        }
 
     def cancel(self, job: Job) -> None:
         """End a running job; it is not tried again unless offered again."""
@@ -109,12 +140,14 @@ class Scheduler:
         pause = _FIRST_PAUSE
         failures = 0
         while True:
+            started = asyncio.get_running_loop().time()
             try:
                 return await self._run_job(job)
             except (EnvironmentFailure, StoreUnavailableError, SupersededError) as error:
                 logger.warning("%s waits: %s", job, error)
             except Exception as error:  # one job's failure must not end the others
-                failures += 1
+                long = asyncio.get_running_loop().time() - started > _LONG_WORK
+                failures, pause = (1, _FIRST_PAUSE) if long else (failures + 1, pause)
                 expected = isinstance(error, RetryableFailure)
                 logger.warning(
                     "%s, try %d of %d: %s", job, failures, self._attempts, error, exc_info=not expected
@@ -135,7 +168,7 @@ class _Lane:
     """The jobs of one kind, by video; the video that was served longest ago comes first."""
 
     def __init__(self, places: int) -> None:
-        self._free = places
+        self.places = self._free = places
         self._offered: dict[str, list[Job]] = {}
         self._served: dict[str, int] = {}
         self._turn = 0

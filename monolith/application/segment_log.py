@@ -6,7 +6,7 @@ wrong version, in whichever stream, and that attempt stops.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from eventsourcing.codec import EventCodec
@@ -81,10 +81,19 @@ class SegmentLog:
         """Frame numbers that lack the result of a model or of all."""
         return set().union(*self.dropped.values())
 
+    def not_wanted(self) -> tuple[int, ...]:
+        """Frame numbers, in order, that need not be decoded any more: stored, or given up for every model."""
+        return tuple(sorted({*self.stored, *self.dropped.get(None, ())}))
+
     def settled(self) -> int:
         """A measure of progress: pictures stored, and judged or given up by a model."""
         judged = [*self.analysed.values(), *self.dropped.values()]
         return len(self.stored) + sum(map(len, judged))
+
+    @property
+    def greatest_frame(self) -> int | None:
+        """Of the frames that are stored or given up; None: there is none."""
+        return max((*self.stored, *self.given_up()), default=None)
 
     async def claim(self, owner: str, at: float) -> None:
         """Open the next attempt. Raises SupersededError when another process claims at the same time."""
@@ -116,6 +125,36 @@ class SegmentLog:
         async for recorded in iterate_stream(self._store, self._frames_stream, from_position=start):
             self._note(self._codec.decode(recorded))
             self._frames_version = recorded.stream_position
+
+    async def give_up(self, frame_numbers: Iterable[int], reason: str, model: str | None = None) -> None:
+        """Record frames that `model` (None: every model) will have no result for. Raises SupersededError."""
+        numbers = tuple(sorted(frame_numbers))
+        if not numbers:
+            return
+        dropped = FramesDropped(
+            video_id=self.job.video_id,
+            run_id=self.job.run_id,
+            segment=self.job.segment,
+            frame_numbers=numbers,
+            reason=reason,
+            model=model,
+        )
+        await self.append_frames([dropped])
+
+    async def close(self, models: Sequence[str], *, last_frame: int | None, end_of_source: bool) -> None:
+        """Append SegmentClosed: every frame is settled for `models`. Raises SupersededError."""
+        complete = self.complete_frames(models)
+        closed = SegmentClosed(
+            video_id=self.job.video_id,
+            run_id=self.job.run_id,
+            segment=self.job.segment,
+            attempt=self.attempt,
+            frames=len(complete),
+            dropped=len(self.given_up() - complete),
+            last_frame=last_frame,
+            end_of_source=end_of_source,
+        )
+        await self.append_results([closed])
 
     async def append_results(self, events: Sequence[ResultEvent]) -> None:
         """Raises SupersededError."""

@@ -83,12 +83,12 @@ class FrameSlots:
 class SlotPool:
     """Who holds which slot. Fair: of the waiting owners the one with the fewest slots is next, in turn on a tie.
 
-    For one event loop; not for threads.
+    `count` slots from number `first` on. For one event loop; not for threads.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, first: int = 0) -> None:
         self.count = count
-        self._free = deque(range(count))
+        self._free = deque(range(first, first + count))
         self._holder: dict[int, str] = {}
         self._held: dict[str, int] = {}
         self._waiting: dict[str, deque[asyncio.Future[int]]] = {}

@@ -71,6 +71,15 @@ def slot_count(
     return max(least, min(wanted, room))
 
 
+def live_slot_count(
+    *, sources: int, slots_per_source: int, taken: int, slot_bytes: int, memory: int
+) -> int:
+    """Frame slots of live sources, which files never wait for nor take: each source's share, as far as the `taken` ones
+    leave room in a quarter of `memory` (bytes). At least 2, for one source."""
+    room = int(memory * _SLOTS_SHARE) // slot_bytes - taken
+    return max(2, min(sources * slots_per_source, room))
+
+
 def cores_within(affinity: int, quotas: Iterable[str]) -> int:
     """Cores by the CPUs that the process may use and the cgroup v2 `cpu.max` texts that apply (`max 100000` or
     `QUOTA PERIOD`, microseconds); part of a core counts from a half. At least 1."""

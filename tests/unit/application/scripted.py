@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from eventsourcing.adapters.memory import MemoryEventStore
 from eventsourcing.events import AppendResult, NewEvent
 from eventsourcing.versions import ExpectedVersion
 from monolith.application.errors import FrameRefusedError, RetryableFailure, SourceFailure
-from monolith.application.ports import DecodeRequest, DecoderMessage
+from monolith.application.ports import DecodeRequest, DecoderMessage, FollowSession
 from monolith.domain.detection import ColorShare
 from monolith.domain.models import ModelIdentity
 from monolith.domain.segment import SourceInfo, StoredFrame
 from monolith.inference.messages import FrameRef, FrameResult
 from monolith.inference.shared_memory import SlotPool
-from monolith.ingest.messages import DecodeSegment, FrameReady, PackSynced, SegmentDone
+from monolith.ingest.messages import (
+    DecodeSegment,
+    FollowSource,
+    FrameReady,
+    PackSynced,
+    SegmentDone,
+    SourceAccess,
+)
 from tests.builders import identity
 
 SYNC_EVERY = 5
+ANYWHERE = SourceAccess(url="", transport="rtsp", loopback_only=True, networks=())
 
 
 class Crash(BaseException):
@@ -107,6 +115,12 @@ class ScriptedDecoders:
         self.decoded: list[int] = []
 
     async def probe(self, path: Path, scan_path: Path, segment_seconds: float) -> SourceInfo:
+        raise NotImplementedError
+
+    async def probe_source(self, access: SourceAccess) -> SourceInfo:
+        raise NotImplementedError
+
+    def follow(self, request: FollowSource) -> AbstractAsyncContextManager[FollowSession]:
         raise NotImplementedError
 
     @asynccontextmanager

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventsourcing.codec import EventCodec
-from monolith.application.attempt import MAX_LENT, Resources
+from monolith.application.attempt import Resources
 from monolith.application.errors import SourceFailure
+from monolith.application.judging import MAX_LENT
 from monolith.application.pipeline import SegmentPipeline
+from monolith.application.segments import Segments
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import CancelRuns
 from monolith.domain.errors import SupersededError
@@ -44,7 +46,7 @@ MODELS = ("objects_detection", "color_detection")
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monolith.application.pipeline._FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("monolith.application.segments._FIRST_PAUSE", 0.001)
 
 
 class World:
@@ -74,16 +76,17 @@ class World:
     async def work(self) -> None:
         """One process's life: it may crash at the store's word."""
         self.slots = CountedSlots(self.slot_count)
-        pipeline = SegmentPipeline(
+        segments = Segments(
             self.streams,
             self.store,
             self.codec,
             self.storage,
-            Resources(self.decoders, self.slots, self.inference),
+            Resources(self.decoders, self.slots, self.inference, self.slots),
             lambda: 5.0,
             owner="test",
             attempts_allowed=3,
         )
+        pipeline = SegmentPipeline(segments)
         await asyncio.wait_for(pipeline.run(SegmentJob(VIDEO, RUN, 0)), 10)
 
     async def events(self) -> list[object]:

@@ -15,22 +15,25 @@ from eventsourcing.events import NewEvent
 from eventsourcing.versions import NO_STREAM
 from monolith.application.attempt import Resources
 from monolith.application.errors import RetryableFailure, SourceFailure
+from monolith.application.following import Following
 from monolith.application.handlers import FrameOptions, Submitted, VideoHandlers
 from monolith.application.ingestion import Ingestion
 from monolith.application.open_videos import Snapshot, load_open_videos
 from monolith.application.pipeline import SegmentPipeline
 from monolith.application.process_manager import ProcessManager
 from monolith.application.purge import Purge
+from monolith.application.segments import Segments
+from monolith.application.source_access import SourceAccesses
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.errors import InvalidRequestError, NotPossibleError, VideoNotFoundError
-from monolith.domain.events import DOMAIN_EVENTS
+from monolith.domain.events import DOMAIN_EVENTS, Transport
 from monolith.domain.run import Run
 from monolith.domain.segment import SourceInfo
 from monolith.inference.shared_memory import SlotPool
 from monolith.secret_urls import SecretUrls
 from monolith.storage import FileStorage, SnapshotFile
 from tests.builders import source
-from tests.unit.application.scripted import ScriptedDecoders, ScriptedInference
+from tests.unit.application.scripted import ANYWHERE, ScriptedDecoders, ScriptedInference
 
 MODELS = ["objects_detection"]
 
@@ -63,6 +66,9 @@ class CopyingFetcher:
     def __init__(self) -> None:
         self.fetched: list[str] = []
 
+    async def transport_of(self, url: str) -> Transport:
+        return "file"
+
     async def fetch(self, url: str, target: Path) -> int:
         self.fetched.append(url)
         target.write_bytes(b"video")
@@ -87,8 +93,18 @@ class World:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ProcessManager]:
-        resources = Resources(self.decoders, SlotPool(4), ScriptedInference(MODELS))
-        codec = EventCodec(DOMAIN_EVENTS)
+        resources = Resources(self.decoders, SlotPool(4), ScriptedInference(MODELS), SlotPool(4))
+        accesses = SourceAccesses(self.secrets, ANYWHERE)
+        segments = Segments(
+            self.streams,
+            self.store,
+            EventCodec(DOMAIN_EVENTS),
+            self.storage,
+            resources,
+            time.time,
+            owner="t",
+            attempts_allowed=3,
+        )
         manager = ProcessManager(
             self.store,
             self.streams,
@@ -97,20 +113,13 @@ class World:
                 self.fetcher,
                 self.decoders,
                 self.storage,
-                self.secrets,
+                accesses,
                 time.time,
                 segment_seconds=60,
+                live_silence=60,
             ),
-            SegmentPipeline(
-                self.streams,
-                self.store,
-                codec,
-                self.storage,
-                resources,
-                time.time,
-                owner="t",
-                attempts_allowed=3,
-            ),
+            SegmentPipeline(segments),
+            Following(segments, accesses, segment_seconds=60, live_silence=60),
             Purge(self.streams, self.store, self.storage, self.secrets, time.time),
             await load_open_videos(self.store, self.snapshots),
             self.snapshots,

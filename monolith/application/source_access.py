@@ -1,0 +1,24 @@
+"""How sources that are followed are reached: the whole URL, with its secrets, and what may be connected to for it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from monolith.application.ports import Secrets
+from monolith.domain.events import Transport, VideoSubmitted
+from monolith.ingest.messages import SourceAccess
+
+
+class SourceAccesses:
+    """`template`: everything but the URL and its transport, from the settings."""
+
+    def __init__(self, secrets: Secrets, template: SourceAccess) -> None:
+        self._secrets = secrets
+        self._template = template
+
+    async def url_of(self, video: VideoSubmitted) -> str:
+        """The URL as it was submitted."""
+        return await self._secrets.url_of(video.video_id) or video.location
+
+    async def of(self, video: VideoSubmitted, transport: Transport) -> SourceAccess:
+        return msgspec.structs.replace(self._template, url=await self.url_of(video), transport=transport)
