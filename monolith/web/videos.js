@@ -1,6 +1,8 @@
 // @ts-check
 // The list of videos, newest first, looked at again every few seconds.
 
+import { showSession, signIn } from "/web/session.js";
+
 const REFRESH_MS = 3000;
 const NEWEST = 50;
 
@@ -39,6 +41,10 @@ async function refresh() {
   const message = /** @type {HTMLElement} */ (document.getElementById("message"));
   try {
     const answer = await fetch(`/analysis/videos?status=all&limit=${NEWEST}`);
+    if (answer.status === 401) {
+      signIn();
+      return;
+    }
     const body = await answer.json();
     if (!answer.ok) throw new Error(body.detail);
     list.replaceChildren(...body.map(row));
@@ -49,4 +55,5 @@ async function refresh() {
   setTimeout(refresh, REFRESH_MS);
 }
 
+showSession(/** @type {HTMLElement} */ (document.getElementById("session"))).catch(console.warn);
 refresh();

@@ -15,7 +15,9 @@ router = APIRouter(include_in_schema=False)
 _FOLDER: Final = Path(__file__).resolve().parents[2] / "web"
 _TYPES: Final = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 _POLICY: Final = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "Content-Security-Policy": (
+        "default-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; object-src 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
@@ -29,6 +31,11 @@ async def landing() -> Response:
 @router.get("/docs")
 async def docs() -> Response:
     return _page("docs.html")
+
+
+@router.get("/sign-in")
+async def sign_in() -> Response:
+    return _page("sign-in.html")
 
 
 @router.get("/web/{name}")
