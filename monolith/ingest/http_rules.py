@@ -15,6 +15,7 @@ import httpcore
 
 from monolith.application.redaction import redacted
 from monolith.ingest.addresses import ForbiddenAddressError
+from monolith.ingest.errors import SourceError
 from monolith.ingest.web_url import UrlError, WebUrl
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -24,13 +25,11 @@ _SCHEMES: Final = ("http", "https")
 CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
-class FetchError(Exception):
-    """What is behind the URL could not be had. `reason` is for users; `permanent`: trying again cannot help."""
+class FetchError(SourceError):
+    """What is behind the URL could not be had."""
 
     def __init__(self, reason: str, *, permanent: bool) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.permanent = permanent
+        super().__init__(reason, permanent=permanent)
 
 
 class TryLaterError(FetchError):
@@ -39,6 +38,14 @@ class TryLaterError(FetchError):
     def __init__(self, reason: str, pause: float = 0.0) -> None:
         super().__init__(reason, permanent=False)
         self.pause = pause
+
+
+class StatusError(FetchError):
+    """The server's answer says that there is nothing to be had."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status_in_words(status), permanent=True)
+        self.status = status
 
 
 def http_url(text: str) -> WebUrl:
@@ -130,7 +137,7 @@ def refuse(answer: httpcore.Response) -> None:
         after = header(answer, "retry-after") or ""
         raise TryLaterError(status_in_words(answer.status), float(after) if after.isdecimal() else 0.0)
     if answer.status not in (200, 206, 416):
-        raise FetchError(status_in_words(answer.status), permanent=True)
+        raise StatusError(answer.status)
     encoding = header(answer, "content-encoding") or "identity"
     if encoding.lower() != "identity":
         raise FetchError(f"the server sent the file compressed ({encoding}) unasked", permanent=True)

@@ -49,12 +49,14 @@ LIMITS: Final = Limits()
 
 @dataclass
 class OpenVideo:
-    """An open file and its best video stream. `damaged`: packets that could not be read or decoded so far."""
+    """An open file and its best video stream. `damaged`: packets that could not be read or decoded so far; `failure`:
+    what ended the input of a source that is followed, other than its end."""
 
     container: InputContainer
     stream: VideoStream
     damaged: int = 0
     last_error: str = field(default="")
+    failure: av.error.FFmpegError | None = None
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """The stream's packets in file order, then one empty packet (flush). Skips what cannot be demuxed."""
@@ -67,7 +69,7 @@ class OpenVideo:
                 return
             except (av.error.FFmpegError, ValueError) as error:
                 in_a_row += 1
-                self._damage(error)
+                self.damage(error)
                 if in_a_row >= _MAX_ERRORS_IN_A_ROW:
                     return
 
@@ -79,9 +81,10 @@ class OpenVideo:
             except av.error.EOFError:
                 return
             except (av.error.FFmpegError, ValueError) as error:
-                self._damage(error)
+                self.damage(error)
 
-    def _damage(self, error: Exception) -> None:
+    def damage(self, error: Exception) -> None:
+        """Count a packet that could not be read or decoded."""
         self.damaged += 1
         self.last_error = getattr(error, "strerror", None) or str(error)
 
@@ -103,15 +106,20 @@ def open_video(path: Path, limits: Limits = LIMITS) -> OpenVideo:
         raise SourceError(f"{path.name} is no regular file: submit a video file")
     container = _open_container(path, limits)
     try:
-        stream = _best_stream(container)
-        check_dimensions(stream.width, stream.height, limits)
-        stream.codec_context.options = {"max_pixels": _pixel_option(limits)}
-        stream.thread_type = "AUTO"
-        stream.thread_count = min(_MAX_THREADS, os.cpu_count() or 1)
+        return OpenVideo(container, choose_stream(container, limits))
     except BaseException:
         container.close()
         raise
-    return OpenVideo(container, stream)
+
+
+def choose_stream(container: InputContainer, limits: Limits = LIMITS) -> VideoStream:
+    """The best video stream, set to be decoded within `limits` by several threads. Raises SourceError."""
+    stream = _best_stream(container)
+    check_dimensions(stream.width, stream.height, limits)
+    stream.codec_context.options = {"max_pixels": pixel_option(limits)}
+    stream.thread_type = "AUTO"
+    stream.thread_count = min(_MAX_THREADS, os.cpu_count() or 1)
+    return stream
 
 
 def check_dimensions(width: int, height: int, limits: Limits = LIMITS) -> None:
@@ -127,7 +135,8 @@ def check_dimensions(width: int, height: int, limits: Limits = LIMITS) -> None:
         )
 
 
-def _pixel_option(limits: Limits) -> str:
+def pixel_option(limits: Limits) -> str:
+    """FFmpeg's `max_pixels`."""
     return str(limits.pixels + limits.pixels // 8)  # coded sizes are rounded up to whole macroblocks
 
 
@@ -135,7 +144,7 @@ def _open_container(path: Path, limits: Limits) -> InputContainer:
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": ",".join(DEMUXERS),
-        "max_pixels": _pixel_option(limits),
+        "max_pixels": pixel_option(limits),
     }
     try:
         container = av.open(f"file:{path.absolute()}", "r", options=options, metadata_errors="replace")

@@ -1,0 +1,170 @@
+"""An HLS source: its segments one after another as the input of a demuxer.
+
+Every playlist, key and segment comes over the checked HTTP. FFmpeg sees the bytes of segments alone: its own HLS
+client, which cannot be interrupted and silently leaves out what it cannot have, has no part in it.
+
+Live: begins with the newest segment, so that what is seen is as new as can be, and passes over segments that are gone.
+Not live: every segment, from the first; one that cannot be had ends it, since frame numbers must not depend on luck.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from monolith.ingest.checked_http import CheckedHttp
+from monolith.ingest.errors import SourceError
+from monolith.ingest.hls.playlist import MediaSegment
+from monolith.ingest.hls.playlists import Playlists
+from monolith.ingest.hls.segments import SegmentReader
+from monolith.ingest.http_rules import StatusError, TryLaterError
+from monolith.ingest.media import Feed, open_feed
+from monolith.ingest.reader import OpenVideo
+from monolith.ingest.web_url import WebUrl
+
+_DEMUXERS: Final = ("mpegts", "mov")
+_PIECE_BYTES: Final = 65_536
+_LONGEST_INIT: Final = 4 << 20
+_MOST_MISSING: Final = 5
+"""So many segments of a live source in a row that cannot be had, and the connection counts as broken."""
+
+
+class HlsSource:
+    """A `FollowedSource`."""
+
+    container = "hls"
+    paced = True
+
+    def __init__(self, http: CheckedHttp, url: WebUrl, *, live: bool | None, max_bytes: int) -> None:
+        """`live`: as it was probed (None: find out). `max_bytes`: of all segments of a source that is not live.
+
+        Raises SourceError.
+        """
+        self._http = http
+        self._max_bytes = max_bytes
+        self._playlists = Playlists(http, url)
+        ended = self._playlists.first.ended
+        if live is False and not ended:
+            raise SourceError("the playlist had an end when it was looked at first, and has none now")
+        self.live = not ended if live is None else live
+        self.duration = None if self.live else self._playlists.first.duration
+        self._segments = self._playlists.from_live_edge() if self.live else self._playlists.whole()
+        self._reader = SegmentReader(http, self._playlists)
+        self._next: MediaSegment | None = None
+        self._in_a_row = 0
+        self._passed_over = 0
+        self._last_error = ""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        missed = self._playlists.missed
+        return (
+            *([f"{missed} segments were gone before they could be read"] if missed else []),
+            *(
+                [f"{self._passed_over} segments were passed over: {self._last_error}"]
+                if self._passed_over
+                else []
+            ),
+        )
+
+    def inputs(self) -> Iterator[OpenVideo]:
+        self._next = next(self._segments, None)
+        while self._next is not None:
+            feed = Feed(_Part(self, self._next, self._playlists.restarts).read)
+            if feed.has_data():
+                with open_feed(feed, _DEMUXERS, live=self.live) as video:
+                    yield video
+            feed.check()
+
+    def close(self) -> None:
+        self._reader.close()
+        self._http.close()
+
+    def goes_on(self, first: MediaSegment, restarts: int) -> MediaSegment | None:
+        """The next segment, if what can demux `first` can demux it."""
+        segment = self._next
+        if segment is None or restarts != self._playlists.restarts:
+            return None
+        same = (segment.discontinuity, segment.init) == (first.discontinuity, first.init)
+        return segment if same else None
+
+    def read(self, size: int) -> bytes:
+        """Of what is open; b"" when it has ended: then the next segment is the next. Raises SourceError."""
+        try:
+            data = self._reader.read(size)
+        except (StatusError, TryLaterError) as error:
+            self._pass_over(error)
+            return b""
+        if not data:
+            self._in_a_row = 0
+            self._advance()
+        elif not self.live and self._reader.received > self._max_bytes:
+            limit = f"{self._max_bytes} bytes (VIDEO_ANALYSIS_MAX_SOURCE_BYTES)"
+            raise SourceError(f"the segments have more bytes than the limit of {limit}")
+        return data
+
+    def _pass_over(self, error: StatusError | TryLaterError) -> None:
+        if not self.live:
+            raise error
+        self._in_a_row += 1
+        self._passed_over += 1
+        self._last_error = error.reason
+        if self._in_a_row > _MOST_MISSING:
+            raise TryLaterError(
+                f"{_MOST_MISSING} segments in a row could not be had: {error.reason}"
+            ) from error
+        self._advance()
+
+    def _advance(self) -> None:
+        self._reader.close()
+        self._next = next(self._segments, None)
+
+    def open(self, segment: MediaSegment) -> None:
+        try:
+            self._reader.open(segment)
+        except (StatusError, TryLaterError) as error:  # of its key
+            self._pass_over(error)
+
+    def init_of(self, segment: MediaSegment) -> bytes:
+        """The initialization section of `segment`, b"" for none. Raises SourceError."""
+        if segment.init is None:
+            return b""
+        self._reader.open_init(segment.init)
+        data = bytearray()
+        while piece := self._reader.read(_PIECE_BYTES):
+            data += piece
+            if len(data) > _LONGEST_INIT:
+                raise SourceError(f"an initialization section is longer than {_LONGEST_INIT} bytes")
+        self._reader.close()
+        return bytes(data)
+
+    @property
+    def segment_is_open(self) -> bool:
+        return self._reader.is_open
+
+
+class _Part:
+    """Segments that one demuxer can read one after another, as one row of bytes."""
+
+    def __init__(self, source: HlsSource, first: MediaSegment, restarts: int) -> None:
+        self._source = source
+        self._first = first
+        self._restarts = restarts
+        self._init: bytes | None = None
+
+    def read(self, size: int) -> bytes:
+        if self._init is None:
+            self._init = self._source.init_of(self._first)
+        if self._init:
+            piece, self._init = self._init[:size], self._init[size:]
+            return piece
+        while self._source.segment_is_open or self._open_next():
+            if self._source.segment_is_open and (data := self._source.read(size)):
+                return data
+        return b""
+
+    def _open_next(self) -> bool:
+        segment = self._source.goes_on(self._first, self._restarts)
+        if segment is not None:
+            self._source.open(segment)
+        return segment is not None

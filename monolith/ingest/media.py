@@ -1,0 +1,134 @@
+"""Bytes that come from somewhere → a demuxer that can open nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import av
+import av.error
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from monolith.ingest.errors import SourceError
+from monolith.ingest.reader import LIMITS, Limits, OpenVideo, choose_stream, pixel_option
+
+STREAMABLE: Final = (
+    "mpegts", "flv", "mov", "matroska", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "vvc", "obu", "ivf", "ogg", "asf",
+    "mjpeg", "mpjpeg", "yuv4mpegpipe", "nut",
+)  # fmt: skip
+"""Demuxers that can read from the start on, without a seek."""
+_MAX_ERRORS_IN_A_ROW: Final = 64
+_ANALYSE_MICROSECONDS: Final = 2_000_000
+_PROBE_BYTES: Final = 4 << 20
+_HEAD_BYTES: Final = 32_768
+
+
+class Feed:
+    """The file object that a demuxer reads from. It hands out what `read` gives; what `read` raises is kept as
+    `failure`, and looks like the end of the data from inside FFmpeg, which knows nothing of our errors."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+        self._head = b""
+        self.failure: Exception | None = None
+
+    def has_data(self) -> bool:
+        """Whether a first byte comes (waits for it). For once, before the first `read`."""
+        self._head = self.read(_HEAD_BYTES)
+        return bool(self._head)
+
+    def read(self, size: int) -> bytes:
+        if self._head:
+            piece, self._head = self._head[:size], self._head[size:]
+            return piece
+        if self.failure is not None:
+            return b""
+        try:
+            return self._read(size)
+        except Exception as error:
+            self.failure = error
+            return b""
+
+    def check(self) -> None:
+        """Raises what reading raised."""
+        if self.failure is not None:
+            raise self.failure
+
+
+def open_feed(
+    feed: Feed,
+    demuxers: tuple[str, ...],
+    *,
+    live: bool,
+    demuxer: str | None = None,
+    limits: Limits = LIMITS,
+) -> OpenVideo:
+    """The video in what `feed` gives. `demuxers`: those that may be chosen; `demuxer`: the one to be taken, where it
+    cannot be told by the first bytes. Raises what `feed` raised, or SourceError."""
+    options = {
+        "format_whitelist": ",".join(demuxers),
+        "protocol_whitelist": "none",
+        "max_pixels": pixel_option(limits),
+        "probesize": str(_PROBE_BYTES),
+        "analyzeduration": str(_ANALYSE_MICROSECONDS),
+        "fpsprobesize": "0",
+    }
+    try:
+        container = av.open(
+            feed, "r", format=demuxer, options=options, metadata_errors="replace", io_open=_open_nothing
+        )
+    except (av.error.FFmpegError, ValueError) as error:
+        feed.check()
+        raise SourceError(
+            f"what the server sends is not a video that can be read, or is damaged ({_words(error)})",
+            permanent=not live,
+        ) from error
+    return opened(container, live=live, limits=limits)
+
+
+def opened(container: InputContainer, *, live: bool, limits: Limits = LIMITS) -> OpenVideo:
+    """The best video stream of `container`, ready to be decoded: with as little delay as can be where it is live, else
+    with all cores. Closes the container where it raises SourceError."""
+    try:
+        stream = choose_stream(container, limits)
+        if live:
+            stream.thread_type, stream.thread_count = "SLICE", 1
+    except BaseException:
+        container.close()
+        raise
+    return OpenVideo(container, stream)
+
+
+def _open_nothing(url: str, flags: int, options: object) -> object:
+    """Playlists, references to other files, keys: a demuxer gets nothing but its feed."""
+    raise PermissionError("nothing may be opened from inside the video")
+
+
+def packets_of(video: OpenVideo) -> Iterator[Packet[VideoStream]]:
+    """Packets until the input ends or fails, then one that flushes. What cannot be demuxed is counted."""
+    in_a_row = 0
+    while in_a_row < _MAX_ERRORS_IN_A_ROW:
+        try:
+            for packet in video.container.demux(video.stream):
+                in_a_row = 0
+                yield packet
+            return
+        except (av.error.InvalidDataError, ValueError) as error:
+            in_a_row += 1
+            video.damage(error)
+        except av.error.FFmpegError as error:
+            video.failure = error
+            return
+
+
+def pictures_of(video: OpenVideo) -> Iterator[VideoFrame]:
+    """Decoded pictures, in presentation order."""
+    return video.pictures(packets_of(video))
+
+
+def _words(error: Exception) -> str:
+    """Without the file name, which may be a URL with a password."""
+    return getattr(error, "strerror", None) or type(error).__name__
