@@ -166,6 +166,7 @@ class _Builder:
         self._watched: list[WatchedProjection] = []
         self._stopping = asyncio.Event()
         self._segments = settings.max_concurrent_segments or max(2, _sizing(settings).workers)
+        self._live_sources = settings.max_live_sources
 
     async def build(self, lock: DataDirLock) -> Program:
         await asyncio.to_thread(self._storage.prepare)
@@ -279,12 +280,12 @@ class _Builder:
         sizing = _sizing(settings)
         slots, for_files = _frame_slots(sizing, self._segments, max_height, settings.max_live_sources)
         self._live_sources = min(settings.max_live_sources, (slots.count - for_files) // 2)
+        if self._live_sources < settings.max_live_sources:
+            logger.warning("memory holds the frames of %d live sources at once, not more", self._live_sources)
         self._stack.callback(slots.close)
         service = _inference_service(settings, sizing, slots)
         self._stack.push_async_callback(service.close)
-        decoders = DecoderPool(
-            slots, self._decoder_processes(), silence_timeout=settings.decoder_deadline
-        )
+        decoders = DecoderPool(slots, self._decoder_processes(), silence_timeout=settings.decoder_deadline)
         await self._stack.enter_async_context(decoders)
         ReadingsCollector(self._registry, decoder_readings(decoders))
         await service.start()
@@ -423,9 +424,7 @@ def _sizing(settings: Settings) -> Sizing:
     )
 
 
-def _frame_slots(
-    sizing: Sizing, segments: int, max_height: int, live_sources: int
-) -> tuple[FrameSlots, int]:
+def _frame_slots(sizing: Sizing, segments: int, max_height: int, live_sources: int) -> tuple[FrameSlots, int]:
     """All slots, and how many of them, from the first on, are for files; the others are for live sources."""
     slot_bytes = 3 * max_height * int(max_height * _WIDEST_SLOT)
     memory = available_memory()
