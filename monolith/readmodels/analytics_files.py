@@ -44,6 +44,8 @@ GROUP: Final = 64
 GROUP_ROWS: Final = 500_000
 """Larger ones stay alone: it is the number of files that costs."""
 ROW_GROUP: Final = 65_536
+COMPRESSION: Final = "lz4"
+"""Half as large again as zstd, and a third quicker to count over."""
 
 _PIECE: Final = 50_000
 
@@ -246,7 +248,19 @@ def edition_of(file: str) -> int:
 
 def write_table(path: Path, table: pl.DataFrame) -> None:
     """Write `path` whole and synced, or not at all. Blocks; raises OSError."""
-    write_whole(path, lambda file: table.write_parquet(file, row_group_size=ROW_GROUP))
+    write_whole(
+        path, lambda file: table.write_parquet(file, compression=COMPRESSION, row_group_size=ROW_GROUP)
+    )
+
+
+def write_lines(path: Path, lines: pl.LazyFrame) -> None:
+    """As `write_table`, without holding all of them in memory."""
+    write_whole(
+        path,
+        lambda file: lines.sink_parquet(
+            file, compression=COMPRESSION, row_group_size=ROW_GROUP, engine="streaming"
+        ),
+    )
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -19,12 +19,11 @@ from eventsourcing.errors import StoreUnavailableError
 from monolith.readmodels.analytics_files import (
     GROUP,
     GROUP_ROWS,
-    ROW_GROUP,
     edition_of,
     file_of,
     group_file_of,
+    write_lines,
     write_table,
-    write_whole,
 )
 from monolith.readmodels.analytics_index import AnalyticsIndex, IndexedSegment
 from monolith.readmodels.files import Origin
@@ -143,11 +142,7 @@ class AnalyticsStore:
         """A file with the lines of `left` alone; its name."""
         name = group_file_of(left[0].segment, left[-1].segment, edition_of(old.name) + 1)
         numbers = [mate.segment for mate in left]
-        lines = pl.scan_parquet(old).filter(pl.col("segment").is_in(numbers))
-        write_whole(
-            old.with_name(name),
-            lambda file: lines.sink_parquet(file, row_group_size=ROW_GROUP, engine="streaming"),
-        )
+        write_lines(old.with_name(name), pl.scan_parquet(old).filter(pl.col("segment").is_in(numbers)))
         return name
 
     def forget(self, video_id: str) -> None:
@@ -166,12 +161,8 @@ class AnalyticsStore:
         if len(group) < GROUP or len(paths) < 2 or sum(member.rows for member in held) > GROUP_ROWS:
             return
         name = group_file_of(held[0].segment, held[-1].segment)
-        lines = pl.scan_parquet(paths)
         try:
-            write_whole(
-                paths[0].with_name(name),
-                lambda file: lines.sink_parquet(file, row_group_size=ROW_GROUP, engine="streaming"),
-            )
+            write_lines(paths[0].with_name(name), pl.scan_parquet(paths))
         except FileNotFoundError:
             return  # expired just now; the event that says so comes
         with self.index.change() as change:

@@ -21,17 +21,16 @@ _KEY: Final = "key"
 
 def lines_of(run: RunTable, wanted: ResultFilter) -> pl.LazyFrame:
     """Those within the frames and times asked for, also those that say that a frame was judged."""
-    limits = [
-        condition
-        for limit, condition in (
-            (wanted.from_frame, pl.col("frame_number") >= wanted.from_frame),
-            (wanted.to_frame, pl.col("frame_number") <= wanted.to_frame),
-            (wanted.from_time, pl.col("exact_timestamp") >= wanted.from_time),
-            (wanted.to_time, pl.col("exact_timestamp") <= wanted.to_time),
-        )
-        if limit is not None
-    ]
-    return run.lines.filter(*limits) if limits else run.lines
+    lines = run.lines
+    if wanted.from_frame is not None:
+        lines = lines.filter(pl.col("frame_number") >= wanted.from_frame)
+    if wanted.to_frame is not None:
+        lines = lines.filter(pl.col("frame_number") <= wanted.to_frame)
+    if wanted.from_time is not None:
+        lines = lines.filter(pl.col("exact_timestamp") >= wanted.from_time)
+    if wanted.to_time is not None:
+        lines = lines.filter(pl.col("exact_timestamp") <= wanted.to_time)
+    return lines
 
 
 def is_shown(run: RunTable, wanted: ResultFilter) -> pl.Expr:
