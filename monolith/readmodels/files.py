@@ -166,10 +166,11 @@ def remove_database(path: Path) -> None:
 
 
 def harden(builder: apsw.Connection) -> None:
-    """A commit syncs the whole file; it needs a page that was written."""
+    """From now on a commit syncs the whole file, the first one here: what is written in it goes with the second."""
     _set(builder, "synchronous=NORMAL")
-    with builder:
-        builder.execute("UPDATE meta SET value = value")
+    for statement in ("INSERT INTO meta VALUES('hardened', '')", "DELETE FROM meta WHERE key = 'hardened'"):
+        with builder:
+            builder.execute(statement)
 
 
 def empty_log(writer: apsw.Connection) -> bool:
