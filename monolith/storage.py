@@ -3,6 +3,7 @@
 DATA_DIR/
 ├── events.db              the event store
 ├── readmodels.db          what answers are built from; can be rebuilt
+├── retention.json         the last report of a retention; can be lost
 ├── process-manager.json   which videos are unfinished; can be lost
 ├── secrets/               URLs with passwords or tokens, mode 0600 (see `secret_urls`)
 ├── analytics/VIDEO_ID/RUN_ID/SEGMENT….parquet
@@ -30,6 +31,7 @@ import msgspec
 
 from monolith.application.errors import EnvironmentFailure
 from monolith.application.open_videos import Snapshot
+from monolith.application.retention_report import RetentionReport
 from monolith.frames.pack import PackError, read_jpeg
 
 logger = logging.getLogger(__name__)
@@ -129,7 +131,9 @@ class FileStorage:
         """How many bytes `remove_segments` would free."""
 
         def measure() -> int:
-            return sum(map(_size, self._files_of(video_id, segments))) + _tree_size(self.annotated_folder(video_id))
+            return sum(map(_size, self._files_of(video_id, segments))) + _tree_size(
+                self.annotated_folder(video_id)
+            )
 
         return await asyncio.to_thread(measure)
 
@@ -207,6 +211,33 @@ class SnapshotFile:
             part.replace(self._path)
         except OSError as error:
             logger.warning("the process manager's snapshot could not be kept: %s", error)
+
+
+class RetentionFile:
+    """The `Reports` port: one JSON file, replaced whole; it can be lost."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "retention.json"
+
+    async def load(self) -> RetentionReport | None:
+        return await asyncio.to_thread(self._read)
+
+    async def save(self, report: RetentionReport) -> None:
+        await asyncio.to_thread(self._write, msgspec.json.encode(report))
+
+    def _read(self) -> RetentionReport | None:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=RetentionReport)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def _write(self, text: bytes) -> None:
+        part = self._path.with_suffix(".part")
+        try:
+            part.write_bytes(text)
+            part.replace(self._path)
+        except OSError as error:
+            logger.warning("the report of the retention could not be kept: %s", error)
 
 
 def plain_name(name: str) -> str:

@@ -1,0 +1,87 @@
+"""Runs a retention every day at a time of the day."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime, time, timedelta
+from typing import Final
+
+import msgspec
+
+from monolith.application.ports import Clock
+from monolith.application.retention import Retention
+from monolith.application.retention_report import RetentionReport, RetentionRequest
+from monolith.domain.errors import DomainError
+
+_LONGEST_SLEEP: Final = 60.0
+"""Seconds: the clock may be set, and a machine may sleep."""
+
+logger = logging.getLogger(__name__)
+
+
+class RetentionPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """`at`: time of the day, in this machine's time zone."""
+
+    request: RetentionRequest
+    at: time
+
+
+class RetentionSchedule:
+    """Run it as one task; a retention that fails is logged, the next day's comes all the same."""
+
+    def __init__(
+        self,
+        retention: Retention,
+        plan: RetentionPlan,
+        clock: Clock,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._retention = retention
+        self._sleep = sleep
+        self._clock = clock
+        self.plan = plan
+        self.next_at = self._first()
+        """Unix seconds."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            while (left := self.next_at - self._clock()) > 0:
+                await self._sleep(min(left, _LONGEST_SLEEP))
+            await self._run_once()
+            self.next_at = following(self._clock(), self.plan.at)
+
+    async def _run_once(self) -> None:
+        try:
+            await self._retention.wait()
+            await self._retention.start(self.plan.request, "schedule")
+            await self._retention.wait()
+        except DomainError as error:
+            logger.warning("the scheduled retention did not run: %s", error)
+        except Exception:
+            logger.exception("the scheduled retention did not run")
+
+    def _first(self) -> float:
+        """At once, where the program did not run at the last time that was due."""
+        now = self._clock()
+        last = self._retention.report
+        if last is not None and _counts(last) and following(last.started_at, self.plan.at) <= now:
+            return now
+        return following(now, self.plan.at)
+
+
+def _counts(report: RetentionReport) -> bool:
+    return report.trigger == "schedule"
+
+
+def following(after: float, at: time) -> float:
+    """The first moment behind `after` at which the clocks of this place show `at` (Unix seconds)."""
+    day = datetime.fromtimestamp(after).astimezone().date()
+    for days in range(3):
+        moment = datetime.combine(day + timedelta(days=days), at).astimezone().timestamp()
+        if moment > after:
+            return moment
+    raise AssertionError("unreachable: a day passes within two")
