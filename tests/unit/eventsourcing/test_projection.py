@@ -432,3 +432,139 @@ async def test_a_runner_whose_store_answers_again_no_longer_says_that_it_retries
     async with rows.runner:
         await until_head(store, rows.runner)
     assert rows.states == [RunnerState.CATCHING_UP]
+
+
+class Exchangeable(Rows):
+    """Rows of which another copy, built elsewhere, may take the place."""
+
+    def __init__(self, *, fails: Fails = never) -> None:
+        super().__init__(fails=fails)
+        self.streams: list[str] = []
+
+    async def parked_streams(self) -> Sequence[str]:
+        return self.streams
+
+    def become(self, other: Rows, streams: Sequence[str] = ()) -> None:
+        self.rows, self.position, self.parked = list(other.rows), other.position, list(other.parked)
+        self.streams = list(streams)
+
+
+async def built(store: MemoryEventStore) -> Rows:
+    """Rows of all that is stored by now."""
+    rows = Rows()
+    async with running(store, rows) as runner:
+        await until_head(store, runner)
+    return rows
+
+
+async def test_nothing_is_applied_while_it_is_paused() -> None:
+    store = await filled(("a-1", "0"))
+    rows = Rows()
+    async with running(store, rows) as runner:
+        await until_head(store, runner)
+        async with runner.paused():
+            position = await put(store, "a-1", "1")
+            waiting = asyncio.create_task(runner.wait_for(position, WAIT))
+            await asyncio.sleep(0.02)
+            assert rows.rows == ["0"]
+            assert not waiting.done()
+            assert runner.state is RunnerState.LIVE
+        await waiting
+        assert rows.rows == ["0", "1"]
+
+
+async def test_another_read_model_goes_on_where_it_was_built_to() -> None:
+    """What it has seen already is not applied again, also where the runner had it in its hands."""
+    store = await filled(*[("a-1", str(n)) for n in range(20)])
+    rows = Exchangeable()
+    async with running(store, rows, batch_size=3) as runner:
+        while not rows.batches:
+            await asyncio.sleep(0)
+        async with runner.paused():
+            seen = len(rows.rows)
+            await put(store, "a-1", "20")
+            rows.become(await built(store))
+        await until_head(store, runner)
+        assert runner.position == await store.head()
+        await runner.wait_for(await put(store, "a-1", "21"), WAIT)
+    assert 0 < seen < 20
+    assert rows.rows == [str(n) for n in range(22)]
+
+
+async def test_who_waits_learns_of_what_the_other_read_model_has_seen() -> None:
+    store = await filled(("a-1", "0"))
+    rows = Exchangeable()
+    async with running(store, rows) as runner:
+        await until_head(store, runner)
+        async with runner.paused():
+            position = await put(store, "a-1", "1")
+            rows.become(await built(store))
+            waiting = asyncio.create_task(runner.wait_for(position, WAIT))
+            await asyncio.sleep(0)
+        await waiting
+    assert rows.rows == ["0", "1"]
+
+
+async def test_parked_streams_are_those_of_the_other_read_model() -> None:
+    """One that was built by a better program may have parked nothing."""
+    store = await filled(("a-1", "bad"))
+    rows = Exchangeable(fails=on("bad"))
+    async with running(store, rows) as runner:
+        await until_head(store, runner)
+        assert runner.parked_streams == {"a-1"}
+        async with runner.paused():
+            rows.become(await built(store))
+        assert runner.parked_streams == frozenset()
+        await runner.wait_for(await put(store, "a-1", "1"), WAIT)
+    assert rows.rows == ["bad", "1"]
+
+
+async def test_a_runner_that_retries_can_be_paused_and_helped() -> None:
+    """The file that it fed was damaged; the one that takes its place is not."""
+    store = await filled(("a-1", "0"), ("a-1", "1"))
+    rows = Exchangeable(fails=lambda events: StoreUnavailableError("damaged"))
+    async with running(store, rows) as runner:
+        while runner.state is not RunnerState.RETRYING:
+            await asyncio.sleep(0)
+        async with runner.paused():
+            rows.fails = never
+            rows.become(await built(store))
+        await runner.wait_for(await put(store, "a-1", "2"), WAIT)
+    assert rows.rows == ["0", "1", "2"]
+    assert rows.parked == []
+
+
+async def test_it_asks_again_when_the_position_cannot_be_read_after_a_pause() -> None:
+    store = await filled(("a-1", "0"))
+
+    class Away(Exchangeable):
+        failures = 0
+
+        async def checkpoint(self) -> int | None:
+            if self.failures:
+                self.failures -= 1
+                raise OSError("away")
+            return await super().checkpoint()
+
+    rows = Away()
+    async with running(store, rows) as runner:
+        await until_head(store, runner)
+        async with runner.paused():
+            await put(store, "a-1", "1")
+            rows.become(await built(store))
+            rows.failures = 2
+        await runner.wait_for(await put(store, "a-1", "2"), WAIT)
+    assert rows.rows == ["0", "1", "2"]
+    assert rows.failures == 0
+
+
+async def test_a_pause_that_fails_leaves_it_as_it_was() -> None:
+    store = await filled(("a-1", "0"))
+    rows = Rows()
+    async with running(store, rows) as runner:
+        await until_head(store, runner)
+        with pytest.raises(KeyError, match="no"):
+            async with runner.paused():
+                raise KeyError("no")
+        await runner.wait_for(await put(store, "a-1", "1"), WAIT)
+    assert rows.rows == ["0", "1"]
