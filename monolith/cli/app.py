@@ -19,6 +19,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Column, Table
 
+from monolith.cli.doctor import EXAMPLES, doctor
 from monolith.cli.exits import EPILOG, CliError, Exit
 from monolith.cli.keys import keys_app
 from monolith.domain.models import MODEL_KEYS
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="The models and their weights.", rich_markup_mode="rich")
 app.add_typer(models_app, name="models")
+app.command(epilog=EXAMPLES)(doctor)
 app.add_typer(keys_app, name="keys")
 
 DataDir = Annotated[Path | None, typer.Option(help="Folder for events, frames and read models.")]

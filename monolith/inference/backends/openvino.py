@@ -69,8 +69,16 @@ class OpenVinoBackend:
         compiled = self._core.compile_model(network, "CPU", self._properties)
         return OpenVinoNetwork(self._engine, compiled, output_names)
 
+    def describe(self) -> tuple[str, str, bool]:
+        """The engine's version, the processor's name, and whether it computes in bf16."""
+        version: str = self._engine.__version__
+        return version.partition("-")[0], self._core.get_property("CPU", "FULL_DEVICE_NAME"), self._native_bf16()
+
+    def _native_bf16(self) -> bool:
+        return "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
     def _choose(self, precision: Precision) -> str:
-        native = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        native = self._native_bf16()
         if precision == "bf16" and not native:
             raise BackendUnavailableError(
                 "this processor does not compute in bf16; choose precision auto or f32"

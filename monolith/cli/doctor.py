@@ -1,0 +1,70 @@
+"""The command `doctor`: what works here, what does not, and what would help."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from monolith.cli.exits import EPILOG, Exit
+from monolith.doctor.findings import Finding, Level, examine, healthy
+from monolith.settings import SettingsError, load_settings
+
+_MARKS: Final[dict[Level, str]] = {
+    "ok": "[green]✔ ok[/green]",
+    "warning": "[yellow]! warning[/yellow]",
+    "problem": "[red]✘ problem[/red]",
+}
+EXAMPLES: Final = f"Examples: `video-analysis doctor`, `video-analysis doctor --json`. {EPILOG}"
+
+
+def doctor(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Only JSON on standard output; the rest goes to standard error.")
+    ] = False,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder for events, frames and read models.")] = None,
+) -> None:
+    """Looks at the installation, the machine, the data directory and the network, also while a server runs.
+
+    Exit code 1: something is a problem. Warnings are none.
+    """
+    from monolith.doctor.checks import all_checks  # late: what it looks at takes time to import
+
+    loaded, error = None, None
+    try:
+        loaded = load_settings({"data_dir": data_dir})
+    except SettingsError as wrong:
+        error = str(wrong)
+    findings = examine(all_checks(loaded, error))
+    if as_json:
+        _print_json(findings)
+    else:
+        show(findings, Console(highlight=False))
+    sys.stdout.flush()
+    raise typer.Exit(Exit.OK if healthy(findings) else Exit.FAILED)
+
+
+def _print_json(findings: Sequence[Finding]) -> None:
+    answer = {"healthy": healthy(findings), "findings": findings}
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode() + "\n")
+
+
+def show(findings: Sequence[Finding], console: Console) -> None:
+    """A table, and a line that sums it up."""
+    table = Table("", "what", "found", show_lines=False)
+    for finding in findings:
+        text = escape(finding.found) + (f"\n→ {escape(finding.help)}" if finding.help else "")
+        table.add_row(_MARKS[finding.level], finding.check, text)
+    console.print(table)
+    counts = {level: sum(one.level == level for one in findings) for level in _MARKS}
+    if counts["problem"]:
+        console.print(f"[red]{counts['problem']} problems[/red], {counts['warning']} warnings")
+    else:
+        console.print(f"[green]no problems[/green], {counts['warning']} warnings")
