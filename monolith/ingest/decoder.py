@@ -12,16 +12,21 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import av.error
+
 from monolith.child import ParentGoneError, ParentLink, die_with_parent, log_to_parent
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.decoding import SegmentDecoding, read_stored
 from monolith.ingest.errors import SourceError
+from monolith.ingest.following import Followed, probe_source
 from monolith.ingest.messages import (
     DecodeSegment,
     Failed,
+    FollowSource,
     FromDecoder,
     Probe,
     Probed,
+    ProbeSource,
     ReadStored,
     SegmentDone,
     Started,
@@ -61,6 +66,8 @@ class Decoder:
             return self._failed(request, "cancelled", permanent=False)
         except MemoryError:
             return self._failed(request, "the decoder ran out of memory", permanent=False)
+        except av.error.FFmpegError as error:  # whose file name may be a URL with a password
+            return self._failed(request, f"decoding failed: {error.strerror}", permanent=False)
         except OSError as error:
             reason = f"{error.strerror or error}" + (
                 f": {Path(error.filename).name}" if error.filename else ""
@@ -75,6 +82,11 @@ class Decoder:
                 return self._decode(request, segment)
             case ReadStored() as stored:
                 return read_stored(request, stored, self._slots)
+            case ProbeSource() as source:
+                return probe_source(request, source)
+            case FollowSource() as source:
+                self._drop_kept()
+                return Followed(request, source, self._slots).run()
 
     def _probe(self, request: Request, work: Probe) -> Probed:
         path, scan_path = Path(work.path), Path(work.scan_path)

@@ -77,7 +77,7 @@ class SegmentDecoding:
 
     def _run(self, pictures: Iterator[NumberedPicture], sampler: Sampler) -> bool:
         """Whether it came to the end of `pictures` (else it was cancelled)."""
-        output = FrameOutput(self._request, self._work, self._slots)
+        output = FrameOutput(self._request, self._work, self._work.pack_path, self._slots)
         try:
             for numbered in pictures:
                 self._seen += 1

@@ -12,7 +12,7 @@ from monolith.domain.segment import StoredFrame
 from monolith.frames import jpeg
 from monolith.frames.pack import PackWriter
 from monolith.inference.shared_memory import FrameSlots
-from monolith.ingest.messages import DecodeSegment, FrameReady, PackSynced
+from monolith.ingest.messages import DecodeSegment, FollowSource, FrameReady, PackSynced
 from monolith.ingest.numbering import NumberedPicture
 from monolith.ingest.picture import Converter
 from monolith.ingest.requests import Request
@@ -26,22 +26,29 @@ class FrameOutput:
     """Takes the sampled pictures of one segment. The pack is synced every 32 frames or 250 ms, and before it
     has to wait for a slot (nothing better to do then)."""
 
-    def __init__(self, request: Request, work: DecodeSegment, slots: FrameSlots) -> None:
+    def __init__(
+        self, request: Request, work: DecodeSegment | FollowSource, pack_path: str, slots: FrameSlots
+    ) -> None:
         self._request = request
         self._slots = slots
         self._quality = work.jpeg_quality
         self._from_stored = work.infer_from == "stored"
         self._converter = Converter(work.max_height, slots.slot_bytes)
-        self._pack = PackWriter(Path(work.pack_path))
-        self._unsynced = 0
+        self._pack = PackWriter(Path(pack_path))
+        self.unsynced = 0
+        """Frames that the parent has not heard to be on the disk."""
         self._newest = 0
         self._synced_at = self._ended_at = time.monotonic()
 
     def put(self, numbered: NumberedPicture) -> None:
-        """Convert, store and hand over one picture. Raises CancelledError, av.error.FFmpegError, OSError."""
-        decoded = time.monotonic()
-        slot = self._slot()
-        got_slot = time.monotonic()
+        """Convert, store and hand over one picture. Raises CancelledError, av.error.FFmpegError, JpegError, OSError."""
+        decoded = time.monotonic() - self._ended_at
+        self.put_into(self._slot(), numbered, decoded)
+        self._ended_at = time.monotonic()
+
+    def put_into(self, slot: int, numbered: NumberedPicture, decode_seconds: float) -> None:
+        """The same, into `slot`, which goes back to the others where this raises."""
+        started = time.monotonic()
         try:
             picture = self._converter.rgb(numbered.picture)
             resized = time.monotonic()
@@ -55,12 +62,11 @@ class FrameOutput:
             FrameReady(
                 slot=slot,
                 frame=frame,
-                decode_seconds=decoded - self._ended_at,
-                resize_seconds=resized - got_slot,
+                decode_seconds=decode_seconds,
+                resize_seconds=resized - started,
                 encode_seconds=encoded - resized,
             )
         )
-        self._ended_at = time.monotonic()
 
     def _slot(self) -> int:
         slot = self._request.take_slot(wait=False)
@@ -81,7 +87,7 @@ class FrameOutput:
             width=width,
             height=height,
         )
-        self._unsynced += 1
+        self.unsynced += 1
         self._newest = numbered.number
         return frame, data
 
@@ -92,15 +98,20 @@ class FrameOutput:
         else:
             np.copyto(view, picture)
 
+    @property
+    def unsynced_seconds(self) -> float | None:
+        """Since the last sync, where there are frames that it has not brought to the disk; else None."""
+        return time.monotonic() - self._synced_at if self.unsynced else None
+
     def sync_if_due(self) -> None:
-        if self._unsynced >= SYNC_FRAMES or time.monotonic() - self._synced_at >= _SYNC_SECONDS:
+        if self.unsynced >= SYNC_FRAMES or time.monotonic() - self._synced_at >= _SYNC_SECONDS:
             self.sync()
 
     def sync(self) -> None:
         """Bring all frames to the disk and say so. Raises OSError."""
-        if self._unsynced:
+        if self.unsynced:
             self._pack.sync()
-            self._unsynced = 0
+            self.unsynced = 0
             self._request.say(PackSynced(self._newest))
         self._synced_at = time.monotonic()
 

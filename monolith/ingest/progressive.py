@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Final
 
 from monolith.ingest.checked_http import WHOLE, CheckedHttp, HttpBody
@@ -34,7 +34,7 @@ class ProgressiveSource:
             raise SourceError("the server named a length when it was asked first, and names none now")
         self.live = self._body.length is None if live is None else live
 
-    def inputs(self) -> Iterator[OpenVideo]:
+    def inputs(self) -> Generator[OpenVideo, None, None]:
         feed = Feed(self._read)
         demuxer = _MULTIPART if is_multipart(self._body.content_type) else None
         with open_feed(feed, STREAMABLE, live=self.live, demuxer=demuxer) as video:

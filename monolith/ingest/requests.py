@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import Final, TypeAlias
 
@@ -15,17 +15,20 @@ from monolith.child import ParentGoneError, ParentLink
 from monolith.ingest.messages import (
     Cancel,
     DecodeSegment,
+    FollowSource,
     FromDecoder,
     Probe,
+    ProbeSource,
     Progress,
     ReadStored,
     Slots,
+    StartSegment,
     ToDecoder,
 )
 
-Work: TypeAlias = Probe | DecodeSegment | ReadStored
+Work: TypeAlias = Probe | ProbeSource | DecodeSegment | ReadStored | FollowSource
 
-_PROGRESS_SECONDS: Final = 1.0
+PROGRESS_SECONDS: Final = 1.0
 _DECODER: Final = msgspec.msgpack.Decoder(ToDecoder)
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
@@ -35,30 +38,66 @@ class CancelledError(Exception):
 
 
 class Request:
-    """A request at work. The receiving thread adds to it, the working thread takes from it."""
+    """A request at work. The receiving thread adds to it, the working threads take from it.
+
+    `changed`: notified of slots, of the next segment and of the cancellation; whoever waits for more than one of them
+    holds it, and uses what is named `…_held`.
+    """
 
     def __init__(self, work: Work, link: ParentLink) -> None:
         self.work = work
+        self.changed = threading.Condition()
         self._link = link
         self._slots: deque[int] = deque()
+        self._segment: StartSegment | None = None
         self._cancelled = False
-        self._changed = threading.Condition()
+        self._on_cancel: Callable[[], None] | None = None
+        self._sending = threading.Lock()
         self._said = time.monotonic()
         self._steps = 0
 
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled
+
     def lend(self, slots: Iterable[int]) -> None:
-        with self._changed:
+        with self.changed:
             self._slots.extend(slots)
-            self._changed.notify()
+            self.changed.notify_all()
+
+    def start_segment(self, segment: StartSegment) -> None:
+        with self.changed:
+            self._segment = segment
+            self.changed.notify_all()
 
     def cancel(self) -> None:
-        with self._changed:
+        with self.changed:
             self._cancelled = True
-            self._changed.notify()
+            on_cancel = self._on_cancel
+            self.changed.notify_all()
+        if on_cancel is not None:
+            on_cancel()
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """`callback` ends a wait that nothing else ends. Called by another thread, at once where it is late."""
+        with self.changed:
+            self._on_cancel = callback
+            late = self._cancelled
+        if late:
+            callback()
+
+    def slot_held(self) -> int | None:
+        """A slot if there is one."""
+        return self._slots.popleft() if self._slots else None
+
+    def segment_held(self) -> StartSegment | None:
+        """The next segment if the parent has said it."""
+        segment, self._segment = self._segment, None
+        return segment
 
     def take_slot(self, *, wait: bool) -> int | None:
         """A slot, None when there is none and `wait` is false. Raises CancelledError."""
-        with self._changed:
+        with self.changed:
             while True:
                 if self._cancelled:
                     raise CancelledError
@@ -66,15 +105,15 @@ class Request:
                     return self._slots.popleft()
                 if not wait:
                     return None
-                self._changed.wait()
+                self.changed.wait()
 
     def put_back(self, slot: int) -> None:
         """A slot that was taken in vain."""
-        with self._changed:
+        with self.changed:
             self._slots.appendleft(slot)
 
     def unused_slots(self) -> tuple[int, ...]:
-        with self._changed:
+        with self.changed:
             return tuple(self._slots)
 
     def step(self) -> None:
@@ -82,13 +121,23 @@ class Request:
         if self._cancelled:
             raise CancelledError
         self._steps += 1
-        if time.monotonic() - self._said >= _PROGRESS_SECONDS:
-            self.say(Progress(self._steps))
+        if self.silent_seconds >= PROGRESS_SECONDS:
+            self.say_progress()
 
     def say(self, message: FromDecoder) -> None:
-        """Raises ParentGoneError."""
+        """From any thread. Raises ParentGoneError."""
         self._said = time.monotonic()
-        self._link.send(_ENCODER.encode(message))
+        with self._sending:
+            self._link.send(_ENCODER.encode(message))
+
+    @property
+    def silent_seconds(self) -> float:
+        """Since the parent heard of this request."""
+        return time.monotonic() - self._said
+
+    def say_progress(self) -> None:
+        """Raises ParentGoneError."""
+        self.say(Progress(self._steps))
 
 
 class Inbox:
@@ -122,6 +171,9 @@ class Inbox:
             case Slots(slots):
                 if self._current is not None:
                     self._current.lend(slots)
+            case StartSegment():
+                if self._current is not None:
+                    self._current.start_segment(message)
             case Cancel():
                 if self._current is not None:
                     self._current.cancel()

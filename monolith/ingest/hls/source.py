@@ -9,7 +9,7 @@ Not live: every segment, from the first; one that cannot be had ends it, since f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Final
 
 from monolith.ingest.checked_http import CheckedHttp
@@ -67,7 +67,7 @@ class HlsSource:
             ),
         )
 
-    def inputs(self) -> Iterator[OpenVideo]:
+    def inputs(self) -> Generator[OpenVideo, None, None]:
         self._next = next(self._segments, None)
         while self._next is not None:
             feed = Feed(_Part(self, self._next, self._playlists.restarts).read)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Final
 from urllib.parse import quote
 
@@ -60,7 +60,7 @@ class RtspSource:
         if self._relay is not None:
             self._relay.end()
 
-    def inputs(self) -> Iterator[OpenVideo]:
+    def inputs(self) -> Generator[OpenVideo, None, None]:
         """One. Raises SourceError."""
         with self._connected() as video:
             yield video

@@ -1,0 +1,276 @@
+"""The work of a decoder process on a source that is followed: look at it, or follow it over many segments.
+
+Threads: this one connects, reads and decodes; the outbox puts out what it samples; the pulse gives signs of life.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from types import TracebackType
+from typing import Final
+
+from av.video.frame import VideoFrame
+
+from monolith.child import ParentGoneError
+from monolith.domain.segment import SourceInfo
+from monolith.inference.shared_memory import FrameSlots
+from monolith.ingest.checked_network import Resolver, pause, system_resolver
+from monolith.ingest.errors import SourceError
+from monolith.ingest.media import packets_of
+from monolith.ingest.messages import Connected, FollowSource, Probed, ProbeSource, SegmentDone, SourceAccess
+from monolith.ingest.numbering import NumberedPicture
+from monolith.ingest.outbox import Outbox
+from monolith.ingest.picture import orientation_of
+from monolith.ingest.reader import OpenVideo, check_dimensions
+from monolith.ingest.requests import PROGRESS_SECONDS, CancelledError, Request
+from monolith.ingest.sources import FollowedSource, open_source
+from monolith.ingest.timeline import Cutter, Pacer, Timeline
+
+_PICTURE_TIMEOUTS: Final = 4
+"""A source that sends something, but no picture for so many read timeouts, counts as broken."""
+_SLACK_SECONDS: Final = 10.0
+_MAX_WARNINGS: Final = 20
+
+
+class Pulse:
+    """Says once a second that the request is at work, as long as the decoding thread shows itself now and then.
+
+    A read of FFmpeg's own (RTSP) shows nothing before it ends, but ends by its timeouts; what takes much longer hangs,
+    and the parent is to notice.
+    """
+
+    def __init__(self, request: Request, access: SourceAccess) -> None:
+        self._request = request
+        self._longest = access.connect_timeout + 2 * access.read_timeout + _SLACK_SECONDS
+        self._beat = time.monotonic()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def beat(self) -> None:
+        """The decoding thread is not stuck. Raises CancelledError when the request is to end."""
+        if self._request.cancelled:
+            raise CancelledError
+        self._beat = time.monotonic()
+
+    def _run(self) -> None:
+        with contextlib.suppress(ParentGoneError):
+            while not self._stopped.wait(PROGRESS_SECONDS / 2):
+                stuck = time.monotonic() - self._beat > self._longest
+                if not stuck and self._request.silent_seconds >= PROGRESS_SECONDS:
+                    self._request.say_progress()
+
+    def __enter__(self) -> Pulse:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+
+class Followed:
+    """One `FollowSource` at work. `clock`: Unix time in seconds."""
+
+    def __init__(
+        self,
+        request: Request,
+        work: FollowSource,
+        slots: FrameSlots,
+        *,
+        resolver: Resolver = system_resolver,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._request = request
+        self._work = work
+        self._resolver = resolver
+        self._clock = clock
+        self._outbox = Outbox(request, work, slots)
+        self._pulse = Pulse(request, work.access)
+        self._cutter = Cutter(work.segment_seconds)
+        self._pacer: Pacer | None = None
+        self._timeline: Timeline | None = None
+        self._number = work.first_frame - 1 if work.live else 0
+        self._seen = 0
+        self._connected = False
+        self._picture_at = time.monotonic()
+        self._decode_seconds = 0.0
+        self._warnings: list[str] = []
+
+    def run(self) -> SegmentDone:
+        """Until the source ends, breaks off, or the request is cancelled.
+
+        Raises SourceError where the source cannot be analysed, or gave no picture; OSError.
+        """
+        failure: SourceError | None = None
+        ended = False
+        with self._pulse:
+            self._outbox.start()
+            try:
+                self._follow()
+                ended = True
+            except SourceError as error:
+                failure = error
+            except CancelledError:
+                pass
+            finally:
+                self._outbox.finish()
+        if failure is not None and (failure.permanent or not self._connected):
+            raise failure
+        return self._done(ended=ended, broken=failure.reason if failure else None)
+
+    def _follow(self) -> None:
+        with open_source(
+            self._work.access,
+            live=self._work.live,
+            watch=self._watch,
+            on_cancel=self._request.on_cancel,
+            resolver=self._resolver,
+        ) as source:
+            self._pacer = Pacer() if source.live and source.paced else None
+            try:
+                with contextlib.closing(source.inputs()) as inputs:
+                    for video in inputs:
+                        self._decode(video)
+            finally:
+                self._warnings += source.warnings
+
+    def _watch(self) -> None:
+        """Called in every wait for the source. Raises CancelledError, SourceError."""
+        self._pulse.beat()
+        patience = _PICTURE_TIMEOUTS * self._work.access.read_timeout
+        if time.monotonic() - self._picture_at > patience:
+            raise SourceError(f"no picture came for {patience:g} s", permanent=False)
+
+    def _decode(self, video: OpenVideo) -> None:
+        """All pictures of one input."""
+        if self._timeline is not None:
+            self._timeline.break_off()
+        rate = frame_rate(video)
+        try:
+            for picture in self._pictures(video):
+                check_dimensions(picture.width, picture.height)
+                self._take(picture, rate)
+                self._picture_at = time.monotonic()
+                self._pulse.beat()
+        finally:
+            if video.damaged:
+                self._warnings.append(f"{video.damaged} packets could not be decoded: {video.last_error}")
+
+    def _pictures(self, video: OpenVideo) -> Iterator[VideoFrame]:
+        for packet in packets_of(video):
+            started = time.monotonic()
+            pictures = list(video.pictures(iter((packet,))))
+            self._decode_seconds += time.monotonic() - started
+            yield from pictures
+
+    def _take(self, picture: VideoFrame, rate: float | None) -> None:
+        """Number the picture, and put it out if it is sampled."""
+        self._number += 1
+        timestamp = self._timestamp(picture, rate)
+        if self._pacer is not None:
+            pause(self._pacer.delay(timestamp, time.monotonic()), self._watch)
+        if self._number < self._work.first_frame:
+            return
+        if not self._connected:
+            self._request.say(Connected(self._number, timestamp, self._clock()))
+            self._connected = True
+        if self._cutter.is_cut_before(timestamp, keyframe=picture.key_frame):
+            self._outbox.cut(self._number - 1, self._seen, self._pulse.beat)
+            self._seen = 0
+        self._seen += 1
+        if self._number % self._work.frame_step == 0:
+            self._put(NumberedPicture(self._number, timestamp, picture))
+
+    def _put(self, numbered: NumberedPicture) -> None:
+        self._outbox.put(numbered, self._decode_seconds, self._pulse.beat)
+        self._decode_seconds = 0.0
+
+    def _timestamp(self, picture: VideoFrame, rate: float | None) -> float:
+        if self._timeline is None:
+            self._timeline = Timeline(self._first_timestamp(), live=self._work.live)
+        own = None if picture.pts is None else float(picture.pts * (picture.time_base or Fraction(0)))
+        return self._timeline.at(own, time.monotonic(), rate)
+
+    def _first_timestamp(self) -> float | None:
+        if not self._work.live:
+            return None
+        start = self._work.timeline_start
+        return 0.0 if start is None else max(0.0, self._clock() - start)
+
+    def _done(self, *, ended: bool, broken: str | None) -> SegmentDone:
+        seen = self._seen + self._outbox.unsaid_seen
+        unfinished = seen > 0 and not self._outbox.between_segments
+        return SegmentDone(
+            unused_slots=self._request.unused_slots(),
+            missing=(),
+            frames_seen=seen if unfinished else 0,
+            last_frame=self._number if unfinished else None,
+            end_of_source=ended,
+            warnings=tuple(self._warnings[:_MAX_WARNINGS]),
+            broken=broken,
+        )
+
+
+def probe_source(request: Request, work: ProbeSource, *, resolver: Resolver = system_resolver) -> Probed:
+    """Connect, decode the first picture, disconnect. Raises SourceError, CancelledError."""
+    started = time.monotonic()
+    patience = work.access.connect_timeout + _PICTURE_TIMEOUTS * work.access.read_timeout
+
+    with Pulse(request, work.access) as pulse:
+
+        def watch() -> None:
+            pulse.beat()
+            if time.monotonic() - started > patience:
+                raise SourceError(f"no picture came for {patience:g} s", permanent=False)
+
+        with (
+            open_source(
+                work.access, live=None, watch=watch, on_cancel=request.on_cancel, resolver=resolver
+            ) as source,
+            contextlib.closing(source.inputs()) as inputs,
+        ):
+            return Probed(_first_described(source, inputs))
+
+
+def _first_described(source: FollowedSource, inputs: Iterator[OpenVideo]) -> SourceInfo:
+    damaged = 0
+    for video in inputs:
+        for packet in packets_of(video):
+            for picture in video.pictures(iter((packet,))):
+                check_dimensions(picture.width, picture.height)
+                return _described(source, video, picture)
+        damaged += video.damaged
+    raise SourceError(f"the source ended before a picture could be decoded ({damaged} damaged packets)")
+
+
+def _described(source: FollowedSource, video: OpenVideo, first: VideoFrame) -> SourceInfo:
+    orientation = orientation_of(first)
+    width, height = (first.height, first.width) if orientation.lies_on_side else (first.width, first.height)
+    return SourceInfo(
+        container=video.container.format.name if source.container == "http" else source.container,
+        codec=video.stream.codec_context.codec.canonical_name,
+        width=width,
+        height=height,
+        rotation=orientation.quarter_turns * 90,
+        duration=source.duration,
+        frame_rate=frame_rate(video),
+        frames=None,
+        indexed=False,
+        pts_digest=None,
+        truncated=None,
+        segments=(),
+        warnings=source.warnings,
+        live=source.live,
+    )
+
+
+def frame_rate(video: OpenVideo) -> float | None:
+    """Pictures per second as the source says, None where it says nothing that could be."""
+    said = video.stream.average_rate or video.stream.guessed_rate
+    return float(said) if said and 0.01 <= said <= 1000 else None

@@ -1,0 +1,260 @@
+"""Puts out the pictures of a followed source on a thread of its own: into slots, packs and messages, in order.
+
+So the decoding thread may block in a silent source while frames are synced and slots come; and a live source is read on
+while there is no slot. At most one sampled picture waits: of a live source the newest one, the others are lost and said
+to be; a source that waits for us waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import av.error
+
+from monolith.frames.jpeg import JpegError
+from monolith.inference.shared_memory import FrameSlots
+from monolith.ingest.messages import FollowSource, FramesLost, SegmentCut, StartSegment
+from monolith.ingest.numbering import NumberedPicture
+from monolith.ingest.output import SYNC_FRAMES, FrameOutput
+from monolith.ingest.requests import CancelledError, Request
+
+_LIVE_SYNC_SECONDS: Final = 0.1
+_SYNC_SECONDS: Final = 0.25
+_ROOM_SECONDS: Final = 0.25
+_LATE: Final = "analysis was busy with earlier pictures until the next one came"
+_STOPPED: Final = "the source was stopped before the picture could be stored"
+
+
+@dataclass(frozen=True)
+class _Picture:
+    numbered: NumberedPicture
+    decode_seconds: float
+
+
+@dataclass(frozen=True)
+class _Lost:
+    numbers: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    last_frame: int
+    frames_seen: int
+
+
+_Item: TypeAlias = _Picture | _Lost | _Cut
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """A picture that has got a slot."""
+
+    picture: _Picture
+    slot: int
+
+
+class _Sync:
+    """Frames are to be brought to the disk."""
+
+
+class Outbox:
+    """Give it the sampled pictures and the cuts, then `finish`. Failures of its thread are raised by every method."""
+
+    def __init__(self, request: Request, work: FollowSource, slots: FrameSlots) -> None:
+        self._request = request
+        self._work = work
+        self._slots = slots
+        self._changed = request.changed
+        self._items: deque[_Item] = deque()
+        self._finished = False
+        self._failure: BaseException | None = None
+        self._output: FrameOutput | None = None
+        self._skip: frozenset[int] = frozenset()
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self.unsaid_seen = 0
+        """Pictures of segments that were never said to be cut, since the request was cancelled before."""
+
+    @property
+    def between_segments(self) -> bool:
+        """Whether it ended after a cut, before the next segment was said."""
+        return self._output is None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, numbered: NumberedPicture, decode_seconds: float, alive: Callable[[], None]) -> None:
+        """Take a sampled picture. `alive`: called while this waits for room, where the source is not live."""
+        if not self._work.live:
+            self._wait_for_room(_Picture, alive)
+        with self._changed:
+            self._check()
+            for index, item in enumerate(self._items):
+                if isinstance(item, _Picture):
+                    self._items[index] = _Lost([item.numbered.number])
+            self._merge_lost()
+            self._items.append(_Picture(numbered, decode_seconds))
+            self._changed.notify_all()
+
+    def cut(self, last_frame: int, frames_seen: int, alive: Callable[[], None]) -> None:
+        """The segment ends with `last_frame`. Waits while the segment before it is not done with."""
+        self._wait_for_room(_Cut, alive)
+        with self._changed:
+            self._check()
+            self._items.append(_Cut(last_frame, frames_seen))
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Wait until all is out, or as much as a cancelled request lets out."""
+        with self._changed:
+            self._finished = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._check()
+
+    def _wait_for_room(self, kind: type[_Picture | _Cut], alive: Callable[[], None]) -> None:
+        """Until no item of that kind waits."""
+        while True:
+            alive()
+            with self._changed:
+                self._check()
+                if not any(isinstance(item, kind) for item in self._items):
+                    return
+                self._changed.wait(_ROOM_SECONDS)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _merge_lost(self) -> None:
+        """Neighbours become one: the row of items stays short however long there is no slot."""
+        merged: deque[_Item] = deque()
+        for item in self._items:
+            if isinstance(item, _Lost) and merged and isinstance(merged[-1], _Lost):
+                merged[-1].numbers.extend(item.numbers)
+            else:
+                merged.append(item)
+        self._items = merged
+
+    def _run(self) -> None:
+        try:
+            try:
+                self._begin(self._work.start)
+                self._deliver()
+            except CancelledError:
+                self._abandon()
+            finally:
+                if self._output is not None:
+                    self._output.close()
+        except BaseException as error:  # raised by whoever waits
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+
+    def _begin(self, segment: StartSegment) -> None:
+        self._skip = frozenset(segment.skip)
+        self._output = FrameOutput(self._request, self._work, segment.pack_path, self._slots)
+
+    def _deliver(self) -> None:
+        """Raises CancelledError."""
+        while (item := self._next()) is not None:
+            assert self._output is not None
+            match item:
+                case _Filled():
+                    self._put(self._output, item)
+                case _Lost(numbers):
+                    self._say_lost(numbers, _LATE)
+                case _Cut():
+                    self._cut(self._output, item)
+                case _Sync():
+                    self._output.sync()
+
+    def _next(self) -> _Filled | _Lost | _Cut | _Sync | None:
+        """What is to be done next; None when all is done. Raises CancelledError."""
+        with self._changed:
+            while True:
+                if self._request.cancelled:
+                    raise CancelledError
+                self._drop_skipped_held()
+                if (item := self._ready_held()) is not None:
+                    self._changed.notify_all()
+                    return item
+                if self._finished and not self._items:
+                    return None
+                delay = self._sync_delay()
+                if delay is not None and (delay <= 0 or self._items):  # nothing better to do without a slot
+                    return _Sync()
+                self._changed.wait(delay)
+
+    def _drop_skipped_held(self) -> None:
+        while self._items and isinstance(head := self._items[0], _Picture):
+            if head.numbered.number not in self._skip:
+                return
+            self._items.popleft()
+
+    def _ready_held(self) -> _Filled | _Lost | _Cut | None:
+        """The first item, a picture only with a slot."""
+        if not self._items:
+            return None
+        head = self._items[0]
+        if isinstance(head, _Picture):
+            if (slot := self._request.slot_held()) is None:
+                return None
+            self._items.popleft()
+            return _Filled(head, slot)
+        self._items.popleft()
+        return head
+
+    def _sync_delay(self) -> float | None:
+        """Seconds until the frames that are out are to be synced; None where all are."""
+        assert self._output is not None
+        waited = self._output.unsynced_seconds
+        if waited is None:
+            return None
+        return (_LIVE_SYNC_SECONDS if self._work.live else _SYNC_SECONDS) - waited
+
+    def _put(self, output: FrameOutput, filled: _Filled) -> None:
+        numbered = filled.picture.numbered
+        try:
+            output.put_into(filled.slot, numbered, filled.picture.decode_seconds)
+        except (av.error.FFmpegError, JpegError) as error:
+            self._say_lost([numbered.number], f"the picture could not be converted: {error}")
+        if output.unsynced >= SYNC_FRAMES:
+            output.sync()
+
+    def _cut(self, output: FrameOutput, cut: _Cut) -> None:
+        """Say that the segment is done, and wait for the next one. Raises CancelledError."""
+        self._output = None
+        output.close()
+        self._request.say(SegmentCut(last_frame=cut.last_frame, frames_seen=cut.frames_seen))
+        with self._changed:
+            while (segment := self._request.segment_held()) is None:
+                if self._request.cancelled:
+                    raise CancelledError
+                self._changed.wait()
+        self._begin(segment)
+
+    def _abandon(self) -> None:
+        """After a cancellation: what waits belongs to the segment that is open, and will not be stored."""
+        with self._changed:
+            items, self._items = self._items, deque()
+        numbers: list[int] = []
+        for item in items:
+            match item:
+                case _Picture(numbered):
+                    numbers.append(numbered.number)
+                case _Lost(lost):
+                    numbers += lost
+                case _Cut(_, frames_seen):
+                    self.unsaid_seen += frames_seen
+        if self._work.live and self._output is not None:
+            self._say_lost(numbers, _STOPPED)
+
+    def _say_lost(self, numbers: list[int], reason: str) -> None:
+        lost = tuple(number for number in numbers if number not in self._skip)
+        if lost:
+            self._request.say(FramesLost(lost, reason))
