@@ -42,6 +42,7 @@ from monolith.application.segments import Segments
 from monolith.application.source_access import SourceAccesses
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap_rebuild import READ_MODELS, rebuildables
+from monolith.bootstrap_retention import retention_of, scheduled
 from monolith.datadir import DataDirLock
 from monolith.disk_watch import DiskWatch, SlotsWhileRoom
 from monolith.domain.detection import Detection
@@ -187,6 +188,13 @@ class _Builder:
         manager = self._process_manager(observed, streams, resources, open_videos, snapshots)
         handlers = self._handlers(observed, streams, projection)
         annotated = await self._annotated_videos(read_models)
+        retention = await self._stack.enter_async_context(
+            retention_of(
+                observed, self._codec, streams, self._storage, read_models, ProjectionGate(projection),
+                self._folder,
+            )
+        )  # fmt: skip
+        schedule = await self._stack.enter_async_context(scheduled(self._settings, retention))
         services = ApiServices(
             handlers=handlers,
             read_models=read_models,
@@ -205,6 +213,8 @@ class _Builder:
             readiness=readiness_checks(store, service, self._watched[0], self._disk, self._stopping),
             limits=Limits(upload_bytes=self._settings.max_upload_bytes),
             rebuilds=rebuilds,
+            retention=retention,
+            retention_schedule=schedule,
             stopping=self._stopping,
             annotated=annotated,
         )

@@ -16,6 +16,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import msgspec
 from pydantic import (
@@ -157,6 +158,17 @@ class Settings(BaseModel):
     annotated_jobs: Annotated[int, Field(ge=1, le=64)] = _setting(
         2, "annotated videos made at the same time", "a whole number from 1 to 64, such as 2"
     )
+    retention_days: Annotated[float, Field(ge=0, le=36500, allow_inf_nan=False)] = _setting(
+        0.0,
+        "every day, segments older than so many days go; 0: they stay",
+        "a number of days from 0 to 36500, such as 30",
+    )
+    retention_at: str = _setting(
+        "03:30", "when, in this machine's local time", "a time of the day, such as 03:30"
+    )
+    retention_keep: Annotated[tuple[str, ...], BeforeValidator(_split)] = _setting(
+        (), "videos of which nothing goes", "video ids separated by commas"
+    )
     fetch_connect_timeout: Seconds = _setting(
         10.0, "for the name, the connection and TLS of a fetch", _SECONDS_IS
     )
@@ -241,6 +253,18 @@ class Settings(BaseModel):
                    for o in origins):  # fmt: skip
             raise ValueError("not origins")
         return origins
+
+    @field_validator("retention_at")
+    @classmethod
+    def _time_is_of_the_day(cls, at: str) -> str:
+        if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", at):
+            raise ValueError("not a time")
+        return at
+
+    @field_validator("retention_keep")
+    @classmethod
+    def _kept_are_ids(cls, video_ids: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(UUID(video_id)) for video_id in video_ids)
 
     @property
     def logs_requests(self) -> bool:

@@ -27,6 +27,7 @@ from monolith.api.routes import (
     health,
     rebuild,
     results,
+    retention,
     session,
     submissions,
     videos,
@@ -66,6 +67,7 @@ def create_app(services: ApiServices) -> FastAPI:
         events,
         health,
         rebuild,
+        retention,
         session,
         web,
     ):

@@ -21,6 +21,7 @@ from monolith.api.answers import (
 from monolith.api.openapi_access import add_access
 from monolith.api.problems import MEDIA_TYPE, Problem
 from monolith.api.rebuild_answer import RebuildAnswer, RebuiltAnswer
+from monolith.api.retention_answer import RetentionAnswer, RetentionScheduleAnswer, RetentionStateAnswer
 from monolith.readmodels.rendering import ColorEntry, FaceEntry, ObjectEntry, ResultRow
 
 Responses = dict[int | str, dict[str, Any]]
@@ -29,6 +30,7 @@ _TYPES: Final = (
     SubmittedAnswer, VideoAnswer, MetricAnswer, EventAnswer, HealthAnswer, SessionAnswer, Problem, ResultRow,
     ObjectEntry, FaceEntry, ColorEntry, AnnotatedAnswer,
     RebuildAnswer, RebuiltAnswer,
+    RetentionAnswer, RetentionScheduleAnswer, RetentionStateAnswer,
 )  # fmt: skip
 _PLACE: Final = "#/components/schemas/{name}"
 

@@ -35,6 +35,8 @@ ROUTES: Final[dict[tuple[str, str], Need]] = {
     ("GET", "/metrics"): _READ,
     ("GET", "/rebuild"): _READ,
     ("POST", "/rebuild"): _ADMIN,
+    ("GET", "/retention"): _READ,
+    ("POST", "/retention"): _ADMIN,
     ("GET", "/session"): Special.SIGNED_IN,
     ("POST", "/session"): Special.SIGNED_IN,
     ("DELETE", "/session"): _OPEN,

@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from eventsourcing.store import EventStore
 from monolith.access.control import AccessControl
+from monolith.application.retention import Retention
+from monolith.application.retention_schedule import RetentionSchedule
 from monolith.domain.detection import Detection
 from monolith.exports.annotated import AnnotatedVideos
 from monolith.readmodels.projector import EventDecoder
@@ -132,6 +134,8 @@ class ApiServices:
     no_room: Callable[[], Awaitable[str | None]] = _room
     readiness: Mapping[str, ReadinessCheck] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    retention: Retention | None = None
+    retention_schedule: RetentionSchedule | None = None
     rebuilds: Rebuilds = field(default_factory=lambda: Rebuilds(clock=time.time))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     annotated: AnnotatedVideos | None = None

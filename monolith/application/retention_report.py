@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 from uuid import UUID
@@ -33,7 +32,7 @@ class RetentionRequest(msgspec.Struct, frozen=True, kw_only=True):
     keep: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.days) or not 0 <= self.days <= MAX_DAYS:
+        if not 0 <= self.days <= MAX_DAYS:
             raise InvalidRequestError(
                 f"days must be a number from 0 to {MAX_DAYS:g}, not {self.days!r}; fractions are right",
                 field="days",

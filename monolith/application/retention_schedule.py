@@ -29,7 +29,7 @@ class RetentionPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetentionSchedule:
-    """Run it as one task; a retention that fails is logged, the next day's comes all the same."""
+    """At work within `async with`. A retention that fails is logged; the next day's comes all the same."""
 
     def __init__(
         self,
@@ -45,9 +45,19 @@ class RetentionSchedule:
         self.plan = plan
         self.next_at = self._first()
         """Unix seconds."""
+        self._task: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
-        """Until cancelled."""
+    async def __aenter__(self) -> RetentionSchedule:
+        self._task = asyncio.create_task(self._run(), name="daily retention")
+        self._task.add_done_callback(_log_failure)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait((self._task,))
+
+    async def _run(self) -> None:
         while True:
             while (left := self.next_at - self._clock()) > 0:
                 await self._sleep(min(left, _LONGEST_SLEEP))
@@ -71,6 +81,11 @@ class RetentionSchedule:
         if last is not None and _counts(last) and following(last.started_at, self.plan.at) <= now:
             return now
         return following(now, self.plan.at)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("no retention will run by itself any more", exc_info=task.exception())
 
 
 def _counts(report: RetentionReport) -> bool:

@@ -1,0 +1,100 @@
+"""Wires what retention needs: within the running program, or alone, without the web framework and the engines."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import time as time_of_day
+from pathlib import Path
+
+from eventsourcing.adapters.sqlite import SqliteEventStore
+from eventsourcing.codec import EventCodec
+from eventsourcing.projection import ProjectionRunner
+from eventsourcing.store import EventStore
+from monolith.adapters import ProjectionGate
+from monolith.application.open_videos import load_open_videos
+from monolith.application.ports import ReadModelGate
+from monolith.application.purge import Purge
+from monolith.application.retention import Purger, Retention
+from monolith.application.retention_report import RetentionRequest
+from monolith.application.retention_schedule import RetentionPlan, RetentionSchedule
+from monolith.application.video_stream import VideoStreams
+from monolith.bootstrap_rebuild import EVENTS, READ_MODELS, open_store
+from monolith.datadir import DataDirError, DataDirLock
+from monolith.domain.events import DOMAIN_EVENTS
+from monolith.domain.jobs import PurgeSegmentsJob
+from monolith.readmodels.catching_up import caught_up
+from monolith.readmodels.files import Origin
+from monolith.readmodels.queries import ReadModels
+from monolith.readmodels.retention import RetentionQueries
+from monolith.secret_urls import SecretUrls
+from monolith.settings import Settings
+from monolith.storage import FileStorage, RetentionFile, SnapshotFile
+
+
+def retention_of(
+    store: EventStore,
+    codec: EventCodec,
+    streams: VideoStreams,
+    storage: FileStorage,
+    read_models: ReadModels,
+    gate: ReadModelGate,
+    folder: Path,
+    *,
+    purger: Purger | None = None,
+) -> Retention:
+    """`purger`: for a program without a process manager."""
+    view = RetentionQueries(read_models, gate)
+    return Retention(store, codec, streams, storage, view, RetentionFile(folder), time.time, purger=purger)
+
+
+@asynccontextmanager
+async def scheduled(settings: Settings, retention: Retention) -> AsyncIterator[RetentionSchedule | None]:
+    """The daily retention, at work within the context; None where the settings want none."""
+    if not settings.retention_days:
+        yield None
+        return
+    request = RetentionRequest(days=settings.retention_days, keep=frozenset(settings.retention_keep))
+    at = time_of_day.fromisoformat(settings.retention_at)
+    async with RetentionSchedule(retention, RetentionPlan(request=request, at=at), time.time) as schedule:
+        yield schedule
+
+
+@asynccontextmanager
+async def retaining_alone(settings: Settings) -> AsyncIterator[Retention]:
+    """The retention of a data directory that this process owns within the context.
+
+    Raises DataDirError, StoreUnavailableError, ProjectionStoppedError, TimeoutError.
+    """
+    folder = settings.data_dir.absolute()
+    if not await asyncio.to_thread((folder / EVENTS).is_file):
+        raise DataDirError(f"there are no events in {folder}; name a data directory that has been used")
+    async with AsyncExitStack() as stack:
+        stack.enter_context(DataDirLock.acquire(folder))
+        store = await open_store(folder / EVENTS)
+        stack.push_async_callback(store.close)
+        codec = EventCodec(DOMAIN_EVENTS)
+        origin = Origin(store.identity, store.last_position)
+        read_models = await ReadModels.open(folder / READ_MODELS, codec, origin=origin)
+        stack.push_async_callback(read_models.close)
+        runner = await stack.enter_async_context(ProjectionRunner(store, read_models.projection))
+        await caught_up(runner, store.last_position)
+        storage, streams = FileStorage(folder, settings.min_free_bytes), VideoStreams(store, codec)
+        await asyncio.to_thread(storage.prepare)
+        purge = Purge(streams, store, storage, SecretUrls(folder), time.time)
+        await _finish_purges(store, streams, purge, folder)
+        gate = ProjectionGate(runner)
+        retention = retention_of(
+            store, codec, streams, storage, read_models, gate, folder,
+            purger=lambda video_id: purge.run_segments(PurgeSegmentsJob(video_id)),
+        )  # fmt: skip
+        yield await stack.enter_async_context(retention)
+
+
+async def _finish_purges(store: SqliteEventStore, streams: VideoStreams, purge: Purge, folder: Path) -> None:
+    """What an interrupted retention has left."""
+    for video_id in await load_open_videos(store, SnapshotFile(folder, store.identity)):
+        if (await streams.load(video_id)).expiries:
+            await purge.run_segments(PurgeSegmentsJob(video_id))
