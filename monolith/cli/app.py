@@ -182,6 +182,32 @@ def rebuild(
     raise typer.Exit(_run(rebuild_program(loaded.settings, projections or [], output, _errors)))
 
 
+@app.command(
+    epilog=f"Examples: `video-analysis retention --days 30 --dry-run`, `video-analysis retention --days 7.5 --keep "
+    f"0197c0de-0000-7000-8000-000000000001`. {EPILOG}"
+)
+def retention(
+    days: Annotated[float, typer.Option(help="Let go of segments in which nothing happened for so many days.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="VIDEO", help="Id of a video of which nothing goes; may be repeated."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Needed for --days 0, which lets all go.")] = False,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Lets go of frames, results and files that are older than a number of days; sums stay. Nothing is asked."""
+    from monolith.cli.retention import request_of, retention_program
+
+    request = request_of(days, dry_run=dry_run, keep=keep or [], yes=yes)
+    loaded = _load(data_dir=data_dir)
+    quiet = loaded.origins["log_level"] == "default"
+    _log_to(loaded.settings, "warning" if quiet else None)
+    output = None if as_json else _output
+    raise typer.Exit(_run(retention_program(loaded.settings, request, output, _errors)))
+
+
 @models_app.command("list", epilog="Example: `video-analysis models list --json`.")
 def models_list(as_json: Json = False) -> None:
     """Shows the models."""

@@ -156,6 +156,10 @@ class AnalysisClient:
         headers = {"Range": f"bytes={first}-{first + size - 1}"}
         return await self._ask("GET", _path_of(url), headers=headers, timeout=_SLOW)
 
+    async def call(self, method: str, path: str, kind: type[_T], *, json: object = None) -> _T:
+        """Any call that is answered with JSON."""
+        return _decode(await self._ask(method, path, json=json), kind)
+
     async def cancel(self, video_id: str) -> None:
         await self._ask("POST", f"/analysis/{video_id}/cancel")
 
