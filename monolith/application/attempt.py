@@ -7,6 +7,8 @@ and starts the models on each frame, one writes batches of events.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +19,8 @@ from monolith.application.recorder import SegmentRecorder
 from monolith.application.segment_log import SegmentLog
 from monolith.domain.events import RunRequested
 from monolith.ingest.messages import FrameReady, PackSynced, SegmentDone
+
+_T = TypeVar("_T")
 
 
 class Resources(msgspec.Struct, frozen=True):
@@ -49,7 +53,7 @@ class Attempt:
         session: DecodeSession | None = None
         try:
             async with self._resources.decoders.open(request) as session:
-                return await self._work_through(session, recorder, loans)
+                return await in_own_task(self._work_through(session, recorder, loans))
         except BaseExceptionGroup as group:
             cause = first_cause(group)
             if isinstance(cause, SourceFailure | RetryableFailure):
@@ -85,6 +89,27 @@ class Attempt:
                     loans.give_back(message.unused_slots)
                     return message
         raise RetryableFailure("the decoder ended without saying so")
+
+
+async def in_own_task(work: Coroutine[Any, Any, _T]) -> _T:
+    """The result of `work`, which runs task groups; a cancellation ends it, and is raised when it has ended.
+
+    In Python 3.11 a task group that has an error to raise swallows a cancellation that comes at the same time, and may
+    leave its task counted as being cancelled: both stay in a task of their own here.
+    """
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            task.cancel()
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # looked at: the cancellation goes before it
+        raise cancelled
+    return task.result()
 
 
 def first_cause(error: BaseException) -> BaseException:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
-from monolith.application.attempt import first_cause
+from monolith.application.attempt import first_cause, in_own_task
 from monolith.application.errors import RetryableFailure, SourceFailure
 from monolith.application.followed_run import FollowedRun, OpenSegment, SegmentEnd
 from monolith.application.judging import MAX_HELD_LIVE, MAX_LENT, FrameJudge, SlotLoans
@@ -60,7 +60,7 @@ class Follower:
         session: FollowSession | None = None
         try:
             async with self._resources.decoders.follow(request) as session:
-                return await self._work_through(session, segment, patience)
+                return await in_own_task(self._work_through(session, segment, patience))
         except BaseExceptionGroup as group:
             cause = first_cause(group)
             if isinstance(cause, SourceFailure | RetryableFailure):
@@ -71,9 +71,7 @@ class Follower:
 
     def _new_loans(self) -> SlotLoans:
         if self._run.live:
-            return SlotLoans(
-                self._resources.live_slots, self._run.video_id, MAX_HELD_LIVE, until_judged=True
-            )
+            return SlotLoans(self._resources.live_slots, self._run.video_id, MAX_HELD_LIVE, until_judged=True)
         return SlotLoans(self._resources.slots, self._run.video_id, MAX_LENT)
 
     async def _work_through(

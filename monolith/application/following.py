@@ -21,6 +21,7 @@ from monolith.application.followed_run import FollowedRun, OpenSegment
 from monolith.application.follower import Follower
 from monolith.application.segments import Segments
 from monolith.application.source_access import SourceAccesses
+from monolith.domain.errors import SupersededError
 from monolith.domain.jobs import FollowJob
 from monolith.domain.video import Video
 from monolith.ingest.messages import FollowSource
@@ -68,6 +69,10 @@ class Following:
                 raise
             _, now = await run.state()
             await self._segments.failed(run.log, now, error)
+        except SupersededError:
+            video = await self._segments.streams.load(job.video_id)
+            if video.runs[run.request.run_id].active:
+                raise
 
     async def _work(self, run: FollowedRun, video: Video, *, finish: bool) -> None:
         if finish:
@@ -83,8 +88,6 @@ class Following:
         await run.finish_earlier()
         segment = await run.take_up()
         if segment is None:
-            if not (await self._is_open(run)):
-                return
             segment = await self.new_segment(run)
         done = await Follower(run, silence=None).follow(await self.request(run, segment), segment)
         if not done.end_of_source:
@@ -94,11 +97,6 @@ class Following:
         """The one after all that are known."""
         first_frame = await run.next_frame()
         return await run.begin(first_frame, 0.0 if first_frame == 1 else None)
-
-    async def _is_open(self, run: FollowedRun) -> bool:
-        """Whether the run goes on: a segment that was found closed may have been the last one."""
-        video = await self._segments.streams.load(run.video_id)
-        return video.runs[run.request.run_id].active
 
     async def request(self, run: FollowedRun, segment: OpenSegment) -> FollowSource:
         """What the decoder is asked for, from the beginning of `segment` on."""
@@ -131,7 +129,6 @@ class _LiveSource:
 
     async def follow(self) -> None:
         """Until the source has ended."""
-        await self._run.disconnected(_INTERRUPTED)  # by an earlier process, or by a failure of our own
         segment = await self._left_open()
         while True:
             if segment is None:
@@ -147,12 +144,17 @@ class _LiveSource:
             await self._wait()
 
     async def _left_open(self) -> OpenSegment | None:
-        """The newest segment if it is empty; all others are finished."""
+        """The newest segment if no connection was ever made for it; all others are finished."""
+        await self._run.disconnected(_INTERRUPTED)  # by an earlier process, or by a failure of our own
         await self._run.finish_earlier()
-        segment = await self._run.take_up(only_empty=True)
-        if segment is None:
-            await self._run.finish_all()
-        return segment
+        video, _ = await self._run.state()
+        newest = video.newest_connection
+        if newest is None or newest.segment + 1 < len(video.segments):
+            segment = await self._run.take_up(only_empty=True)
+            if segment is not None:
+                return segment
+        await self._run.finish_all()
+        return None
 
     async def _connection(
         self, follower: Follower, segment: OpenSegment

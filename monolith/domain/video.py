@@ -59,6 +59,7 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 0
     connected: bool = False
     first_connection: StreamConnected | None = None
+    newest_connection: StreamConnected | None = None
     stopping: bool = False
     """A user wants the live source to end."""
     expired: Numbers = Numbers()
@@ -143,7 +144,11 @@ def evolve(video: Video, event: VideoEvent) -> Video:
         case StreamConnected():
             first = video.first_connection or event
             return msgspec.structs.replace(
-                video, connections=event.connection, connected=True, first_connection=first
+                video,
+                connections=event.connection,
+                connected=True,
+                first_connection=first,
+                newest_connection=event,
             )
         case StreamDisconnected():
             return msgspec.structs.replace(video, connected=False)

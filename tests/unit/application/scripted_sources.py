@@ -45,13 +45,15 @@ class Connection(msgspec.Struct, kw_only=True):
 
 
 class ScriptedSources(ScriptedDecoders):
-    """Segments of `per_segment` pictures. A live source goes through `connections`, then refuses; one that is not live
-    has `frames` pictures, and its connections say how far a session gets."""
+    """Segments of `per_segment` pictures. A live source goes through `connections`, then does as `last`; one that
+    is not live has `frames` pictures, and its connections say how far a session gets."""
 
     def __init__(self, frames: int = 0, *, per_segment: int = 10) -> None:
         super().__init__(frames)
         self.per_segment = per_segment
         self.connections: deque[Connection] = deque()
+        self.last = Connection(error=RetryableFailure("connection refused"))
+        """What every further connection to a live source does."""
         self.requests: list[FollowSource] = []
         self.probe_failures: list[Exception] = []
         self.info: SourceInfo | None = None
@@ -79,7 +81,7 @@ class ScriptedSources(ScriptedDecoders):
         if self.connections:
             return self.connections.popleft()
         if request.live:
-            return Connection(error=RetryableFailure("connection refused"))
+            return self.last
         return Connection(pictures=self.frames - request.first_frame + 1)
 
 
