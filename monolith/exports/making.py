@@ -183,7 +183,7 @@ class _Times:
             keeps_time = self._options.fps is None and 0 <= timestamp <= _LONGEST_LEAD
             self.origin = 0.0 if keeps_time else timestamp
         if self._options.fps is not None:
-            return number / self._options.fps
+            return number / self._options.fps / self._options.speed
         return max(0.0, timestamp - self.origin) / self._options.speed
 
 

@@ -21,8 +21,8 @@ class AnnotatedOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What users may choose.
 
     `models`: keys, none: all; `run_id`: this run alone; `min_confidence`: 0–1, None: each model's default;
-    `from_time`, `to_time`: seconds of the video, inclusive. Frames keep their times, `speed` times as fast; with `fps`
-    each is shown for 1/fps seconds instead.
+    `from_time`, `to_time`: seconds of the video, inclusive. Frames keep their times, or with `fps` each is shown for
+    1/fps seconds; all of it `speed` times as fast.
     """
 
     models: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Subject(msgspec.Struct, frozen=True):
     def rate(self) -> float:
         """Frames a second in the file, usually."""
         if self.options.fps is not None:
-            return self.options.fps
+            return self.options.fps * self.options.speed
         of_source = (self.video.media.frame_rate if self.video.media else None) or USUAL_RATE
         step = min((run.frame_step for run in self.runs), default=1)
         return of_source / step * self.options.speed

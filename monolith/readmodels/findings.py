@@ -69,7 +69,7 @@ def read_findings(
     """
     if not selection.sources:
         return FindingsPage((), None)
-    limit = frames * len(MODEL_KEYS)
+    limit = frames * len(MODEL_KEYS) + 1
     rows = _rows(connection, video_no, selection.sources, wanted, cursor, limit)
     full = len(rows) == limit
     if full:  # what is left of its last frame comes with the next page

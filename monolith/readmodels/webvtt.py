@@ -57,6 +57,7 @@ class CueWriter:
         self._with_colors = with_colors
         self._waiting: Findings | None = None
         self._open: _Cue | None = None
+        self._last_start = 0.0
 
     def head(self, note: str) -> bytes:
         """`note`: a comment, one line."""
@@ -81,14 +82,15 @@ class CueWriter:
         """`frame` is what is seen for `seconds`."""
         text = self._text(frame)
         start, end = _clamped(frame.timestamp), _clamped(frame.timestamp + seconds)
-        if self._open is not None:
-            start = max(start, self._open.start)  # cues come in the order of their beginnings
-            if text == self._open.text and _milliseconds(start) <= _milliseconds(self._open.end):
-                self._open = msgspec.structs.replace(self._open, end=max(end, self._open.end))
-                return
+        start = max(start, self._last_start)  # cues come in the order of their beginnings
+        before = self._open
+        if before and text == before.text and _milliseconds(start) <= _milliseconds(before.end):
+            self._open = msgspec.structs.replace(before, end=max(end, before.end))
+            return
         yield from self._close()
         if text and frame.timestamp + seconds > 0:
             self._open = _Cue(start, end, text)
+            self._last_start = start
 
     def _close(self) -> Iterator[str]:
         if self._open is not None:

@@ -19,7 +19,7 @@ from monolith.api.openapi import empty_answer, json_answer, problems, ref
 from monolith.api.problems import RETRY_AFTER, ApiError
 from monolith.api.requests import BaseUrl, RunId, Services, VideoId, check_model_names, check_run_id
 from monolith.api.services import ApiServices
-from monolith.domain.errors import InvalidRequestError, NotPossibleError
+from monolith.domain.errors import NotPossibleError
 from monolith.exports.annotated import AnnotatedState, AnnotatedVideos
 from monolith.exports.errors import AnnotatedError, NothingToShowError, TooManyError
 from monolith.exports.files import ReadyFile
@@ -32,13 +32,14 @@ _MP4: Final = "video/mp4"
 _RETRY_AFTER: Final = {"Retry-After": "2"}
 _PLACE: Final = "/analysis/{video_id}/annotated"
 
-Speed = Annotated[
-    float | None,
-    Query(ge=0.01, le=100, description="So many times as fast; otherwise frames keep their times"),
-]
+Speed = Annotated[float, Query(ge=0.01, le=100, description="So many times as fast")]
 Fps = Annotated[
     float | None,
-    Query(ge=0.01, le=240, description="Show so many frames a second instead, each for the same time"),
+    Query(
+        ge=0.01,
+        le=240,
+        description="Frames a second, each for the same time; otherwise they keep their times",
+    ),
 ]
 Version = Annotated[
     str | None,
@@ -52,19 +53,17 @@ def _options(
     min_confidence: Confidence = None,
     from_time: Seconds = None,
     to_time: Seconds = None,
-    speed: Speed = None,
+    speed: Speed = 1.0,
     fps: Fps = None,
 ) -> AnnotatedOptions:
     """Raises InvalidRequestError."""
-    if speed is not None and fps is not None:
-        raise InvalidRequestError("speed and fps exclude each other: give one of them", field="fps")
     return AnnotatedOptions(
         models=tuple(check_model_names(model or [])),
         run_id=check_run_id(run),
         min_confidence=min_confidence,
         from_time=from_time,
         to_time=to_time,
-        speed=1.0 if speed is None else speed,
+        speed=speed,
         fps=fps,
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,10 +27,13 @@ from monolith.application.handlers import FrameOptions, VideoHandlers
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.detection import Detection
 from monolith.domain.events import DOMAIN_EVENTS, DomainEvent
+from monolith.exports.annotated import AnnotatedVideos
+from monolith.exports.files import AnnotatedFiles
+from monolith.exports.making import Maker
 from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.rendering import label_of
 from monolith.secret_urls import SecretUrls
-from monolith.storage import FrameGoneError
+from monolith.storage import FileStorage, FrameGoneError
 
 DEADLINE = 10.0
 
@@ -73,6 +76,20 @@ def annotate(jpeg: bytes, detections: Sequence[Detection]) -> bytes:
     return jpeg + ",".join(map(label_of, detections)).encode()
 
 
+def annotated_videos(
+    folder: Path,
+    models: ReadModels,
+    room_bytes: Callable[[], int] = lambda: 1 << 62,
+    *,
+    most_bytes: int = 1 << 30,
+    **limits: int,
+) -> AnnotatedVideos:
+    """Those of the data directory `folder`, by real encoder processes. `limits`: of AnnotatedVideos."""
+    storage = FileStorage(folder)
+    files = AnnotatedFiles(folder, storage.annotated_folder, most_bytes=most_bytes, room_bytes=room_bytes)
+    return AnnotatedVideos(models, Maker(models, files, storage.pack_path), files, **limits)
+
+
 @asynccontextmanager
 async def running_api(
     folder: Path, *, limits: Limits | None = None, public_url: str | None = None, **changes: Any
@@ -109,6 +126,9 @@ async def running_api(
             limits=limits or Limits(),
             stopping=asyncio.Event(),
             room_bytes=lambda: api.room,
+            annotated=await stack.enter_async_context(
+                annotated_videos(folder, models, lambda: api.room, waiting=10_000)
+            ),
         )
         services = replace(services, **changes)
         api = Api(services, store, runner)
