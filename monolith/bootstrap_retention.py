@@ -13,7 +13,6 @@ from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
 from eventsourcing.projection import ProjectionRunner
 from eventsourcing.store import EventStore
-from monolith.adapters import ProjectionGate
 from monolith.application.open_videos import load_open_videos
 from monolith.application.ports import ReadModelGate
 from monolith.application.purge import Purge
@@ -85,9 +84,8 @@ async def retaining_alone(settings: Settings) -> AsyncIterator[Retention]:
         await asyncio.to_thread(storage.prepare)
         purge = Purge(streams, store, storage, SecretUrls(folder), time.time)
         await _finish_purges(store, streams, purge, folder)
-        gate = ProjectionGate(runner)
         retention = retention_of(
-            store, codec, streams, storage, read_models, gate, folder,
+            store, codec, streams, storage, read_models, runner, folder,
             purger=lambda video_id: purge.run_segments(PurgeSegmentsJob(video_id)),
         )  # fmt: skip
         yield await stack.enter_async_context(retention)
