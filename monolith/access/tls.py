@@ -79,7 +79,7 @@ class ServerTls:
         self.certificate = self._take_over()
         self._version = self._look()
 
-    async def watch(self, on_change: Callable[[x509.Certificate], None]) -> None:
+    async def watch(self, on_change: Callable[[x509.Certificate], object]) -> None:
         """Take over files that change, until cancelled; `on_change` runs in a thread. Files that are not right are left
         alone: what was there goes on."""
         complaint, kept = "", time.monotonic()
