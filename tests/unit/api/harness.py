@@ -31,6 +31,8 @@ from monolith.exports.annotated import AnnotatedVideos
 from monolith.exports.files import AnnotatedFiles
 from monolith.exports.making import Maker
 from monolith.readmodels.queries import ReadModels
+from monolith.readmodels.rebuilding import Live, ReadModelRebuild
+from monolith.readmodels.rebuilds import Rebuilds
 from monolith.readmodels.rendering import label_of
 from monolith.secret_urls import SecretUrls
 from monolith.storage import FileStorage, FrameGoneError
@@ -101,6 +103,9 @@ async def running_api(
         models = await ReadModels.open(folder / "read.db", codec)
         stack.push_async_callback(models.close)
         runner = await stack.enter_async_context(ProjectionRunner(store, models.projection))
+        rebuild = ReadModelRebuild(store, codec, folder / "read.db", live=Live(models, runner))
+        rebuilds = Rebuilds([rebuild], clock=time.time)
+        stack.push_async_callback(rebuilds.close)
         handlers = VideoHandlers(
             VideoStreams(store, codec),
             store,
@@ -126,6 +131,7 @@ async def running_api(
             limits=limits or Limits(),
             stopping=asyncio.Event(),
             room_bytes=lambda: api.room,
+            rebuilds=rebuilds,
             annotated=await stack.enter_async_context(
                 annotated_videos(folder, models, lambda: api.room, waiting=10_000)
             ),
