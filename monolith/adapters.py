@@ -13,16 +13,18 @@ from monolith.application.errors import (
     RetryableFailure,
     SourceFailure,
 )
-from monolith.application.ports import DecodeRequest, DecoderMessage
+from monolith.application.ports import DecodeRequest, DecoderMessage, FollowMessage
 from monolith.domain.events import Transport
 from monolith.domain.models import ModelIdentity
 from monolith.domain.segment import SourceInfo
 from monolith.inference.errors import FrameKillsWorkerError, InferenceError, InferenceUnavailableError
 from monolith.inference.messages import FrameRef, FrameResult
 from monolith.inference.service import InferenceService
-from monolith.ingest.decoders import DecoderPool, DecodeSession
+from monolith.ingest.decoders import DecoderPool
 from monolith.ingest.errors import IngestError, SourceError
 from monolith.ingest.fetch import Fetcher, FetchError
+from monolith.ingest.messages import FollowSource, SourceAccess, StartSegment
+from monolith.ingest.sessions import DecodeSession, FollowSession
 
 
 class PoolDecoders:
@@ -45,6 +47,19 @@ class PoolDecoders:
             async with self._pool.open(request) as session:
                 yield TranslatedSession(session)
 
+    async def probe_source(self, access: SourceAccess) -> SourceInfo:
+        with _decoding():
+            return await self._pool.probe_source(access)
+
+    def follow(self, request: FollowSource) -> AbstractAsyncContextManager[TranslatedFollowSession]:
+        return self._follow(request)
+
+    @asynccontextmanager
+    async def _follow(self, request: FollowSource) -> AsyncIterator[TranslatedFollowSession]:
+        with _decoding():
+            async with self._pool.follow(request) as session:
+                yield TranslatedFollowSession(session)
+
 
 class TranslatedSession:
     """The `DecodeSession` port."""
@@ -61,6 +76,34 @@ class TranslatedSession:
             await self._session.lend(slots)
 
     async def __aiter__(self) -> AsyncIterator[DecoderMessage]:
+        with _decoding():
+            async for message in self._session:
+                yield message
+
+
+class TranslatedFollowSession:
+    """The `FollowSession` port."""
+
+    def __init__(self, session: FollowSession) -> None:
+        self._session = session
+
+    @property
+    def outstanding_slots(self) -> frozenset[int]:
+        return self._session.outstanding_slots
+
+    async def lend(self, slots: Sequence[int]) -> None:
+        with _decoding():
+            await self._session.lend(slots)
+
+    async def start_segment(self, start: StartSegment) -> None:
+        with _decoding():
+            await self._session.start_segment(start)
+
+    async def cancel(self) -> None:
+        with _decoding():
+            await self._session.cancel()
+
+    async def __aiter__(self) -> AsyncIterator[FollowMessage]:
         with _decoding():
             async for message in self._session:
                 yield message

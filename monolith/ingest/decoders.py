@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -13,139 +13,29 @@ from typing import Final
 import msgspec
 
 from monolith.application.log_context import logged_fields
-from monolith.application.ports import DecodeRequest, DecoderMessage
+from monolith.application.ports import DecodeRequest
+from monolith.application.redaction import redacted
 from monolith.domain.segment import SourceInfo
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.decoder_process import DecoderProcess
 from monolith.ingest.errors import DecoderDiedError, SourceError
 from monolith.ingest.messages import (
-    Cancel,
     DecodeSegment,
     Failed,
-    FrameReady,
-    PackSynced,
+    FollowSource,
     Probe,
     Probed,
+    ProbeSource,
     Progress,
     ReadStored,
-    SegmentDone,
-    Slots,
+    SourceAccess,
 )
+from monolith.ingest.sessions import DecodeSession, FollowSession
 
-_CANCEL_SECONDS: Final = 5.0
+_PROBE_TIMEOUTS: Final = 6
+"""A source that does not answer ends its probe by itself much earlier than after so many of its timeouts."""
 
 logger = logging.getLogger(__name__)
-
-
-class DecodeSession:
-    """One request at work in a decoder process. Iterate until it ends; lend slots meanwhile.
-
-    Iterating raises SourceError, DecoderDiedError.
-    """
-
-    def __init__(self, process: DecoderProcess, subject: str) -> None:
-        """`subject`: what is decoded, for the log."""
-        self._process = process
-        self._subject = subject
-        self._lent: set[int] = set()
-        self._ended = False
-        self._cancelled = False
-        self.done: SegmentDone | None = None
-        """What the request came to, once it has."""
-
-    @property
-    def outstanding_slots(self) -> frozenset[int]:
-        """Slots lent that have come back neither in a FrameReady nor in SegmentDone.
-
-        When the session is over (its context left) they are the caller's to release: nobody writes to them any more.
-        """
-        return frozenset(self._lent)
-
-    async def lend(self, slots: Sequence[int]) -> None:
-        """Give the decoder slots to write to. From now on they are outstanding, even if this raises.
-
-        Raises DecoderDiedError. After the end they only become outstanding.
-        """
-        self._lent.update(slots)
-        if not self._ended:
-            self._process.waits_for_us = False
-            await self._process.send(Slots(tuple(slots)))
-
-    async def cancel(self) -> None:
-        """Ask for an early end; go on iterating until then. Raises DecoderDiedError."""
-        if not self._ended and not self._cancelled:
-            self._cancelled = True
-            self._process.waits_for_us = False
-            await self._process.send(Cancel())
-
-    def __aiter__(self) -> DecodeSession:
-        return self
-
-    async def __anext__(self) -> DecoderMessage:
-        while not self._ended:
-            message = await self._next()
-            if message is not None:
-                return message
-        raise StopAsyncIteration
-
-    async def _next(self) -> DecoderMessage | None:
-        """The next message for the caller, None for one that is not. Raises what iterating raises."""
-        match await self._process.receive():
-            case FrameReady() as ready:
-                self._take_back(ready.slot)
-                return ready
-            case PackSynced() as synced:
-                return synced
-            case SegmentDone() as done:
-                self._ended = True
-                self._log_warnings(done)
-                self.done = msgspec.structs.replace(done, unused_slots=tuple(sorted(self._lent)))
-                self._lent.clear()
-                return self.done
-            case Failed() as failed:
-                self._ended = True
-                if self._cancelled:
-                    return None
-                raise SourceError(failed.reason, permanent=failed.permanent)
-            case Progress():
-                return None
-            case message:
-                raise self._process.broken(f"answered a segment with {type(message).__name__}")
-
-    def _log_warnings(self, done: SegmentDone) -> None:
-        for warning in done.warnings:
-            logger.warning("%r: %s", self._subject, warning)
-
-    def _take_back(self, slot: int) -> None:
-        if slot not in self._lent:
-            self._process.kill()
-            raise DecoderDiedError(f"{self._process.name} filled slot {slot}, which it was not lent")
-        self._lent.discard(slot)
-        self._process.waits_for_us = not self._lent
-
-    async def finish(self) -> None:
-        """Bring the request to its end: cancel it, wait a little, else kill the process. Slots stay outstanding."""
-        if self._ended or self._process.dead:
-            return
-        try:
-            async with asyncio.timeout(_CANCEL_SECONDS):
-                await self._drain()
-        except (TimeoutError, DecoderDiedError) as error:
-            logger.warning("%s did not end its request: killed (%s)", self._process.name, error)
-            self._process.kill()
-        except BaseException:
-            self._process.kill()
-            raise
-
-    async def _drain(self) -> None:
-        await self.cancel()
-        while not self._ended:
-            match await self._process.receive():
-                case SegmentDone() as done:
-                    self._ended = True
-                    self._log_warnings(done)
-                case Failed():
-                    self._ended = True
 
 
 class DecoderLoad(msgspec.Struct, frozen=True):
@@ -212,10 +102,17 @@ class DecoderPool:
 
         Raises SourceError, DecoderDiedError (also when it takes longer than `timeout` seconds).
         """
+        return await self._probe(Probe(str(path), str(scan_path), segment_seconds), timeout)
+
+    async def probe_source(self, access: SourceAccess) -> SourceInfo:
+        """What comes from there. Raises SourceError, DecoderDiedError."""
+        return await self._probe(ProbeSource(access), _PROBE_TIMEOUTS * _longest_wait(access))
+
+    async def _probe(self, request: Probe | ProbeSource, timeout: float) -> SourceInfo:
         async with self._process(None) as process:
             try:
                 async with asyncio.timeout(timeout):
-                    return await self._ask(process, Probe(str(path), str(scan_path), segment_seconds))
+                    return await self._ask(process, request)
             except TimeoutError as error:
                 process.kill()
                 raise DecoderDiedError(f"the probe took longer than {timeout:g} s") from error
@@ -223,7 +120,7 @@ class DecoderPool:
                 process.kill()
                 raise
 
-    async def _ask(self, process: DecoderProcess, request: Probe) -> SourceInfo:
+    async def _ask(self, process: DecoderProcess, request: Probe | ProbeSource) -> SourceInfo:
         await process.send(request)
         while True:
             match await process.receive():
@@ -252,6 +149,20 @@ class DecoderPool:
                 await session.finish()
                 at_end = session.done is not None and session.done.end_of_source
                 process.kept_path = None if at_end else _kept_path(request)
+
+    @contextlib.asynccontextmanager
+    async def follow(self, request: FollowSource) -> AsyncIterator[FollowSession]:
+        """Follow a source in a process of the pool (waits for one); leaving the context ends it.
+
+        Raises DecoderDiedError.
+        """
+        async with self._process(None) as process:
+            session = FollowSession(process, redacted(request.access.url))
+            try:
+                await process.send(request)
+                yield session
+            finally:
+                await session.finish()
 
     @contextlib.asynccontextmanager
     async def _process(self, path: str | None) -> AsyncIterator[DecoderProcess]:
@@ -354,6 +265,10 @@ class DecoderPool:
 def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.error("%s failed", task.get_name(), exc_info=error)
+
+
+def _longest_wait(access: SourceAccess) -> float:
+    return access.connect_timeout + access.read_timeout
 
 
 def _subject(request: DecodeRequest) -> str:

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 from monolith.inference.shared_memory import FrameSlots
-from monolith.ingest.decoders import DecoderPool, DecodeSession
+from monolith.ingest.decoders import DecoderPool
 from monolith.ingest.messages import FrameReady
+from monolith.ingest.sessions import DecodeSession
 from monolith.processes import ChildProcess
 from tests.integration.decoding import probe, segment_request
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from monolith.application.ports import DecodeRequest
 from monolith.domain.segment import SegmentPlan, SourceInfo, StoredFrame
 from monolith.inference.shared_memory import FrameSlots
-from monolith.ingest.decoders import DecoderPool, DecodeSession
+from monolith.ingest.decoders import DecoderPool
 from monolith.ingest.messages import DecodeSegment, FrameReady, PackSynced, SegmentDone
+from monolith.ingest.sessions import DecodeSession
 from tests.videos import read_barcode
 
 SLOTS = 4
