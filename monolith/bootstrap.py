@@ -27,6 +27,7 @@ from monolith.access.startup import describe_tls, local_publisher, open_access, 
 from monolith.access.tls import ServerTls
 from monolith.adapters import CheckedFetcher, PoolDecoders, PooledInference, ProjectionGate
 from monolith.api.app import create_app
+from monolith.api.http_protocol import ClientConnections
 from monolith.api.server import ApiServer
 from monolith.api.services import ApiServices, Limits
 from monolith.application.attempt import Resources
@@ -489,7 +490,7 @@ async def serving(program: Program) -> AsyncIterator[tuple[ApiServer, str]]:
         host=settings.host,
         port=settings.port,
         graceful_seconds=max(1, int(settings.shutdown_deadline / 2)),  # the rest is for what ends after it
-        max_connections_per_client=settings.max_connections_per_client,
+        clients=ClientConnections(settings.max_connections_per_client),
         tls=tls.context if tls else None,
     )
     try:

@@ -32,6 +32,10 @@ class ClientConnections:
         self._count_local = count_local
         self._open: Counter[str] = Counter()
 
+    def twin(self) -> ClientConnections:
+        """The same rule, with a count of its own."""
+        return ClientConnections(self._limit, count_local=self._count_local)
+
     def enter(self, address: str) -> bool:
         """False: no more from there. Otherwise `leave` must follow."""
         client = client_of(address)

@@ -24,12 +24,12 @@ _TICK_SECONDS: Final = 0.1
 
 class _Server(uvicorn.Server):
     def __init__(
-        self, config: uvicorn.Config, tls: ssl.SSLContext | None, max_connections_per_client: int
+        self, config: uvicorn.Config, tls: ssl.SSLContext | None, handshakes: ClientConnections
     ) -> None:
         super().__init__(config)
         self.told = asyncio.Event()
         self._tls = tls
-        self._max_per_client = max_connections_per_client
+        self._handshakes = handshakes
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's; HTTPS has a listener of its own."""
@@ -37,9 +37,8 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
             return
         await self.lifespan.startup()
-        handshakes = ClientConnections(self._max_per_client)
         self.servers: list[Any] = [
-            TlsListener(listener, self._tls, self._protocol, handshakes) for listener in sockets
+            TlsListener(listener, self._tls, self._protocol, self._handshakes) for listener in sockets
         ]
         self.started = True
 
@@ -91,18 +90,19 @@ class ApiServer:
         port: int = 8000,
         graceful_seconds: int = 10,
         max_connections: int | None = 1000,
-        max_connections_per_client: int = 0,
+        clients: ClientConnections | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> ApiServer:
-        """Listen on `host`:`port` (0: any free one). `stopping`: that of ApiServices. `tls`: speak HTTPS, nothing else.
+        """Listen on `host`:`port` (0: any free one). `stopping`: that of ApiServices. `clients`: how many connections
+        each may have. `tls`: speak HTTPS, nothing else.
 
         Raises OSError when the address cannot be used, and what the start of the server raises.
         """
         listener = _listen(host, port)
         try:
-            protocol = bounded_protocol(ClientConnections(max_connections_per_client))
-            config = _config(app, protocol, graceful_seconds, max_connections)
-            server = _Server(config, tls, max_connections_per_client)
+            clients = clients or ClientConnections()
+            config = _config(app, bounded_protocol(clients), graceful_seconds, max_connections)
+            server = _Server(config, tls, clients.twin())
             task = asyncio.create_task(server.serve(sockets=[listener]), name="HTTP server")
             await _until_started(server, task)
         except BaseException:
