@@ -42,7 +42,8 @@ from monolith.application.purge import Purge
 from monolith.application.segments import Segments
 from monolith.application.source_access import SourceAccesses
 from monolith.application.video_stream import VideoStreams
-from monolith.bootstrap_rebuild import READ_MODELS, rebuildables
+from monolith.bootstrap_analytics import running_analytics, tell_failure
+from monolith.bootstrap_rebuild import ANALYTICS, READ_MODELS, rebuildables
 from monolith.bootstrap_retention import retention_of, scheduled
 from monolith.datadir import DataDirLock
 from monolith.disk_watch import DiskWatch, SlotsWhileRoom
@@ -93,6 +94,7 @@ from monolith.observed import (
 )
 from monolith.projection_lag import WatchedProjection, watch
 from monolith.readiness import readiness_checks
+from monolith.readmodels.analytics_rebuild import LiveAnalytics
 from monolith.readmodels.catching_up import caught_up
 from monolith.readmodels.files import Origin
 from monolith.readmodels.queries import ReadModels
@@ -179,7 +181,11 @@ class _Builder:
         read_models = await ReadModels.open(self._folder / READ_MODELS, self._codec, origin=origin)
         self._stack.push_async_callback(read_models.close)
         projection = await self._project(store, read_models)
-        rebuilds = self._rebuilds(store, Live(read_models, projection))
+        analytics, watched = await self._stack.enter_async_context(
+            running_analytics(store, self._codec, self._folder / ANALYTICS)
+        )
+        self._watched.append(watched)
+        rebuilds = self._rebuilds(store, Live(read_models, projection), analytics)
         observed = ObservedStore(store, self._work)
         streams = VideoStreams(observed, self._codec)
         snapshots = SnapshotFile(self._folder, store.identity)
@@ -218,6 +224,7 @@ class _Builder:
             retention_schedule=schedule,
             stopping=self._stopping,
             annotated=annotated,
+            analytics=analytics.analytics,
         )
         readings = [
             *work_readings(manager, slots),
@@ -268,8 +275,8 @@ class _Builder:
             await caught_up(runner, head)
         return runner
 
-    def _rebuilds(self, store: SqliteEventStore, live: Live) -> Rebuilds:
-        what = rebuildables(store, self._codec, self._folder, self._storage, live)
+    def _rebuilds(self, store: SqliteEventStore, live: Live, analytics: LiveAnalytics) -> Rebuilds:
+        what = rebuildables(store, self._codec, self._folder, self._storage, live, analytics)
         rebuilds = Rebuilds(what, clock=time.time)
         self._stack.push_async_callback(rebuilds.close)
         return rebuilds
@@ -419,6 +426,7 @@ class _Builder:
             group.create_task(LoopMonitor(self._registry).run(), name="loop monitor"),
             group.create_task(self._disk.run(), name="disk watch"),
             group.create_task(watch(self._watched), name="projection watch"),
+            group.create_task(tell_failure(self._watched[1].runner), name="analytics files"),
         ]
         if access.keys is not None:
             tasks.append(group.create_task(access.keys.watch(), name="API keys"))

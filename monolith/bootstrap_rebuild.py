@@ -14,6 +14,7 @@ from eventsourcing.codec import EventCodec
 from eventsourcing.errors import StoreUnavailableError
 from monolith.datadir import DataDirError, DataDirLock
 from monolith.domain.events import DOMAIN_EVENTS
+from monolith.readmodels.analytics_rebuild import AnalyticsRebuild, LiveAnalytics
 from monolith.readmodels.files import Origin
 from monolith.readmodels.rebuilding import Live, ReadModelRebuild, Rebuildable
 from monolith.readmodels.rebuilds import Rebuilds
@@ -22,16 +23,25 @@ from monolith.storage import FileStorage
 
 EVENTS: Final = "events.db"
 READ_MODELS: Final = "readmodels.db"
+ANALYTICS: Final = "analytics"
 
 
 def rebuildables(
-    store: SqliteEventStore, codec: EventCodec, folder: Path, storage: FileStorage, live: Live | None
+    store: SqliteEventStore,
+    codec: EventCodec,
+    folder: Path,
+    storage: FileStorage,
+    live: Live | None,
+    analytics: LiveAnalytics | None = None,
 ) -> list[Rebuildable]:
-    """All that can be built again, in the order in which it is done. `live`: None when no program runs."""
+    """All that can be built again, in the order in which it is done. `live`, `analytics`: None when no program runs."""
     origin = Origin(store.identity, store.last_position)
     return [
         ReadModelRebuild(
             store, codec, folder / READ_MODELS, origin=origin, live=live, room=storage.room_bytes
+        ),
+        AnalyticsRebuild(
+            store, codec, folder / ANALYTICS, origin=origin, live=analytics, room=storage.room_bytes
         ),
     ]
 

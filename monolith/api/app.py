@@ -20,6 +20,7 @@ from monolith.api.origins import Gatekeeper, cors_options
 from monolith.api.problems import add_problem_handlers
 from monolith.api.route_scopes import Needs, methods_and_paths
 from monolith.api.routes import (
+    analytics,
     annotated,
     documents,
     events,
@@ -68,6 +69,7 @@ def create_app(services: ApiServices) -> FastAPI:
         health,
         rebuild,
         retention,
+        analytics,
         session,
         web,
     ):

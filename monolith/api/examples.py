@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 VIDEO_ID: Final = "0197c0de-0000-7000-8000-000000000001"
@@ -84,3 +85,84 @@ METRICS: Final = [
     {"video_id": VIDEO_ID, "metric_name": "Frame Resize Time", "metric_value": 0.8},
     {"video_id": VIDEO_ID, "metric_name": "Total Frames Extracted", "metric_value": 250},
 ]
+
+NDJSON_ROWS: Final = "".join(f"{json.dumps(row, separators=(',', ':'))}\n" for row in ROWS)
+
+_RUN_ID: Final = "0197c0de-0000-7000-8000-000000000002"
+_FOUND: Final = {"run_id": _RUN_ID, "frames": 118, "detections": 240, "greatest": 4, "first_time": 0.333333,
+                 "last_time": 118.0, "mean_confidence": 0.7123}  # fmt: skip
+
+TIMELINE: Final = {
+    "video_id": VIDEO_ID,
+    "bucket": 10.0,
+    "runs": [{"run_id": _RUN_ID, "models": ["Object Detection", "Joy Detection", "Color Palette Detection"]}],
+    "buckets": [
+        {
+            "time": 0.0,
+            "frames": 30,
+            "objects": {
+                "car": {"detections": 71, "greatest": 4},
+                "person": {"detections": 12, "greatest": 1},
+            },
+            "faces": {"detections": 10, "greatest": 1},
+            "emotions": {"happy": 0.7, "neutral": 0.3},
+            "colors": [{"color": "#5a6b70", "share": 0.52}, {"color": "#c9c4b8", "share": 0.31}],
+        },
+        {"time": 10.0, "frames": 30, "objects": {}, "faces": None, "emotions": {}, "colors": []},
+    ],
+}
+
+SUMMARY: Final = {
+    "video_id": VIDEO_ID,
+    "video_name": "Street",
+    "status": "Completed",
+    "first_time": 0.333333,
+    "last_time": 119.666667,
+    "runs": [
+        {
+            "run_id": _RUN_ID,
+            "models": ["Object Detection", "Joy Detection"],
+            "status": "Completed",
+            "frame_step": 10,
+            "ts": "2026-01-05T10:00:00.000000+00:00",
+            "ended": "2026-01-05T10:00:08.000000+00:00",
+            "frames_sampled": 360,
+            "frames_analyzed": 360,
+            "frames_dropped": 0,
+            "coverage": 1.0,
+            "frames_per_second": 45.0,
+        }
+    ],
+    "models": [
+        {
+            "model": "Object Detection",
+            "run_id": _RUN_ID,
+            "frames": 360,
+            "seconds": 3.6,
+            "shown_from": 0.4,
+            "identity": {
+                "key": "objects_detection",
+                "name": "NanoDet-g 416",
+                "version": "1",
+                "digest": "0" * 64,
+                "precision": "f32",
+                "infer_from": "stored",
+            },
+        }
+    ],
+    "objects": [{"label": "car", **_FOUND}],
+    "faces": {"label": "face", **_FOUND},
+    "emotions": [
+        {
+            "emotion": "happy",
+            "run_id": _RUN_ID,
+            "frames": 80,
+            "detections": 150,
+            "share": 0.625,
+            "mean_probability": 0.81,
+        }
+    ],
+    "palette": {"run_id": _RUN_ID, "frames": 360, "colors": [{"color": "#5a6b70", "share": 0.48}]},
+    "expired_segments": 0,
+    "frames_expired": 0,
+}

@@ -9,8 +9,10 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from monolith.api.analytics_answers import ANALYTICS_TYPES
 from monolith.api.answers import (
     AnnotatedAnswer,
+    ConnectionAnswer,
     EventAnswer,
     HealthAnswer,
     MetricAnswer,
@@ -28,9 +30,10 @@ Responses = dict[int | str, dict[str, Any]]
 
 _TYPES: Final = (
     SubmittedAnswer, VideoAnswer, MetricAnswer, EventAnswer, HealthAnswer, SessionAnswer, Problem, ResultRow,
-    ObjectEntry, FaceEntry, ColorEntry, AnnotatedAnswer,
+    ObjectEntry, FaceEntry, ColorEntry, AnnotatedAnswer, ConnectionAnswer,
     RebuildAnswer, RebuiltAnswer,
     RetentionAnswer, RetentionScheduleAnswer, RetentionStateAnswer,
+    *ANALYTICS_TYPES,
 )  # fmt: skip
 _PLACE: Final = "#/components/schemas/{name}"
 

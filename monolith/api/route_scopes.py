@@ -48,6 +48,8 @@ ROUTES: Final[dict[tuple[str, str], Need]] = {
     ("GET", "/analysis/{video_id}"): _READ,
     ("GET", "/analysis/{video_id}/metrics"): _READ,
     ("GET", "/analysis/{video_id}/results"): _READ,
+    ("GET", "/analysis/{video_id}/timeline"): _READ,
+    ("GET", "/analysis/{video_id}/summary"): _READ,
     ("GET", "/analysis/{video_id}/frame/{n}"): _READ,
     ("GET", "/analysis/{video_id}/frame/{n}/results"): _READ,
     ("POST", "/analysis/{video_id}/annotated"): _WRITE,

@@ -17,6 +17,8 @@ from monolith.application.retention import Retention
 from monolith.application.retention_schedule import RetentionSchedule
 from monolith.domain.detection import Detection
 from monolith.exports.annotated import AnnotatedVideos
+from monolith.readmodels.analytics import Analytics
+from monolith.readmodels.detections import DetectionReader
 from monolith.readmodels.projector import EventDecoder
 from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.rebuilds import Rebuilds
@@ -139,3 +141,9 @@ class ApiServices:
     rebuilds: Rebuilds = field(default_factory=lambda: Rebuilds(clock=time.time))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     annotated: AnnotatedVideos | None = None
+    analytics: Analytics | None = None
+    """None: what is counted comes from the read models alone."""
+
+    @property
+    def detections(self) -> DetectionReader:
+        return DetectionReader(self.read_models, self.analytics)

@@ -12,6 +12,7 @@ import asyncio
 import functools
 import logging
 import os
+import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,13 @@ from monolith.domain.events import (
 )
 from monolith.readmodels.analytics_files import TableBuilder
 from monolith.readmodels.analytics_index import IndexedSegment
-from monolith.readmodels.analytics_store import AnalyticsStore, Pins, indexed
+from monolith.readmodels.analytics_store import (
+    AnalyticsStore,
+    Pins,
+    exchange_folders,
+    finish_exchange,
+    indexed,
+)
 from monolith.readmodels.files import Origin
 from monolith.readmodels.projector import EventDecoder
 
@@ -59,6 +66,8 @@ class Analytics:
 
     def __init__(self, root: Path, store: AnalyticsStore, pins: Pins) -> None:
         self.root = root
+        self.scratch = _scratch_of(root)
+        """A folder for temporary files."""
         self.pins = pins
         self._store = store
         self._exchange = threading.Lock()
@@ -70,6 +79,8 @@ class Analytics:
     async def open(cls, root: Path, *, origin: Origin | None = None) -> Analytics:
         """Open or make the files at `root`; those not made from `origin` (None: any) are made anew."""
         pins = Pins()
+        await asyncio.to_thread(finish_exchange, root)
+        await asyncio.to_thread(_empty, _scratch_of(root))
         return cls(root, await asyncio.to_thread(AnalyticsStore.open, root, pins, origin), pins)
 
     async def close(self) -> None:
@@ -80,6 +91,18 @@ class Analytics:
         self._reading.shutdown()
         self._writing.shutdown()
         self._store.close()
+
+    async def exchange(self) -> None:
+        """Take what lies `beside` the files, complete, in their place. Only while nothing is applied."""
+        await self._run(self._writing, self._take_rebuilt)
+
+    def _take_rebuilt(self) -> None:
+        with self._exchange:
+            self._store.close()
+            try:
+                exchange_folders(self.root)
+            finally:
+                self._store = AnalyticsStore(self.root, self.pins)
 
     async def write(self, work: Callable[[AnalyticsStore], T]) -> T:
         """Run `work` in the one thread that writes: it gives way to others."""
@@ -137,6 +160,16 @@ class Analytics:
             if not future.cancelled():
                 future.exception()
             raise
+
+
+def _scratch_of(root: Path) -> Path:
+    return root.with_name(f"{root.name}-scratch")
+
+
+def _empty(folder: Path) -> None:
+    """Make the folder, without what an interruption may have left in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 def _be_nice() -> None:

@@ -2,7 +2,7 @@
 
 ANALYTICS/VIDEO_ID/RUN_ID/
 ├── 000064.parquet          one closed segment
-└── 000000-000063.parquet   `GROUP` small ones in a row, put together; their own files are gone
+└── group-000000-000063.parquet   `GROUP` small ones in a row, put together; their own files are gone
 
 A line is a detection, or (`entry` 0) says that a model has judged a frame, whatever it found. Lines are in the order
 of `/results`: by frame, then by model, then as the model gave them. Columns, null where they do not apply:
@@ -237,7 +237,7 @@ def file_of(segment: int) -> str:
 def group_file_of(first: int, last: int, edition: int = 0) -> str:
     """The name of the file of several. One that loses a segment is written anew, under another name: `edition` from 1.
     Who still reads the old one is not disturbed."""
-    return f"{first:06d}-{last:06d}{f'.{edition}' if edition else ''}.parquet"
+    return f"group-{first:06d}-{last:06d}{f'.{edition}' if edition else ''}.parquet"
 
 
 def edition_of(file: str) -> int:

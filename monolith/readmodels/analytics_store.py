@@ -22,6 +22,7 @@ from monolith.readmodels.analytics_files import (
     edition_of,
     file_of,
     group_file_of,
+    sync_folder,
     write_lines,
     write_table,
 )
@@ -175,6 +176,36 @@ class AnalyticsStore:
         for path in self.root.glob("*/*/*"):
             if path not in named:
                 path.unlink(missing_ok=True)
+
+
+def beside(root: Path) -> Path:
+    """Where the files are made again."""
+    return root.with_name(f"{root.name}-rebuild")
+
+
+def _complete(root: Path) -> Path:
+    """The name of what `beside` holds once nothing is missing."""
+    return root.with_name(f"{root.name}-rebuilt")
+
+
+def exchange_folders(root: Path) -> None:
+    """Put what lies beside `root`, complete and closed, in its place."""
+    sync_folder(beside(root))
+    beside(root).rename(_complete(root))
+    finish_exchange(root)
+
+
+def finish_exchange(root: Path) -> None:
+    """Do what is left of an exchange that was begun; remove what was interrupted before. Nobody has `root` open."""
+    old = root.with_name(f"{root.name}-old")
+    if _complete(root).is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+        if root.is_dir():
+            root.rename(old)
+        _complete(root).rename(root)
+        sync_folder(root.parent)
+    for left in (old, beside(root)):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _flaw(root: Path, pins: Pins, origin: Origin | None) -> str | None:

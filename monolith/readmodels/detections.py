@@ -72,13 +72,11 @@ class DetectionTables(msgspec.Struct, frozen=True):
 class DetectionReader:
     """Brings the two sources together. Without `analytics` everything comes from the read models."""
 
-    def __init__(
-        self, models: ReadModels, analytics: Analytics | None = None, scratch: Path | None = None
-    ) -> None:
-        """`scratch`: a folder for temporary files."""
+    def __init__(self, models: ReadModels, analytics: Analytics | None = None) -> None:
         self._models = models
         self._analytics = analytics
-        self._scratch = scratch
+        self.scratch = None if analytics is None else analytics.scratch
+        """A folder for temporary files; None: the system's."""
 
     async def ask(
         self,
@@ -110,7 +108,7 @@ class DetectionReader:
         async with AsyncExitStack() as stack:
             if self._analytics is not None:
                 await stack.enter_async_context(self._analytics.pinned())
-            folder = await stack.enter_async_context(_temporary_folder(self._scratch))
+            folder = await stack.enter_async_context(_temporary_folder(self.scratch))
             moment = await self._moment(video_id)
             selection = select_runs(moment.video, models=models, run_id=run_id)
             runs = [await self._run(moment, source, wanted, folder) for source in selection.sources]
@@ -121,10 +119,14 @@ class DetectionReader:
         return await (asyncio.to_thread(work) if self._analytics is None else self._analytics.read(work))
 
     async def _moment(self, video_id: str) -> Moment:
-        found = await self._models.read(lambda connection: _moment(connection, video_id))
+        generation = self._models.generation
+        found = await self._models.read(
+            lambda connection: _moment(connection, video_id), generation=generation
+        )
         if found is None:
             raise VideoNotFoundError(video_id)
-        return found
+        video = msgspec.structs.replace(found.video, generation=generation)
+        return msgspec.structs.replace(found, video=video)
 
     async def _run(self, moment: Moment, source: Source, wanted: ResultFilter, folder: Path) -> RunTable:
         run_id = next(run.run_id for run in moment.video.runs if run.run_no == source.run_no)
@@ -138,6 +140,7 @@ class DetectionReader:
             video_id=moment.video.video_id,
             run_id=run_id,
             source=source,
+            generation=moment.video.generation,
             position=moment.position,
         )
         gaps = _uncovered([one for one, _ in closed], wanted)

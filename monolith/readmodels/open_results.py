@@ -49,6 +49,7 @@ class OpenResults:
         video_id: str,
         run_id: str,
         source: Source,
+        generation: int,
         position: int,
     ) -> None:
         """`folder`: for temporary files, which live as long as the tables are used."""
@@ -58,6 +59,7 @@ class OpenResults:
         self._video_id = video_id
         self._run_id = run_id
         self._source = source
+        self._generation = generation
         self._position = position
         self._spilled = 0
 
@@ -87,7 +89,9 @@ class OpenResults:
             " ORDER BY id LIMIT ?"
         )
         values = (base | low, base | high, self._position, _PAGE)
-        return await self._models.read(lambda connection: _all(connection, sql, values))
+        return await self._models.read(
+            lambda connection: _all(connection, sql, values), generation=self._generation
+        )
 
     def _spill(self, builder: TableBuilder) -> OpenTable:
         piece = _in_memory(builder)

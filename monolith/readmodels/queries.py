@@ -20,6 +20,7 @@ from eventsourcing.errors import StoreUnavailableError
 from monolith.domain.errors import VideoNotFoundError
 from monolith.readmodels import files, frames, results, videos
 from monolith.readmodels.cleaning import Cleaner
+from monolith.readmodels.connections import ConnectionView, list_connections
 from monolith.readmodels.database import Database
 from monolith.readmodels.files import Origin
 from monolith.readmodels.frames import FrameLocation
@@ -155,6 +156,11 @@ class ReadModels:
         database = self._of(video.generation)
         return await database.read(lambda c: videos.video_metrics(c, video, selection.run_numbers))
 
+    async def connections(self, video: VideoView, *, after: int = 0, limit: int) -> list[ConnectionView]:
+        """Of a live source, in order; at most `limit` with a number above `after`."""
+        database = self._of(video.generation)
+        return await database.read(lambda c: list_connections(c, video.video_no, after, limit))
+
     async def frame(self, video: VideoView, frame_number: int) -> FrameLocation:
         """Raises FrameNotSampledError, which names the neighbours."""
         database = self._of(video.generation)
@@ -168,11 +174,12 @@ class ReadModels:
         base_url: str,
         cursor: int = results.START,
         limit: int,
+        separator: bytes = b",",
     ) -> Page:
         """See `monolith.readmodels.results.read_page`. `base_url`: the server's address, without a slash at its end."""
 
         def read(connection: apsw.Connection) -> Page:
-            page = results.read_page(connection, selection, wanted, cursor, limit)
+            page = results.read_page(connection, selection, wanted, cursor, limit, separator)
             return msgspec.structs.replace(page, text=with_base(page.text, base_url))
 
         return await self._of(selection.generation).read(read)

@@ -69,7 +69,7 @@ class ResultFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """`rows` rows of JSON text joined by commas; `cursor`: where the next page starts; `end`: nothing follows."""
+    """`rows` rows of JSON text, joined; `cursor`: where the next page starts; `end`: nothing follows."""
 
     text: bytes
     rows: int
@@ -102,7 +102,12 @@ def select_runs(video: VideoView, *, models: Sequence[str] = (), run_id: str | N
 
 
 def read_page(
-    connection: apsw.Connection, selection: Selection, wanted: ResultFilter, cursor: int, limit: int
+    connection: apsw.Connection,
+    selection: Selection,
+    wanted: ResultFilter,
+    cursor: int,
+    limit: int,
+    separator: bytes = b",",
 ) -> Page:
     """At most `limit` rows after `cursor` (`START` or that of a page), by frame and then by model.
 
@@ -111,8 +116,8 @@ def read_page(
     if not selection.sources:
         return Page(b"", 0, cursor, True)
     if wanted.as_rendered:
-        return _joined_page(connection, selection, wanted, cursor, limit)
-    return _rendered_page(connection, selection, wanted, cursor, limit)
+        return _joined_page(connection, selection, wanted, cursor, limit, separator)
+    return _rendered_page(connection, selection, wanted, cursor, limit, separator)
 
 
 def frame_detections(
@@ -127,24 +132,34 @@ def frame_detections(
 
 
 def _joined_page(
-    connection: apsw.Connection, selection: Selection, wanted: ResultFilter, cursor: int, limit: int
+    connection: apsw.Connection,
+    selection: Selection,
+    wanted: ResultFilter,
+    cursor: int,
+    limit: int,
+    separator: bytes,
 ) -> Page:
     """SQLite joins the rows, outside of Python's lock."""
     inner, values = _query(selection, wanted, cursor, limit, "fragment")
-    sql = f"SELECT CAST(group_concat(fragment, ',') AS BLOB), count(*), max(key) FROM ({inner})"  # noqa: S608
-    found: Any = connection.execute(sql, values).fetchone()
+    sql = f"SELECT CAST(group_concat(fragment, ?) AS BLOB), count(*), max(key) FROM ({inner})"  # noqa: S608
+    found: Any = connection.execute(sql, [separator.decode(), *values]).fetchone()
     text, rows, last = found
     return Page(text or b"", rows, cursor if last is None else last, rows < limit)
 
 
 def _rendered_page(
-    connection: apsw.Connection, selection: Selection, wanted: ResultFilter, cursor: int, limit: int
+    connection: apsw.Connection,
+    selection: Selection,
+    wanted: ResultFilter,
+    cursor: int,
+    limit: int,
+    separator: bytes,
 ) -> Page:
     columns = "timestamp, started_at, seconds, detections"
     sql, values = _query(selection, wanted, cursor, limit, columns)
     found: list[Any] = connection.execute(sql, values).fetchall()
     rows = list(_render(selection.video_id, wanted, found))
-    return Page(b",".join(rows), len(rows), found[-1][0] if found else cursor, len(found) < limit)
+    return Page(separator.join(rows), len(rows), found[-1][0] if found else cursor, len(found) < limit)
 
 
 def _render(video_id: str, wanted: ResultFilter, found: list[tuple[Any, ...]]) -> Iterator[bytes]:

@@ -1,123 +1,136 @@
-"""Results: all rows of a video, or those of one frame."""
+"""Results: all rows of a video in several formats, or those of one frame."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+import errno
+from functools import partial
+from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from monolith.api import examples
+from monolith.api.exported_file import ExportedFileResponse
+from monolith.api.filters import Filters, Wanted
 from monolith.api.openapi import json_answer, list_of, problems
+from monolith.api.problems import ApiError
 from monolith.api.requests import (
     BaseUrl,
     FrameNumber,
     RunId,
     Services,
     VideoId,
-    check_model_names,
     check_run_id,
+    require_room,
 )
-from monolith.api.rows import RowReader
+from monolith.api.result_formats import FormatName, chosen_format
+from monolith.api.rows import NDJSON, RowFormat, RowReader
+from monolith.api.services import ApiServices
 from monolith.api.streaming import PiecewiseResponse
-from monolith.domain.models import INFERENCE_MODEL_NAMES
+from monolith.domain.errors import InvalidRequestError
 from monolith.readmodels.rendering import ResultRow
 from monolith.readmodels.results import START, ResultFilter, select_runs
-from monolith.readmodels.schema import KEY_MASK, MAX_FRAME_NUMBER, MODEL_MASK
+from monolith.readmodels.schema import KEY_MASK, MODEL_MASK
+from monolith.readmodels.table_export import EXPORT_FORMATS, ExportFormat, export
 
 router = APIRouter(tags=["results"])
 
 _JSON: Final = "application/json"
 _MOST_ROWS: Final = 10_000
-_LONGEST_LABEL: Final = 100
-_LONGEST_VIDEO: Final = 1e9
+_VARY: Final = {"Vary": "Accept"}
 
-Models = Annotated[
-    list[str] | None,
-    Query(
-        alias="model",
-        description="Only these, by either of their names",
-        json_schema_extra={
-            "items": {"enum": [*INFERENCE_MODEL_NAMES, *INFERENCE_MODEL_NAMES.values()]},
-        },
-    ),
+Limit = Annotated[
+    int | None,
+    Query(ge=1, le=_MOST_ROWS, description="A page of so many rows (`json`, `ndjson`); otherwise all"),
 ]
-Frame = Annotated[int | None, Query(ge=0, le=MAX_FRAME_NUMBER, description="Inclusive")]
-Seconds = Annotated[
-    float | None, Query(ge=-_LONGEST_VIDEO, le=_LONGEST_VIDEO, description="Of video, inclusive")
-]
-Label = Annotated[
-    str | None,
-    Query(
-        max_length=_LONGEST_LABEL,
-        description="Only detections with this label, emotion or colour, and only rows that have one",
-    ),
-]
-Confidence = Annotated[
-    float | None, Query(ge=0, le=1, description="Show detections from here on, instead of the default")
-]
-Limit = Annotated[int | None, Query(ge=1, le=_MOST_ROWS, description="A page of so many rows; otherwise all")]
 Cursor = Annotated[int | None, Query(ge=0, le=KEY_MASK, description="As in the `Link` of the page before")]
+
+
+def _answers() -> dict[int | str, dict[str, Any]]:
+    answers = json_answer(
+        list_of(ResultRow),
+        "By frame, then by model. Rows come from the newest completed run of each model, else the running one.",
+        example=examples.ROWS,
+        headers={
+            "Link": '`rel="next"`: the next page, where `limit` left rows out',
+            "Content-Disposition": "A file name; of `csv`, `parquet` and `arrow`",
+        },
+    )
+    text = {"schema": {"type": "string"}, "example": examples.NDJSON_ROWS}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    answers[200]["content"] |= {NDJSON.media_type: text} | {
+        kind.media_type: binary for kind in EXPORT_FORMATS.values()
+    }
+    return {**answers, **problems(400, 404, 507)}
 
 
 @router.get(
     "/analysis/{video_id}/results",
-    summary="One row for each frame and model",
+    summary="All results: one row for each frame and model, or a file with one line for each detection",
     response_class=Response,
-    responses={
-        **json_answer(
-            list_of(ResultRow),
-            "By frame, then by model. Rows come from the newest completed run of each model, else the running one.",
-            example=examples.ROWS,
-            headers={"Link": '`rel="next"`: the next page, where `limit` left rows out'},
-        ),
-        **problems(400, 404),
-    },
+    responses=_answers(),
 )
 async def results(
     request: Request,
     video_id: VideoId,
     services: Services,
     base: BaseUrl,
-    model: Models = None,
-    run: RunId = None,
-    from_frame: Frame = None,
-    to_frame: Frame = None,
-    from_time: Seconds = None,
-    to_time: Seconds = None,
-    min_confidence: Confidence = None,
-    label: Label = None,
+    wanted: Wanted,
+    format_name: FormatName = None,
     limit: Limit = None,
     cursor: Cursor = None,
 ) -> Response:
-    run_id, models = check_run_id(run), check_model_names(model or [])
+    kind = chosen_format(request, format_name)
+    if isinstance(kind, ExportFormat):
+        for name, value in (("limit", limit), ("cursor", cursor)):
+            if value is not None:
+                raise InvalidRequestError(
+                    f"{name} is for rows (format json or ndjson); a file holds all: leave it out, or narrow the file"
+                    " with from_frame, to_frame, from_time or to_time",
+                    field=name,
+                )
+        return await _file(services, video_id, wanted, kind)
     video = await services.read_models.video(video_id)
-    wanted = ResultFilter(
-        from_frame=from_frame,
-        to_frame=to_frame,
-        from_time=from_time,
-        to_time=to_time,
-        min_confidence=min_confidence,
-        label=label,
-    )
-    selection = select_runs(video, models=models, run_id=run_id)
-    reader = RowReader(services.read_models, selection, wanted, base)
+    selection = select_runs(video, models=wanted.models, run_id=wanted.run_id)
+    reader = RowReader(services.read_models, selection, wanted.wanted, base, kind)
     start = START if cursor is None else cursor
     if limit is not None:
-        return await _page(reader, request, base, start, limit)
+        return await _page(reader, kind, request, base, start, limit)
     first = await reader.first_page(start)
-    return PiecewiseResponse(reader.array(first), media_type=_JSON, send_seconds=services.limits.send_seconds)
+    return PiecewiseResponse(
+        reader.pieces(first),
+        media_type=kind.media_type,
+        send_seconds=services.limits.send_seconds,
+        headers=_VARY,
+    )
 
 
-async def _page(reader: RowReader, request: Request, base: str, cursor: int, limit: int) -> Response:
+async def _page(
+    reader: RowReader, kind: RowFormat, request: Request, base: str, cursor: int, limit: int
+) -> Response:
     page = await reader.filled_page(cursor, limit)
-    headers = {}
+    headers = dict(_VARY)
     if not page.end:
         query = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
         following = f"{base}{request.url.path}?{urlencode([*query, ('cursor', str(page.cursor))])}"
         headers["Link"] = f'<{following}>; rel="next"'
-    return Response(b"[" + page.text + b"]", headers=headers, media_type=_JSON)
+    return Response(kind.whole(page), headers=headers, media_type=kind.media_type)
+
+
+async def _file(services: ApiServices, video_id: str, wanted: Filters, kind: ExportFormat) -> Response:
+    await require_room(services)
+    reader = services.detections
+    make = partial(export, kind=kind, folder=reader.scratch)
+    try:
+        made = await reader.ask(video_id, wanted.wanted, make, models=wanted.models, run_id=wanted.run_id)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise ApiError(
+            507, "the disk has no room for the file; ask for less of the video", kind="no-room"
+        ) from error
+    return ExportedFileResponse(made, kind, services.limits.send_seconds)
 
 
 @router.get(

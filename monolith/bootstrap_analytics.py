@@ -1,0 +1,46 @@
+"""Wires the analytics files and what keeps them up to date."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from eventsourcing.adapters.sqlite import SqliteEventStore
+from eventsourcing.codec import EventCodec
+from eventsourcing.projection import ProjectionRunner
+from monolith.projection_lag import WatchedProjection
+from monolith.readmodels.analytics import BATCH_SIZE, Analytics, AnalyticsProjection
+from monolith.readmodels.analytics_rebuild import LiveAnalytics
+from monolith.readmodels.files import Origin
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def running_analytics(
+    store: SqliteEventStore, codec: EventCodec, root: Path
+) -> AsyncIterator[tuple[LiveAnalytics, WatchedProjection]]:
+    """The files at `root`, kept up to date within the context. Nobody waits for them: what they do not hold yet comes
+    from the read models."""
+    analytics = await Analytics.open(root, origin=Origin(store.identity, store.last_position))
+    try:
+        projection = AnalyticsProjection(analytics, store, codec)
+        runner = ProjectionRunner(store, projection, batch_size=BATCH_SIZE)
+        await runner.start()
+        try:
+            watched = WatchedProjection(runner, lambda: store.last_position, lambda: projection.parked)
+            yield LiveAnalytics(analytics, runner), watched
+        finally:
+            await runner.stop()
+    finally:
+        await analytics.close()
+
+
+async def tell_failure(runner: ProjectionRunner) -> None:
+    """Log what ends the projection: answers stay right without it, only slower."""
+    try:
+        await runner.wait()
+    except Exception:
+        logger.exception("the analytics files are not kept up to date any more")
