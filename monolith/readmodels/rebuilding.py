@@ -85,8 +85,8 @@ class Replay:
                 await self._projection.apply(events)
             except (StoreUnavailableError, OSError):
                 raise
-            except Exception:
-                logger.warning("an event cannot be projected; going on one by one", exc_info=True)
+            except Exception as error:
+                logger.warning("an event cannot be projected and will be parked: %s", error)
             else:
                 return
         for event in events:
