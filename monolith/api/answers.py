@@ -8,6 +8,8 @@ from typing import Literal
 import msgspec
 
 from monolith.api.services import SubmittedVideo
+from monolith.domain.events import Transport
+from monolith.readmodels.connections import ConnectionView
 from monolith.readmodels.videos import Media, RunView, SegmentCounts, Status, VideoView
 
 
@@ -49,7 +51,9 @@ class VideoAnswer(msgspec.Struct, frozen=True, kw_only=True):
     model, 0 before the first. `frames_total`: pictures of the video, null until known; `frames_sampled`: those to
     analyse. `coverage`, `progress`: 0–1, null while the length is not known. `parked_events`: how many facts about this
     video could not be read (normally 0). `results_url` comes with Completed. `expired_segments`, `frames_expired`: what
-    retention has removed; the other counts go on counting it.
+    retention has removed; the other counts go on counting it. `live`, `transport` (null until known): see `media`.
+    `connected`: a live source gives pictures now, by the last of its `connections`, which are at `connections_url`;
+    `stopping`: it is being ended.
     """
 
     video_id: str
@@ -74,7 +78,33 @@ class VideoAnswer(msgspec.Struct, frozen=True, kw_only=True):
     parked_events: int
     expired_segments: int
     frames_expired: int
+    live: bool
+    transport: Transport | None
+    connected: bool
+    connections: int
+    connections_url: str | msgspec.UnsetType = msgspec.UNSET
+    stopping: bool
     runs: tuple[RunAnswer, ...]
+
+
+class ConnectionAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection of a live source; what broke off and came again is another one.
+
+    It gave the frames `first_frame` to `last_frame` (null: it goes on, or gave none), from `ts` to `ended` (ISO 8601,
+    UTC; null: it goes on). `wall_time` (Unix seconds) is when its first frame came, at `video_timestamp` seconds of the
+    video: a frame at t seconds came at wall_time + t - video_timestamp. `reason`: why it ended.
+    """
+
+    video_id: str
+    connection: int
+    segment: int
+    first_frame: int
+    last_frame: int | None
+    video_timestamp: float
+    wall_time: float
+    ts: str
+    ended: str | None
+    reason: str | None
 
 
 class MetricAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,7 +199,28 @@ def video_answer(video: VideoView, base: str) -> VideoAnswer:
         parked_events=video.parked_events,
         expired_segments=video.expired_segments,
         frames_expired=video.frames_expired,
+        live=video.media is not None and video.media.live,
+        transport=video.media.transport if video.media else None,
+        connected=video.connected,
+        connections=video.connections,
+        connections_url=f"{address}/connections" if video.connections else msgspec.UNSET,
+        stopping=video.stopping,
         runs=tuple(map(_run_answer, video.runs)),
+    )
+
+
+def connection_answer(video_id: str, view: ConnectionView) -> ConnectionAnswer:
+    return ConnectionAnswer(
+        video_id=video_id,
+        connection=view.connection,
+        segment=view.segment,
+        first_frame=view.first_frame,
+        last_frame=view.last_frame,
+        video_timestamp=view.timestamp,
+        wall_time=view.wall_time,
+        ts=iso_time(view.wall_time),
+        ended=None if view.ended_at is None else iso_time(view.ended_at),
+        reason=view.reason,
     )
 
 

@@ -47,6 +47,7 @@ ROUTES: Final[dict[tuple[str, str], Need]] = {
     ("GET", "/analysis/videos"): _READ,
     ("GET", "/analysis/{video_id}"): _READ,
     ("GET", "/analysis/{video_id}/metrics"): _READ,
+    ("GET", "/analysis/{video_id}/connections"): _READ,
     ("GET", "/analysis/{video_id}/results"): _READ,
     ("GET", "/analysis/{video_id}/timeline"): _READ,
     ("GET", "/analysis/{video_id}/summary"): _READ,

@@ -31,12 +31,16 @@ from monolith.domain.events import (
     SegmentsPlanned,
     SegmentsPurged,
     SourceEnded,
+    StopRequested,
+    StreamConnected,
+    StreamDisconnected,
     VideoDeleted,
     VideoProbed,
     VideoSubmitted,
 )
 from monolith.domain.models import DEFAULT_THRESHOLDS, MODEL_KEYS
 from monolith.readmodels.cleaning import doom
+from monolith.readmodels.connections import add_connection, end_connection
 from monolith.readmodels.database import Database
 from monolith.readmodels.expiries import Expiries, expire, forget_parked
 from monolith.readmodels.rendering import RowRenderer, encode_detections
@@ -288,6 +292,22 @@ class _Projector:
             (event.frames, position, event.video_id),
         )
 
+    def stop_requested(self, event: StopRequested, position: int) -> None:
+        self._connection.execute(
+            "UPDATE videos SET stopping = 1, commit_position = ? WHERE video_id = ?",
+            (position, event.video_id),
+        )
+
+    def stream_connected(self, event: StreamConnected, position: int) -> None:
+        video_no = self._video(event.video_id)
+        if video_no is not None:
+            add_connection(self._connection, video_no, event, position)
+
+    def stream_disconnected(self, event: StreamDisconnected, position: int) -> None:
+        video_no = self._video(event.video_id)
+        if video_no is not None:
+            end_connection(self._connection, video_no, event, position)
+
     def video_deleted(self, event: VideoDeleted, position: int) -> None:
         video_no = self._video(event.video_id)
         if video_no is None:
@@ -298,7 +318,7 @@ class _Projector:
             self._forget_parked(f"results-{run_id}-*")
         doom(self._connection, "frames", frame_id(video_no, 0), frame_id(video_no, MAX_FRAME_NUMBER))
         self.doomed = True
-        for table in ("segment_sums", "segments", "videos"):
+        for table in ("segment_sums", "segments", "connections", "videos"):
             self._connection.execute(f"DELETE FROM {table} WHERE video_no = ?", (video_no,))  # noqa: S608
         self._runs.clear()
         self._videos.clear()
@@ -502,7 +522,7 @@ def _without_segments(event: VideoProbed) -> dict[str, Any]:
     """What users may know of a probe: no path of this machine, no long list."""
     source = msgspec.to_builtins(event.source)
     del source["segments"], source["pts_digest"]
-    return {**source, "size_bytes": event.size_bytes}
+    return {**source, "size_bytes": event.size_bytes, "transport": event.transport}
 
 
 _HANDLERS: Final[dict[type[DomainEvent], Callable[[_Projector, Any, int], None]]] = {
@@ -510,6 +530,9 @@ _HANDLERS: Final[dict[type[DomainEvent], Callable[[_Projector, Any, int], None]]
     VideoProbed: _Projector.video_probed,
     SegmentsPlanned: _Projector.segments_planned,
     SourceEnded: _Projector.source_ended,
+    StopRequested: _Projector.stop_requested,
+    StreamConnected: _Projector.stream_connected,
+    StreamDisconnected: _Projector.stream_disconnected,
     SegmentsExpired: _Projector.segments_expired,
     SegmentsPurged: _Projector.segments_purged,
     VideoDeleted: _Projector.video_deleted,

@@ -17,7 +17,7 @@ import msgspec
 
 from monolith.domain.models import DEFAULT_THRESHOLDS, MODEL_KEYS
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 MAX_FRAME_NUMBER: Final = 2**32 - 1
 
 MODEL_BITS: Final = 4
@@ -63,6 +63,7 @@ CREATE TABLE videos(
     encode_nanoseconds INTEGER NOT NULL DEFAULT 0,
     expired_segments INTEGER NOT NULL DEFAULT 0,
     frames_expired INTEGER NOT NULL DEFAULT 0,
+    stopping INTEGER NOT NULL DEFAULT 0,
     first_run_no INTEGER,
     status TEXT NOT NULL DEFAULT 'Pending',
     submitted_position INTEGER NOT NULL,
@@ -111,6 +112,20 @@ CREATE TABLE segments(
     expired_at REAL,
     commit_position INTEGER NOT NULL,
     PRIMARY KEY(video_no, segment)
+) WITHOUT ROWID;
+
+CREATE TABLE connections(
+    video_no INTEGER NOT NULL,
+    connection INTEGER NOT NULL,
+    segment INTEGER NOT NULL,
+    first_frame INTEGER NOT NULL,
+    timestamp REAL NOT NULL,
+    wall_time REAL NOT NULL,
+    ended_at REAL,
+    reason TEXT,
+    last_frame INTEGER,
+    commit_position INTEGER NOT NULL,
+    PRIMARY KEY(video_no, connection)
 ) WITHOUT ROWID;
 
 CREATE TABLE run_segments(

@@ -7,7 +7,9 @@ from typing import Any, Final, Literal, TypeAlias
 import apsw
 import msgspec
 
+from monolith.domain.events import Transport
 from monolith.domain.models import INFERENCE_MODEL_NAMES, MODEL_KEYS
+from monolith.readmodels.connections import ConnectionCounts, count_connections
 
 Status: TypeAlias = Literal["Pending", "Processing", "Completed", "Failed"]
 
@@ -17,7 +19,7 @@ _RUN_COLUMNS: Final = (
 )
 _VIDEO_COLUMNS: Final = (
     "video_no, video_id, video_name, video_url, source_kind, submitted_at, probe, frames_total, frames_stored,"
-    " first_run_no, submitted_position, expired_segments, frames_expired"
+    " first_run_no, submitted_position, expired_segments, frames_expired, stopping"
 )
 _OF_VIDEOS: Final = "video_no IN (SELECT value FROM json_each(?))"
 _RUNS: Final = f"SELECT video_no, {_RUN_COLUMNS} FROM runs WHERE {_OF_VIDEOS}"  # noqa: S608
@@ -64,7 +66,11 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Media(msgspec.Struct, frozen=True, kw_only=True):
-    """What the probe found of the file. `duration` in seconds, sizes in pixels and bytes."""
+    """What the probe found of the source. `duration` in seconds, sizes in pixels and bytes.
+
+    `transport`: `file`, or how the pictures come while they are analysed: `hls`, `http`, `rtsp` (`size_bytes` is 0
+    then). `live`: they come as they happen; what is missed is gone.
+    """
 
     container: str
     codec: str
@@ -78,6 +84,8 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
     truncated: str | None
     size_bytes: int
     warnings: tuple[str, ...] = ()
+    live: bool = False
+    transport: Transport = "file"
 
 
 class VideoView(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +109,11 @@ class VideoView(msgspec.Struct, frozen=True, kw_only=True):
     submitted_position: int
     expired_segments: int = 0
     frames_expired: int = 0
+    connections: int = 0
+    connected: bool = False
+    """A live source gives pictures now, by the last of its `connections`."""
+    stopping: bool = False
+    """A user has asked for the live source's end."""
     generation: int = 0
     """Of the file that `video_no` and the `run_no`s belong to (see `queries`)."""
 
@@ -218,6 +231,7 @@ class _Details:
         self.states: dict[int, dict[str, int]] = {}
         for run_no, state, count in connection.execute(_STATES, wanted):
             self.states.setdefault(run_no, {})[state] = count
+        self.connections = count_connections(connection, wanted[0])
         self.parked = _parked(connection)
 
 
@@ -228,11 +242,13 @@ def _views(connection: apsw.Connection, rows: list[Any]) -> list[VideoView]:
 
 def _video(row: tuple[Any, ...], details: _Details) -> VideoView:
     (video_no, video_id, name, url, kind, submitted_at, probe, total, stored, first_run_no, *more) = row
-    position, expired_segments, frames_expired = more
+    position, expired_segments, frames_expired, stopping = more
     media = None if probe is None else msgspec.json.decode(probe, type=Media)
     expected, planned = _expected_frames(total, media), details.planned.get(video_no, 0)
     found = sorted(details.runs.get(video_no, ()), key=lambda run: run[0] != first_run_no)
     runs = tuple(_run(run, total, expected, planned, details.states.get(run[0], {})) for run in found)
+    counts = details.connections.get(video_no, ConnectionCounts())
+    under_way = any(run.status == "Processing" for run in runs)
     owners = (f"video-{video_id}", f"frames-{video_id}", *(f"results-{run.run_id}" for run in runs))
     return VideoView(
         video_no=video_no,
@@ -249,6 +265,9 @@ def _video(row: tuple[Any, ...], details: _Details) -> VideoView:
         submitted_position=position,
         expired_segments=expired_segments,
         frames_expired=frames_expired,
+        connections=counts.made,
+        connected=counts.connected and under_way,
+        stopping=bool(stopping) and under_way,
     )
 
 

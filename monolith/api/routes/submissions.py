@@ -61,8 +61,11 @@ _START: Final[dict[str, Any]] = {
                     "properties": {
                         "videoURL": {
                             "type": "string",
-                            "description": "http or https, with a host and a path",
-                            "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/]+/.",
+                            "description": (
+                                "http or https, with a host and a path: a video file, or an HLS playlist; or"
+                                " rtsp or rtsps, with a host: a camera"
+                            ),
+                            "pattern": "^([Hh][Tt][Tt][Pp][Ss]?://[^/]+/.|[Rr][Tt][Ss][Pp][Ss]?://[^/]+)",
                         },
                         **_OPTIONS,
                     },
@@ -205,6 +208,10 @@ def _created(submitted: SubmittedVideo, base: str) -> Response:
 @router.post(
     "/analysis/{video_id}/cancel",
     summary="End the analysis; what was analysed is kept",
+    description=(
+        "A live source ends in order: what has come is analysed, then it is Completed (`stopping` until then). Asked"
+        " again meanwhile, it is ended at once."
+    ),
     response_class=Response,
     responses={**json_answer(ref(VideoAnswer), "As it is now"), **problems(400, 403, 404, 409)},
 )

@@ -11,7 +11,13 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from monolith.api import examples
-from monolith.api.answers import MetricAnswer, VideoAnswer, video_answer
+from monolith.api.answers import (
+    ConnectionAnswer,
+    MetricAnswer,
+    VideoAnswer,
+    connection_answer,
+    video_answer,
+)
 from monolith.api.openapi import json_answer, list_of, problems, ref
 from monolith.api.requests import BaseUrl, RunId, Services, VideoId, check_run_id
 from monolith.api.streaming import PiecewiseResponse
@@ -23,6 +29,7 @@ router = APIRouter(tags=["videos"])
 
 _JSON: Final = "application/json"
 _MOST_VIDEOS: Final = 10_000
+_MOST_CONNECTIONS: Final = 10_000
 _PAGE: Final = 200
 
 StatusFilter = Annotated[
@@ -31,6 +38,11 @@ StatusFilter = Annotated[
 ]
 Limit = Annotated[int | None, Query(ge=1, le=_MOST_VIDEOS, description="At most so many; otherwise all")]
 Offset = Annotated[int, Query(ge=0, le=2**31 - 1, description="How many to pass over")]
+
+AfterConnection = Annotated[
+    int, Query(ge=0, le=2**31 - 1, description="Only connections with a greater number")
+]
+ConnectionLimit = Annotated[int, Query(ge=1, le=_MOST_CONNECTIONS, description="At most so many")]
 
 
 @router.get(
@@ -119,3 +131,33 @@ async def metrics(video_id: VideoId, services: Services, run: RunId = None) -> R
         for metric in sums
     ]
     return Response(msgspec.json.encode(answer), media_type=_JSON)
+
+
+@router.get(
+    "/analysis/{video_id}/connections",
+    summary="The connections of a live source: when which of its frames came",
+    response_class=Response,
+    responses={
+        **json_answer(
+            list_of(ConnectionAnswer),
+            "In their order; none where the source is not live",
+            headers={"Link": '`rel="next"`: the next page, where this one is full'},
+        ),
+        **problems(400, 404),
+    },
+)
+async def connections(
+    video_id: VideoId,
+    services: Services,
+    base: BaseUrl,
+    after: AfterConnection = 0,
+    limit: ConnectionLimit = 1000,
+) -> Response:
+    video = await services.read_models.video(video_id)
+    found = await services.read_models.connections(video, after=after, limit=limit)
+    headers = {}
+    if len(found) == limit:
+        query = f"after={found[-1].connection}&limit={limit}"
+        headers["Link"] = f'<{base}/analysis/{video_id}/connections?{query}>; rel="next"'
+    answer = [connection_answer(video_id, one) for one in found]
+    return Response(msgspec.json.encode(answer), headers=headers, media_type=_JSON)

@@ -33,7 +33,8 @@ from monolith.inference.shared_memory import SlotPool
 from monolith.secret_urls import SecretUrls
 from monolith.storage import FileStorage, SnapshotFile
 from tests.builders import source
-from tests.unit.application.scripted import ANYWHERE, ScriptedDecoders, ScriptedInference
+from tests.unit.application.scripted import ANYWHERE, ScriptedInference
+from tests.unit.application.scripted_sources import ScriptedSources
 
 MODELS = ["objects_detection"]
 
@@ -45,7 +46,7 @@ class OpenGate:
         return
 
 
-class ProbingDecoders(ScriptedDecoders):
+class ProbingDecoders(ScriptedSources):
     """Finds an indexed source of `frames` pictures in two segments, or raises what it is told to."""
 
     def __init__(self, frames: int) -> None:
@@ -65,9 +66,12 @@ class CopyingFetcher:
 
     def __init__(self) -> None:
         self.fetched: list[str] = []
+        self.transport: Transport = "file"
+        self.looked_at: list[str] = []
 
     async def transport_of(self, url: str) -> Transport:
-        return "file"
+        self.looked_at.append(url)
+        return self.transport
 
     async def fetch(self, url: str, target: Path) -> int:
         self.fetched.append(url)
@@ -86,7 +90,9 @@ class World:
         self.storage.prepare()
         self.secrets = SecretUrls(folder)
         self.snapshots = SnapshotFile(folder, "store-1")
-        self.decoders = ProbingDecoders(40)
+        self.decoders: ProbingDecoders = ProbingDecoders(40)
+        self.live_sources = 4
+        self.live_silence = 60.0
         self.fetcher = CopyingFetcher()
         options = FrameOptions(max_height=720, jpeg_quality=90, infer_from="stored")
         self.handlers = VideoHandlers(self.streams, self.store, OpenGate(), self.secrets, options, time.time)
@@ -116,15 +122,16 @@ class World:
                 accesses,
                 time.time,
                 segment_seconds=60,
-                live_silence=60,
+                live_silence=self.live_silence,
             ),
             SegmentPipeline(segments),
-            Following(segments, accesses, segment_seconds=60, live_silence=60),
+            Following(segments, accesses, segment_seconds=60, live_silence=self.live_silence),
             Purge(self.streams, self.store, self.storage, self.secrets, time.time),
             await load_open_videos(self.store, self.snapshots),
             self.snapshots,
             time.time,
             concurrent_segments=2,
+            live_sources=self.live_sources,
         )
         task = asyncio.create_task(manager.run())
         await manager.wait_until_started(5)

@@ -24,6 +24,10 @@ from monolith.application.redaction import redacted
         ("https://h/a#access_token=x1", "https://h/a#access_token=***"),
         ("https://h/a?token=", "https://h/a?token="),
         ("http://[::1", "***"),
+        ("rtsp://me:pw@cam:554/live?channel=1", "rtsp://***@cam:554/live?channel=1"),
+        ("rtsp://cam/user=me&password=x1&channel=1.sdp", "rtsp://cam/user=me&password=***&channel=1.sdp"),
+        ("rtsp://cam/user=me_password=x1_channel=1.sdp", "rtsp://cam/user=***"),
+        ("http://h/a=1/token=x1/list.m3u8", "http://h/a=1/token=***/list.m3u8"),
     ],
 )
 def test_what_looks_secret_is_hidden(url: str, shown: str) -> None:

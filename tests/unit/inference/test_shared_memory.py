@@ -211,3 +211,10 @@ async def _random_use(steps: list[tuple[str, str]]) -> None:
     for _, task in asked:
         task.cancel()
     await asyncio.gather(*(task for _, task in asked), return_exceptions=True)
+
+
+async def test_pools_of_one_memory_hand_out_their_own_slots() -> None:
+    files, live = SlotPool(2), SlotPool(3, first=2)
+    assert sorted([await files.acquire("a") for _ in range(2)]) == [0, 1]
+    assert sorted([await live.acquire("a") for _ in range(3)]) == [2, 3, 4]
+    assert (files.free, live.free) == (0, 0)

@@ -13,6 +13,7 @@ from monolith.inference.sizing import (
     available_memory,
     cores_within,
     limits_of,
+    live_slot_count,
     memory_within,
     size_workers,
     slot_count,
@@ -117,3 +118,12 @@ def test_a_container_sees_its_own_root_only(tmp_path: Path) -> None:
 def test_this_machine_has_something() -> None:
     assert available_cores() >= 1
     assert available_memory() > 0
+
+
+def test_live_sources_have_slots_of_their_own_as_far_as_memory_goes() -> None:
+    def live(memory: int) -> int:
+        return live_slot_count(sources=32, slots_per_source=4, taken=50, slot_bytes=1000, memory=memory)
+
+    assert live(4_000_000) == 128
+    assert live(400_000) == 50
+    assert live(100_000) == 2

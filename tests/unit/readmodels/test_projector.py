@@ -59,7 +59,7 @@ T = TypeVar("T")
 CODEC = EventCodec(DOMAIN_EVENTS)
 TABLES = (
     "checkpoints", "videos", "runs", "run_models", "segments", "run_segments", "frames", "dropped", "results",
-    "parked", "doomed", "segment_sums", "run_sums", "model_sums",
+    "parked", "doomed", "segment_sums", "run_sums", "model_sums", "connections",
 )  # fmt: skip
 
 

@@ -1,0 +1,164 @@
+"""Sources that are followed, from the submission to the end, as the process manager leads them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from pathlib import Path
+
+import pytest
+
+from monolith.application.errors import RetryableFailure, SourceFailure
+from monolith.application.handlers import Submitted
+from monolith.application.process_manager import ProcessManager
+from monolith.domain.errors import NotPossibleError
+from monolith.domain.jobs import FollowJob
+from tests.builders import followed
+from tests.unit.application.scripted_sources import Connection
+from tests.unit.application.test_process_manager import MODELS, World
+
+CAMERA = "rtsp://me:secret@camera.example.org/live"
+LIVE = followed(live=True).source
+WITH_AN_END = followed(live=False).source
+FOR_EVER = Connection(pictures=3, hangs=True)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    for module in ("scheduler", "following", "ingestion", "segments"):
+        monkeypatch.setattr(f"monolith.application.{module}._FIRST_PAUSE", 0.001)
+    made = World(tmp_path)
+    made.decoders.info = LIVE
+    return made
+
+
+async def camera(world: World, number: int = 0) -> Submitted:
+    return await world.handlers.submit_url(url=f"{CAMERA}{number or ''}", models=MODELS)
+
+
+async def until_followed(manager: ProcessManager, count: int) -> list[FollowJob]:
+    async with asyncio.timeout(10):
+        while True:
+            jobs = [job for job in manager.scheduler.running() if isinstance(job, FollowJob)]
+            if len(jobs) == count:
+                return jobs
+            await asyncio.sleep(0.002)
+
+
+async def test_a_camera_is_probed_and_followed_with_its_password_which_no_event_holds(world: World) -> None:
+    world.decoders.last = Connection(pictures=5)
+    async with world.running():
+        submitted = await camera(world)
+        run = await world.until(submitted, "completed")
+    assert run.frames == 5
+    assert submitted.video_url == "rtsp://***@camera.example.org/live"
+    assert {access.url for access in world.decoders.probed} == {CAMERA}
+    (request,) = world.decoders.requests
+    assert (request.access.url, request.access.transport, request.live) == (CAMERA, "rtsp", True)
+    assert world.fetcher.looked_at == []
+    assert all(b"secret" not in event.data for event in await world.store.read_all())
+    assert not any((world.folder / "secrets").iterdir())
+
+
+async def test_a_playlist_with_an_end_is_followed_to_it(world: World) -> None:
+    world.fetcher.transport = "hls"
+    world.decoders.info = WITH_AN_END
+    async with world.running():
+        submitted = await world.handlers.submit_url(url="http://example.org/list.m3u8", models=MODELS)
+        run = await world.until(submitted, "completed")
+    assert (run.frames, sorted(run.completed)) == (40, [0, 1, 2, 3])
+    assert world.fetcher.fetched == []
+    assert world.decoders.requests[0].access.transport == "hls"
+
+
+async def test_a_camera_that_is_starting_is_waited_for(world: World) -> None:
+    world.decoders.probe_failures = [RetryableFailure("connection refused")] * 8
+    world.decoders.last = Connection(pictures=2)
+    async with world.running():
+        await world.until(await camera(world), "completed")
+    assert len(world.decoders.probed) == 9
+
+
+async def test_a_camera_that_never_answers_fails_with_its_last_error(world: World) -> None:
+    world.live_silence = 0.05
+    world.decoders.probe_failures = [RetryableFailure("connection refused")] * 1000
+    async with world.running():
+        submitted = await camera(world)
+        await world.until(submitted, "failed")
+    stream = await world.store.read_stream(f"video-{submitted.video_id}")
+    assert b"the source gave no picture within 0.05 s: connection refused" in stream[-1].data
+
+
+async def test_what_cannot_be_watched_fails_at_once(world: World) -> None:
+    world.decoders.probe_failures = [SourceFailure("it holds no video")]
+    async with world.running():
+        await world.until(await camera(world), "failed")
+    assert len(world.decoders.probed) == 1
+
+
+async def test_live_sources_wait_for_a_place_and_files_do_not(world: World) -> None:
+    world.live_sources = 2
+    world.decoders.last = FOR_EVER
+    async with world.running() as manager:
+        for number in range(3):
+            await camera(world, number)
+        await until_followed(manager, 2)
+        await world.until(await world.upload(), "completed")
+        world.fetcher.transport, world.decoders.info = "hls", WITH_AN_END
+        world.decoders.connections = deque()
+        listed = await world.handlers.submit_url(url="http://example.org/list.m3u8", models=MODELS)
+        await world.until(listed, "completed")
+        assert len(await until_followed(manager, 2)) == 2
+        assert manager.scheduler.waiting() == 1
+
+
+async def test_a_camera_is_ended_in_order_while_others_wait_for_its_place(world: World) -> None:
+    world.live_sources = 1
+    world.decoders.last = FOR_EVER
+    async with world.running() as manager:
+        first = await camera(world, 1)
+        await until_followed(manager, 1)
+        await until_frames(world, 3)
+        second = await camera(world, 2)
+        await world.handlers.cancel(first.video_id)
+        assert (await world.until(first, "completed")).frames == 3
+        (job,) = await until_followed(manager, 1)
+        assert job.video_id == second.video_id
+        with pytest.raises(NotPossibleError):
+            await world.handlers.cancel(first.video_id)
+
+
+async def test_a_camera_that_is_deleted_is_gone(world: World) -> None:
+    world.decoders.last = FOR_EVER
+    async with world.running() as manager:
+        submitted = await camera(world)
+        await until_followed(manager, 1)
+        await until_frames(world, 3)
+        await world.handlers.delete(submitted.video_id)
+        async with asyncio.timeout(5):
+            while not (await world.streams.load(submitted.video_id)).purged:
+                await asyncio.sleep(0.005)
+        await until_followed(manager, 0)
+    assert world.decoders.following == 0
+    assert await world.store.read_all(prefixes=["frames-", "results-"]) == []
+
+
+async def test_a_camera_is_followed_on_after_a_restart(world: World) -> None:
+    world.decoders.connections = deque([FOR_EVER])
+    world.decoders.last = Connection(pictures=2)
+    async with world.running():
+        submitted = await camera(world)
+        await until_frames(world, 3)
+    assert world.decoders.following == 0
+    async with world.running():
+        run = await world.until(submitted, "completed")
+    assert (run.frames, run.greatest_frame) == (5, 5)
+
+
+async def until_frames(world: World, count: int) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            events = await world.store.read_all(prefixes=["results-"])
+            if sum(event.event_type == "FramesAnalysed" for event in events) >= count:
+                return
+            await asyncio.sleep(0.002)
