@@ -16,6 +16,8 @@ esac
 
 ensure_debian openssl openssl
 ensure_debian curl curl
+PATH=$PATH:/usr/sbin ensure_debian ffmpeg ffmpeg nginx nginx-light
+ensure_rtsp_server
 ensure_environment dev
 ensure_samples
 

@@ -3,6 +3,7 @@
 #   ensure_environment runtime|dev   the lock's packages are installed in .venv; quick when nothing changed
 #   ensure_samples [PACKAGE…]        the sample clips' packages too (default: all)
 #   ensure_debian COMMAND PACKAGE …  on Debian as root, installs the packages of commands that are missing
+#   ensure_rtsp_server               the same for the RTSP server of the tests
 #
 # A .venv that is broken or half made is made anew. A dev environment serves as a runtime one.
 
@@ -43,6 +44,21 @@ ensure_debian() {
   [ ${#missing[@]} = 0 ] && return
   can_apt || die "missing: ${missing[*]}; install with: sudo apt-get install ${missing[*]}"
   apt_install "${missing[@]}"
+}
+
+ensure_rtsp_server() { # GStreamer's, through the system's Python: tests run it as a peer
+  /usr/bin/python3 - 2>/dev/null <<'PYTHON' && return
+import gi
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import Gst, GstRtspServer
+Gst.init(None)
+assert all(Gst.ElementFactory.find(name) for name in ("x264enc", "rtph264pay", "h264parse", "qtdemux"))
+PYTHON
+  set -- python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-rtsp gstreamer1.0-plugins-base \
+    gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
+  can_apt || { say "tests of RTSP are skipped without: sudo apt-get install $*"; return 0; }
+  apt_install "$@"
 }
 
 make_venv() {

@@ -6,6 +6,7 @@ Threads: this one connects, reads and decodes; the outbox puts out what it sampl
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from monolith.domain.segment import SourceInfo
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.checked_network import Resolver, pause, system_resolver
 from monolith.ingest.errors import SourceError
-from monolith.ingest.media import packets_of
+from monolith.ingest.media import packets_of, pictures_of
 from monolith.ingest.messages import Connected, FollowSource, Probed, ProbeSource, SegmentDone, SourceAccess
 from monolith.ingest.numbering import NumberedPicture
 from monolith.ingest.outbox import Outbox
@@ -34,6 +35,9 @@ _PICTURE_TIMEOUTS: Final = 4
 """A source that sends something, but no picture for so many read timeouts, counts as broken."""
 _SLACK_SECONDS: Final = 10.0
 _MAX_WARNINGS: Final = 20
+_MEASURED_PICTURES: Final = 50
+_MEASURED_SECONDS: Final = 3.0
+_LEAST_STEPS: Final = 2
 
 
 class Pulse:
@@ -132,7 +136,7 @@ class Followed:
             on_cancel=self._request.on_cancel,
             resolver=self._resolver,
         ) as source:
-            self._pacer = Pacer() if source.live and source.paced else None
+            self._pacer = Pacer() if source.live else None
             try:
                 with contextlib.closing(source.inputs()) as inputs:
                     for video in inputs:
@@ -241,15 +245,30 @@ def probe_source(request: Request, work: ProbeSource, *, resolver: Resolver = sy
 def _first_described(source: FollowedSource, inputs: Iterator[OpenVideo]) -> SourceInfo:
     damaged = 0
     for video in inputs:
-        for packet in packets_of(video):
-            for picture in video.pictures(iter((packet,))):
-                check_dimensions(picture.width, picture.height)
-                return _described(source, video, picture)
+        pictures = pictures_of(video)
+        for first in pictures:
+            check_dimensions(first.width, first.height)
+            return _described(source, video, first, _measured_rate(itertools.chain((first,), pictures)))
         damaged += video.damaged
     raise SourceError(f"the source ended before a picture could be decoded ({damaged} damaged packets)")
 
 
-def _described(source: FollowedSource, video: OpenVideo, first: VideoFrame) -> SourceInfo:
+def _measured_rate(pictures: Iterator[VideoFrame]) -> float | None:
+    """Pictures a second over the first moments; None where they do not tell. What sources say of it is often wrong."""
+    until = time.monotonic() + _MEASURED_SECONDS
+    times: list[float] = []
+    for picture in itertools.islice(pictures, _MEASURED_PICTURES):
+        if picture.pts is not None and picture.time_base:
+            times.append(float(picture.pts * picture.time_base))
+        if time.monotonic() > until:
+            break
+    steps = [later - earlier for earlier, later in itertools.pairwise(times) if later > earlier]
+    return 1 / (sum(steps) / len(steps)) if len(steps) >= _LEAST_STEPS else None
+
+
+def _described(
+    source: FollowedSource, video: OpenVideo, first: VideoFrame, measured: float | None
+) -> SourceInfo:
     orientation = orientation_of(first)
     width, height = (first.height, first.width) if orientation.lies_on_side else (first.width, first.height)
     return SourceInfo(
@@ -259,7 +278,7 @@ def _described(source: FollowedSource, video: OpenVideo, first: VideoFrame) -> S
         height=height,
         rotation=orientation.quarter_turns * 90,
         duration=source.duration,
-        frame_rate=frame_rate(video),
+        frame_rate=measured or frame_rate(video),
         frames=None,
         indexed=False,
         pts_digest=None,
@@ -272,5 +291,5 @@ def _described(source: FollowedSource, video: OpenVideo, first: VideoFrame) -> S
 
 def frame_rate(video: OpenVideo) -> float | None:
     """Pictures per second as the source says, None where it says nothing that could be."""
-    said = video.stream.average_rate or video.stream.guessed_rate
+    said = video.stream.average_rate
     return float(said) if said and 0.01 <= said <= 1000 else None

@@ -1,8 +1,8 @@
 """Puts out the pictures of a followed source on a thread of its own: into slots, packs and messages, in order.
 
 So the decoding thread may block in a silent source while frames are synced and slots come; and a live source is read on
-while there is no slot. At most one sampled picture waits: of a live source the newest one, the others are lost and said
-to be; a source that waits for us waits.
+while there is no slot. At most one sampled picture of a live source waits for a slot: the newest one, the others are
+lost and said to be. A source that is not live waits.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ from monolith.ingest.requests import CancelledError, Request
 _LIVE_SYNC_SECONDS: Final = 0.1
 _SYNC_SECONDS: Final = 0.25
 _ROOM_SECONDS: Final = 0.25
+_MOST_QUEUED: Final = 2
+"""Pictures of a source that waits for us; decoded ones are large."""
 _LATE: Final = "analysis was busy with earlier pictures until the next one came"
 _STOPPED: Final = "the source was stopped before the picture could be stored"
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Picture:
+    """`slot`: None while it waits for one."""
+
     numbered: NumberedPicture
     decode_seconds: float
+    slot: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,14 +52,6 @@ class _Cut:
 
 
 _Item: TypeAlias = _Picture | _Lost | _Cut
-
-
-@dataclass(frozen=True)
-class _Filled:
-    """A picture that has got a slot."""
-
-    picture: _Picture
-    slot: int
 
 
 class _Sync:
@@ -89,19 +86,36 @@ class Outbox:
     def put(self, numbered: NumberedPicture, decode_seconds: float, alive: Callable[[], None]) -> None:
         """Take a sampled picture. `alive`: called while this waits for room, where the source is not live."""
         if not self._work.live:
-            self._wait_for_room(_Picture, alive)
+            self._wait_for_room(_Picture, _MOST_QUEUED, alive)
         with self._changed:
             self._check()
             for index, item in enumerate(self._items):
-                if isinstance(item, _Picture):
+                if isinstance(item, _Picture) and not self._has_slot_held(item) and self._work.live:
                     self._items[index] = _Lost([item.numbered.number])
             self._merge_lost()
-            self._items.append(_Picture(numbered, decode_seconds))
+            picture = _Picture(numbered, decode_seconds)
+            self._has_slot_held(picture)
+            self._items.append(picture)
             self._changed.notify_all()
+
+    def _has_slot_held(self, picture: _Picture) -> bool:
+        """Whether it has one, after it was given a free one."""
+        if picture.slot is None and not self._is_behind_another_held(picture):
+            picture.slot = self._request.slot_held()
+        return picture.slot is not None
+
+    def _is_behind_another_held(self, picture: _Picture) -> bool:
+        """Slots go to pictures in their order."""
+        for item in self._items:
+            if item is picture:
+                return False
+            if isinstance(item, _Picture) and item.slot is None:
+                return True
+        return False
 
     def cut(self, last_frame: int, frames_seen: int, alive: Callable[[], None]) -> None:
         """The segment ends with `last_frame`. Waits while the segment before it is not done with."""
-        self._wait_for_room(_Cut, alive)
+        self._wait_for_room(_Cut, 1, alive)
         with self._changed:
             self._check()
             self._items.append(_Cut(last_frame, frames_seen))
@@ -116,13 +130,13 @@ class Outbox:
             self._thread.join()
         self._check()
 
-    def _wait_for_room(self, kind: type[_Picture | _Cut], alive: Callable[[], None]) -> None:
-        """Until no item of that kind waits."""
+    def _wait_for_room(self, kind: type[_Picture | _Cut], most: int, alive: Callable[[], None]) -> None:
+        """Until less than `most` items of that kind wait."""
         while True:
             alive()
             with self._changed:
                 self._check()
-                if not any(isinstance(item, kind) for item in self._items):
+                if sum(isinstance(item, kind) for item in self._items) < most:
                     return
                 self._changed.wait(_ROOM_SECONDS)
 
@@ -164,7 +178,7 @@ class Outbox:
         while (item := self._next()) is not None:
             assert self._output is not None
             match item:
-                case _Filled():
+                case _Picture():
                     self._put(self._output, item)
                 case _Lost(numbers):
                     self._say_lost(numbers, _LATE)
@@ -173,7 +187,7 @@ class Outbox:
                 case _Sync():
                     self._output.sync()
 
-    def _next(self) -> _Filled | _Lost | _Cut | _Sync | None:
+    def _next(self) -> _Picture | _Lost | _Cut | _Sync | None:
         """What is to be done next; None when all is done. Raises CancelledError."""
         with self._changed:
             while True:
@@ -195,19 +209,20 @@ class Outbox:
             if head.numbered.number not in self._skip:
                 return
             self._items.popleft()
+            self._put_back_held(head)
 
-    def _ready_held(self) -> _Filled | _Lost | _Cut | None:
+    def _put_back_held(self, picture: _Picture) -> None:
+        if picture.slot is not None:
+            self._request.put_back(picture.slot)
+
+    def _ready_held(self) -> _Picture | _Lost | _Cut | None:
         """The first item, a picture only with a slot."""
         if not self._items:
             return None
         head = self._items[0]
-        if isinstance(head, _Picture):
-            if (slot := self._request.slot_held()) is None:
-                return None
-            self._items.popleft()
-            return _Filled(head, slot)
-        self._items.popleft()
-        return head
+        if isinstance(head, _Picture) and not self._has_slot_held(head):
+            return None
+        return self._items.popleft()
 
     def _sync_delay(self) -> float | None:
         """Seconds until the frames that are out are to be synced; None where all are."""
@@ -217,12 +232,12 @@ class Outbox:
             return None
         return (_LIVE_SYNC_SECONDS if self._work.live else _SYNC_SECONDS) - waited
 
-    def _put(self, output: FrameOutput, filled: _Filled) -> None:
-        numbered = filled.picture.numbered
+    def _put(self, output: FrameOutput, picture: _Picture) -> None:
+        assert picture.slot is not None
         try:
-            output.put_into(filled.slot, numbered, filled.picture.decode_seconds)
+            output.put_into(picture.slot, picture.numbered, picture.decode_seconds)
         except (av.error.FFmpegError, JpegError) as error:
-            self._say_lost([numbered.number], f"the picture could not be converted: {error}")
+            self._say_lost([picture.numbered.number], f"the picture could not be converted: {error}")
         if output.unsynced >= SYNC_FRAMES:
             output.sync()
 
@@ -242,6 +257,9 @@ class Outbox:
         """After a cancellation: what waits belongs to the segment that is open, and will not be stored."""
         with self._changed:
             items, self._items = self._items, deque()
+            for item in items:
+                if isinstance(item, _Picture):
+                    self._put_back_held(item)
         numbers: list[int] = []
         for item in items:
             match item:

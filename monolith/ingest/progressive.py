@@ -19,7 +19,6 @@ class ProgressiveSource:
     """A `FollowedSource`. Live where the answer says no length."""
 
     container = "http"
-    paced = True
     duration = None
     warnings: tuple[str, ...] = ()
 

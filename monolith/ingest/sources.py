@@ -21,17 +21,14 @@ from monolith.ingest.web_url import UrlError, WebUrl
 
 
 class FollowedSource(Protocol):
-    """A connection. `container`: what carries the pictures. `live`: pictures come as they happen. `paced`: they come in
-    bursts, and wait for us. `duration`: seconds, where it is known. `warnings`: what was passed over, in words."""
+    """A connection. `container`: what carries the pictures. `live`: pictures come as they happen. `duration`:
+    seconds, where it is known. `warnings`: what was passed over, in words."""
 
     @property
     def container(self) -> str: ...
 
     @property
     def live(self) -> bool: ...
-
-    @property
-    def paced(self) -> bool: ...
 
     @property
     def duration(self) -> float | None: ...

@@ -8,7 +8,8 @@ _FALLBACK_RATE: Final = 25.0
 _LONGEST_JUMP: Final = 60.0
 """Seconds between two pictures, live: besides the time that passed; more is a break in the source's timestamps."""
 _HARD_CUT: Final = 1.25
-_ROUNDING: Final = 1e-6
+_ALMOST: Final = 0.99
+"""Timestamps are rounded, and a keyframe that comes a hair too early must not make the segment a quarter longer."""
 
 
 class Timeline:
@@ -62,8 +63,8 @@ class Cutter:
         if self._start is None:
             self._start = timestamp
             return False
-        held = timestamp - self._start + _ROUNDING
-        if held < self._seconds or (not keyframe and held < self._seconds * _HARD_CUT):
+        held = (timestamp - self._start) / self._seconds
+        if held < (_ALMOST if keyframe else _HARD_CUT):
             return False
         self._start = timestamp
         return True

@@ -33,7 +33,6 @@ class HlsSource:
     """A `FollowedSource`."""
 
     container = "hls"
-    paced = True
 
     def __init__(self, http: CheckedHttp, url: WebUrl, *, live: bool | None, max_bytes: int) -> None:
         """`live`: as it was probed (None: find out). `max_bytes`: of all segments of a source that is not live.

@@ -43,7 +43,6 @@ class RtspSource:
 
     container = "rtsp"
     live = True
-    paced = False
     duration = None
     warnings: tuple[str, ...] = ()
 

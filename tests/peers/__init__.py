@@ -1,0 +1,1 @@
+"""Real servers from Debian's packages, as child processes on loopback, for sources that are followed."""
