@@ -100,7 +100,7 @@ class ApiServer:
         """
         listener = _listen(host, port)
         try:
-            clients = clients or ClientConnections()
+            clients = ClientConnections() if clients is None else clients
             config = _config(app, bounded_protocol(clients), graceful_seconds, max_connections)
             server = _Server(config, tls, clients.twin())
             task = asyncio.create_task(server.serve(sockets=[listener]), name="HTTP server")
