@@ -187,7 +187,9 @@ def rebuild(
     f"0197c0de-0000-7000-8000-000000000001`. {EPILOG}"
 )
 def retention(
-    days: Annotated[float, typer.Option(help="Let go of segments in which nothing happened for so many days.")],
+    days: Annotated[
+        float, typer.Option(help="Let go of segments in which nothing happened for so many days.")
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     keep: Annotated[
         list[str] | None,
@@ -206,6 +208,107 @@ def retention(
     _log_to(loaded.settings, "warning" if quiet else None)
     output = None if as_json else _output
     raise typer.Exit(_run(retention_program(loaded.settings, request, output, _errors)))
+
+
+VideoId = Annotated[str, typer.Argument(metavar="VIDEO_ID", help="Id of a video that was analysed.")]
+Run = Annotated[
+    str | None, typer.Option(help="Only this run. Default: for each model its newest that is done.")
+]
+OnlyModels = Annotated[
+    str | None, typer.Option("--models", help="Only these, separated by commas, or their beginnings.")
+]
+FromTime = Annotated[float | None, typer.Option(help="From this second of the video on.")]
+ToTime = Annotated[float | None, typer.Option(help="Up to this second of the video.")]
+MinConfidence = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Detections from here on, instead of each model's default.")
+]
+
+
+@app.command(
+    epilog=f"Examples: `video-analysis export 0197c0de-0000-7000-8000-000000000001 --out found.parquet`, "
+    f"`video-analysis export 0197c0de-0000-7000-8000-000000000001 --format ndjson --label car`. {EPILOG}"
+)
+def export(
+    video_id: VideoId,
+    out: Annotated[Path, typer.Option(help="File to write; -: standard output.")] = Path("-"),
+    out_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="json, ndjson, csv, parquet, arrow, coco, vtt or mp4. Default: by the ending of --out, else json.",
+        ),
+    ] = None,
+    models: OnlyModels = None,
+    run: Run = None,
+    from_frame: Annotated[int | None, typer.Option(min=0, help="From this frame on.")] = None,
+    to_frame: Annotated[int | None, typer.Option(min=0, help="Up to this frame.")] = None,
+    from_time: FromTime = None,
+    to_time: ToTime = None,
+    min_confidence: MinConfidence = None,
+    label: Annotated[str | None, typer.Option(help="Only this label, emotion or colour.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Writes what was found in a video to a file."""
+    from monolith.cli.export import Filters, export_program, format_of
+
+    form = format_of(out, out_format)
+    filters = Filters(
+        models=models, run=run, from_frame=from_frame, to_frame=to_frame, from_time=from_time, to_time=to_time,
+        min_confidence=min_confidence, label=label,
+    )  # fmt: skip
+    settings = _quietly(data_dir)
+    raise typer.Exit(_run(export_program(settings, video_id, out, form, filters, _errors)))
+
+
+@app.command(
+    epilog=f"Example: `video-analysis timeline 0197c0de-0000-7000-8000-000000000001 --bucket 60`. {EPILOG}"
+)
+def timeline(
+    video_id: VideoId,
+    bucket: Annotated[str, typer.Option(help="Seconds of one line, or auto.")] = "auto",
+    models: OnlyModels = None,
+    run: Run = None,
+    from_time: FromTime = None,
+    to_time: ToTime = None,
+    min_confidence: MinConfidence = None,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Shows what was found in a video when."""
+    from monolith.cli.export import Filters, timeline_program
+
+    filters = Filters(
+        models=models, run=run, from_time=from_time, to_time=to_time, min_confidence=min_confidence
+    )
+    output = None if as_json else _output
+    raise typer.Exit(_run(timeline_program(_quietly(data_dir), video_id, bucket, filters, output)))
+
+
+@app.command(
+    epilog=f"Example: `video-analysis summary 0197c0de-0000-7000-8000-000000000001 --json`. {EPILOG}"
+)
+def summary(
+    video_id: VideoId,
+    models: OnlyModels = None,
+    run: Run = None,
+    min_confidence: MinConfidence = None,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Shows what was found in all of a video, and by which models."""
+    from monolith.cli.export import Filters, summary_program
+
+    filters = Filters(models=models, run=run, min_confidence=min_confidence)
+    output = None if as_json else _output
+    raise typer.Exit(_run(summary_program(_quietly(data_dir), video_id, filters, output)))
+
+
+def _quietly(data_dir: Path | None) -> Settings:
+    """The settings of a command that shows only its answer, unless the log is asked for."""
+    loaded = _load(data_dir=data_dir)
+    quiet = loaded.origins["log_level"] == "default"
+    _log_to(loaded.settings, "warning" if quiet else None)
+    return loaded.settings
 
 
 @models_app.command("list", epilog="Example: `video-analysis models list --json`.")

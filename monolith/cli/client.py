@@ -37,7 +37,8 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VideoStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """`GET /analysis/{video_id}`, as far as the command line needs it. `progress`, `coverage`: 0–1."""
+    """`GET /analysis/{video_id}`, as far as the command line needs it. `progress`, `coverage`: 0–1; `connected`: a
+    live source gives pictures now."""
 
     video_id: str
     video_name: str
@@ -53,6 +54,8 @@ class VideoStatus(msgspec.Struct, frozen=True, kw_only=True):
     coverage: float | None
     progress: float | None
     media: Media | None
+    live: bool = False
+    connected: bool = False
 
     @property
     def ended(self) -> bool:
@@ -159,6 +162,21 @@ class AnalysisClient:
     async def call(self, method: str, path: str, kind: type[_T], *, json: object = None) -> _T:
         """Any call that is answered with JSON."""
         return _decode(await self._ask(method, path, json=json), kind)
+
+    async def download(self, path: str, file: BinaryIO) -> int:
+        """Write an answer of any length to `file`; how many bytes. Raises OSError, too."""
+        size = 0
+        try:
+            async with self._http.stream("GET", path, timeout=_SLOW) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                    raise CliError(_words(answer), _exit_for(answer))
+                async for piece in answer.aiter_bytes():
+                    size += await asyncio.to_thread(file.write, piece)
+        except httpx.TransportError as error:
+            words = f"{self._http.base_url} broke off: {error or type(error).__name__}"
+            raise CliError(words, Exit.ENVIRONMENT) from error
+        return size
 
     async def cancel(self, video_id: str) -> None:
         await self._ask("POST", f"/analysis/{video_id}/cancel")
