@@ -21,6 +21,8 @@ from monolith.cli.summary import Summarizer, Summary
 from monolith.readmodels.export import Export, Format
 
 _CANCEL_SECONDS: Final = 5.0
+_END_SECONDS: Final = 15.0
+"""For what a live source has given to be analysed, after Ctrl-C."""
 _UPLOADS: Final = 2
 """Files that are sent to a server at the same time."""
 
@@ -48,7 +50,8 @@ async def analyze_all(
 ) -> list[Outcome]:
     """Analyse all at once, each with a progress bar on `console`; one outcome for each, in order.
 
-    Cancelled (Ctrl-C), it cancels the analyses too. Raises CliError where no result can be kept.
+    Cancelled (Ctrl-C), it cancels the analyses too; live sources are ended in order, and where all are live their
+    outcomes count. Raises CliError where no result can be kept.
     """
     with analysis_bars(console) as bars:
         outcomes = await _run_all(session, requests, bars)
@@ -67,8 +70,14 @@ def exit_of(outcomes: Sequence[Outcome]) -> Exit:
 
 async def _run_all(session: Session, requests: Sequence[Request], bars: Progress) -> list[Outcome]:
     uploads = asyncio.Semaphore(_UPLOADS)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_run(session, request, bars, uploads)) for request in requests]
+    tasks: list[asyncio.Task[Outcome]] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks += [group.create_task(_run(session, request, bars, uploads)) for request in requests]
+    except asyncio.CancelledError:
+        if len(tasks) < len(requests) or any(task.cancelled() for task in tasks):
+            raise
+        _forget_cancellation()  # all were live, and have ended in order
     return [task.result() for task in tasks]
 
 
@@ -78,8 +87,10 @@ async def _run(session: Session, request: Request, bars: Progress, uploads: asyn
     try:
         async with uploads:
             video_id = await session.submit(request, bar.sent)
-        async with _cancelled_with_us(session.client, video_id):
+        try:
             status = await _followed(session.client, video_id, bar)
+        except asyncio.CancelledError:
+            status = await _ended_with_us(session.client, video_id, bar)
     except CliError as error:
         bar.failed()
         return Outcome(source=request.source, exit=error.code, error=str(error))
@@ -101,16 +112,27 @@ async def _followed(client: AnalysisClient, video_id: str, bar: VideoBar) -> Vid
     return status
 
 
-@contextlib.asynccontextmanager
-async def _cancelled_with_us(client: AnalysisClient, video_id: str) -> AsyncIterator[None]:
-    """Ctrl-C ends the analysis, too: otherwise it would go on at the program's next start."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        with contextlib.suppress(CliError, TimeoutError):
-            async with asyncio.timeout(_CANCEL_SECONDS):
-                await client.cancel(video_id)
-        raise
+async def _ended_with_us(client: AnalysisClient, video_id: str, bar: VideoBar) -> VideoStatus:
+    """Ctrl-C ends the analysis, too: otherwise it would go on at the program's next start. What a live source has given
+    is waited for; otherwise raises CancelledError."""
+    with contextlib.suppress(CliError, TimeoutError):
+        async with asyncio.timeout(_CANCEL_SECONDS):
+            live = (await client.status(video_id)).live
+            await client.cancel(video_id)
+        if live:
+            bar.ending()
+            async with asyncio.timeout(_END_SECONDS):
+                status = await _followed(client, video_id, bar)
+            _forget_cancellation()
+            return status
+    raise asyncio.CancelledError
+
+
+def _forget_cancellation() -> None:
+    """The task was cancelled and goes on all the same."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.uncancel()
 
 
 @contextlib.asynccontextmanager

@@ -73,7 +73,9 @@ def requests_of(
     for request in requests:
         if request.path is not None and not request.path.is_file():
             what = "is a folder, not a video" if request.path.is_dir() else "is not there"
-            raise CliError(f"{request.source} {what}; name a video file or an http(s) URL", Exit.BAD_SOURCE)
+            raise CliError(
+                f"{request.source} {what}; name a video file, or an http(s) or rtsp(s) URL", Exit.BAD_SOURCE
+            )
     return requests
 
 

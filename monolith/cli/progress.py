@@ -6,7 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from monolith.cli.client import VideoStatus
@@ -31,7 +41,7 @@ def analysis_bars(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}", table_column=None),
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
+        TaskProgressColumn("{task.percentage:>3.0f} %", text_format_no_percentage=""),
         TextColumn("{task.fields[detail]}"),
         _RateColumn(),
         TimeRemainingColumn(),
@@ -62,12 +72,13 @@ def frames_bar(console: Console, name: str, total: int) -> Iterator[Callable[[fl
 
 
 class VideoBar:
-    """One video's bar, from the upload to the end of the analysis."""
+    """One video's bar, from the upload to the end of the analysis. That of a live source has no end in sight."""
 
     def __init__(self, bars: Progress, name: str) -> None:
         self._bars = bars
         self._name = name if len(name) <= _NAME_WIDTH else "…" + name[1 - _NAME_WIDTH :]
         self._frames = False
+        self._ending = False
         self._task: TaskID = bars.add_task(self._name, total=None, detail="waiting", unit="bytes")
 
     def sent(self, done: int, size: int) -> None:
@@ -81,9 +92,23 @@ class VideoBar:
             self._bars.reset(self._task, total=None, unit="frames", detail=status.status.lower())
         total, done = status.frames_sampled, status.frames_analyzed + status.frames_dropped
         detail = f"{done}/{total} frames" if total is not None else f"{done} frames"
-        if not done:
+        if status.live and not status.ended:
+            total, detail = None, self._live(status, done)
+        elif not done:
             detail = status.status.lower()
         self._bars.update(self._task, completed=done, total=total, detail=detail)
+
+    def _live(self, status: VideoStatus, done: int) -> str:
+        state = "ending" if self._ending else "live" if status.connected else "live, not connected"
+        return f"{state}, {done} frames"
+
+    def ending(self) -> None:
+        """The live source is being ended."""
+        self._ending = True
+        self._bars.console.print(
+            f"{escape(self._name)}: the live source is ended; what has come is still analysed (Ctrl-C again gives up)",
+            soft_wrap=True,
+        )
 
     def failed(self) -> None:
         """No more will come."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import httpx
 import msgspec
@@ -29,8 +29,11 @@ SendProgress: TypeAlias = Callable[[int, int], None]
 """Bytes sent to the server, bytes of the file."""
 
 
+_URLS: Final = ("http://", "https://", "rtsp://", "rtsps://")
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What to analyse: an http(s) URL, or a file's path. `models`: keys; frames n with n % frame_step == 0."""
+    """What to analyse: an http(s) or rtsp(s) URL, or a file's path. `models`: keys; frames with n % frame_step == 0."""
 
     source: str
     name: str | None
@@ -40,7 +43,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def path(self) -> Path | None:
         """None for a URL."""
-        return None if self.source.startswith(("http://", "https://")) else Path(self.source).absolute()
+        return None if self.source.lower().startswith(_URLS) else Path(self.source).absolute()
 
 
 class Session(Protocol):

@@ -43,11 +43,11 @@ def test_files_and_urls_are_told_apart(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("source", "text"),
     [
-        ("nowhere.mp4", "nowhere.mp4 is not there; name a video file or an http(s) URL"),
-        (".", ". is a folder, not a video; name a video file or an http(s) URL"),
+        ("nowhere.mp4", "nowhere.mp4 is not there; name a video file, or an http(s) or rtsp(s) URL"),
+        (".", ". is a folder, not a video; name a video file, or an http(s) or rtsp(s) URL"),
         (
             "ftp://example.org/a.mp4",
-            "ftp://example.org/a.mp4 is not there; name a video file or an http(s) URL",
+            "ftp://example.org/a.mp4 is not there; name a video file, or an http(s) or rtsp(s) URL",
         ),
     ],
 )
