@@ -68,7 +68,7 @@ class Encoder:
                 assert isinstance(message, Append)
                 for frame in message.frames:
                     writer.write(_picture(frame, canvas), frame.seconds)
-                self._say(Encoded(writer.frames, path.stat().st_size))
+                self._say(Encoded(writer.frames))
             end = writer.finish()
         _bring_to_disk(path)
         return Finished(frames=writer.frames, end=end, codec=writer.codec, size_bytes=path.stat().st_size)

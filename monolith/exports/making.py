@@ -18,6 +18,7 @@ from monolith.exports.files import AnnotatedFiles, Made, ReadyFile
 from monolith.exports.messages import Append, Begin, DrawnFrame, Encoded, Finish, Finished
 from monolith.exports.options import Subject
 from monolith.exports.pages import findings_pages
+from monolith.exports.times import FileTimes
 from monolith.frames.letterbox import even_canvas
 from monolith.readmodels.findings import (
     ExtentSlice,
@@ -32,8 +33,6 @@ from monolith.readmodels.results import ResultFilter
 _FRAMES_A_MESSAGE: Final = 32
 _MESSAGES_AHEAD: Final = 2
 _SLICE: Final = 50_000
-_LONGEST_LEAD: Final = 10.0
-"""Seconds of the video before its first frame that the file begins with; with more it begins at that frame."""
 
 PackPath = Callable[[str, str], Path]
 """Video id, pack name → the pack."""
@@ -67,8 +66,9 @@ class Maker:
         try:
             await asyncio.to_thread(self._files.require_room, part)
             extent = await self._require_extent(subject)
-            times = _Times(subject)
+            times = FileTimes(subject.options)
             finished = await self._encode(subject, extent, part, times, progress)
+            await asyncio.to_thread(self._files.require_room, part)
             made = Made(
                 options=options, version=subject.version, frames=finished.frames, complete=subject.complete,
                 start_time=times.origin, duration=finished.end, codec=finished.codec,
@@ -93,7 +93,7 @@ class Maker:
         return file
 
     async def _encode(
-        self, subject: Subject, extent: StoredExtent, part: Path, times: _Times, progress: Progress
+        self, subject: Subject, extent: StoredExtent, part: Path, times: FileTimes, progress: Progress
     ) -> Finished:
         width, height = even_canvas(*_largest(extent))
         async with encoder_process(f"encoder of {subject.video.video_id}") as encoder:
@@ -131,7 +131,7 @@ class Maker:
         progress.fraction = min(0.99, (number - extent.first_frame + 1) / span)
         await asyncio.to_thread(self._files.require_room, part)
 
-    def _drawn(self, subject: Subject, frame: Findings, times: _Times) -> DrawnFrame:
+    def _drawn(self, subject: Subject, frame: Findings, times: FileTimes) -> DrawnFrame:
         return DrawnFrame(
             pack_path=str(self._pack_path(subject.video.video_id, frame.pack)),
             offset=frame.offset,
@@ -166,25 +166,6 @@ class Maker:
 
     async def _slice(self, video_no: int, wanted: ResultFilter, after: int, limit: int) -> ExtentSlice:
         return await self._models.read(lambda c: read_extent_slice(c, video_no, wanted, after, limit))
-
-
-class _Times:
-    """Times of the video → times of the file."""
-
-    def __init__(self, subject: Subject) -> None:
-        self._options = subject.options
-        self._shown = 0
-        self.origin = 0.0
-
-    def shown_at(self, timestamp: float) -> float:
-        """Seconds from the beginning of the file at which the next frame, of `timestamp`, is shown."""
-        number, self._shown = self._shown, self._shown + 1
-        if number == 0:
-            keeps_time = self._options.fps is None and 0 <= timestamp <= _LONGEST_LEAD
-            self.origin = 0.0 if keeps_time else timestamp
-        if self._options.fps is not None:
-            return number / self._options.fps / self._options.speed
-        return max(0.0, timestamp - self.origin) / self._options.speed
 
 
 def _bounded(subject: Subject) -> ResultFilter:

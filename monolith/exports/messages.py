@@ -48,10 +48,9 @@ class Started(msgspec.Struct, frozen=True, tag=True):
 
 
 class Encoded(msgspec.Struct, frozen=True, tag=True):
-    """`frames` of the file are done, `size_bytes` of it are written."""
+    """So many frames of the file are done."""
 
     frames: int
-    size_bytes: int
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True, tag=True):

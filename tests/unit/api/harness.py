@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from eventsourcing.adapters.memory import MemoryEventStore
@@ -51,6 +52,7 @@ class Api:
         self.reasons: dict[str, str] = {}
         self.room = 1 << 62
         self.server: ApiServer
+        self.app: FastAPI
         self.client: httpx.AsyncClient
 
     async def happened(self, *streamed: tuple[str, DomainEvent]) -> int:
@@ -61,6 +63,10 @@ class Api:
             position = result.commit_position
         await self.runner.wait_for(position, DEADLINE)
         return position
+
+    def answer_by(self, services: ApiServices) -> None:
+        """Answer by other services from now on."""
+        self.app.state.services = services
 
     async def get(self, path: str, **options: Any) -> httpx.Response:
         return await self.client.get(path, **options)
@@ -138,7 +144,8 @@ async def running_api(
         )
         services = replace(services, **changes)
         api = Api(services, store, runner)
-        api.server = await ApiServer.start(create_app(services), stopping=services.stopping, port=0)
+        api.app = create_app(services)
+        api.server = await ApiServer.start(api.app, stopping=services.stopping, port=0)
         stack.push_async_callback(api.server.stop)
         url = f"http://127.0.0.1:{api.server.port}"
         api.client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=DEADLINE))
