@@ -13,6 +13,7 @@ NAMES = (
     "inference_frames_waiting", "inference_workers", "inference_worker_restarts", "inference_batches_done",
     "inference_frames_done", "inference_frames_in_flight", "inference_busy_seconds", "event_store_waiting_appends",
     "event_store_position", "projection_lag", "projection_running", "projection_parked_events",
+    "rebuild_running", "rebuild_progress", "rebuild_events_done", "rebuild_failed",
 )  # fmt: skip
 
 
