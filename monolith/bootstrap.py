@@ -43,6 +43,7 @@ from monolith.application.segments import Segments
 from monolith.application.source_access import SourceAccesses
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap_analytics import running_analytics, tell_failure
+from monolith.bootstrap_annotated import running_annotated
 from monolith.bootstrap_rebuild import ANALYTICS, READ_MODELS, rebuildables
 from monolith.bootstrap_retention import retention_of, scheduled
 from monolith.datadir import DataDirLock
@@ -50,9 +51,6 @@ from monolith.disk_watch import DiskWatch, SlotsWhileRoom
 from monolith.domain.detection import Detection
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.domain.models import MODEL_KEYS
-from monolith.exports.annotated import AnnotatedVideos
-from monolith.exports.files import AnnotatedFiles
-from monolith.exports.making import Maker
 from monolith.frames.annotate import annotate
 from monolith.frames.jpeg import decode, encode
 from monolith.inference.pool import WorkerPool
@@ -194,7 +192,9 @@ class _Builder:
         resources, service, slots = await self._start_inference(max_height)
         manager = self._process_manager(observed, streams, resources, open_videos, snapshots)
         handlers = self._handlers(observed, streams, projection)
-        annotated = await self._annotated_videos(read_models)
+        annotated = await self._stack.enter_async_context(
+            running_annotated(self._settings, self._folder, read_models, self._storage)
+        )
         retention = await self._stack.enter_async_context(
             retention_of(
                 observed, self._codec, streams, self._storage, read_models, ProjectionGate(projection),
@@ -243,17 +243,6 @@ class _Builder:
         await self._start_tasks(manager, projection, service, access)
         token = access.keys.issue_local() if access.keys else ""
         return Program(self._settings, create_app(services), services, handlers, lock, token)
-
-    async def _annotated_videos(self, read_models: ReadModels) -> AnnotatedVideos:
-        files = AnnotatedFiles(
-            self._folder,
-            self._storage.annotated_folder,
-            most_bytes=self._settings.annotated_cache_bytes,
-            room_bytes=self._storage.room_bytes,
-        )
-        maker = Maker(read_models, files, self._storage.pack_path)
-        videos = AnnotatedVideos(read_models, maker, files, at_once=self._settings.annotated_jobs)
-        return await self._stack.enter_async_context(videos)
 
     async def _open_store(self) -> SqliteEventStore:
         path = self._folder / EVENTS

@@ -18,6 +18,7 @@ from monolith.api.services import ApiServices
 from monolith.application.handlers import FrameOptions, VideoHandlers
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap_analytics import running_analytics
+from monolith.bootstrap_annotated import running_annotated
 from monolith.bootstrap_rebuild import ANALYTICS, EVENTS, READ_MODELS, open_store
 from monolith.datadir import DataDirError, DataDirLock
 from monolith.domain.events import DOMAIN_EVENTS
@@ -52,6 +53,7 @@ async def reading_alone(settings: Settings) -> AsyncIterator[FastAPI]:
         analytics, _ = await stack.enter_async_context(running_analytics(store, codec, folder / ANALYTICS))
         storage = FileStorage(folder, settings.min_free_bytes)
         await asyncio.to_thread(storage.prepare)
+        annotated = await stack.enter_async_context(running_annotated(settings, folder, models, storage))
         options = FrameOptions(
             max_height=settings.frame_max_height,
             jpeg_quality=settings.jpeg_quality,
@@ -78,5 +80,6 @@ async def reading_alone(settings: Settings) -> AsyncIterator[FastAPI]:
             public_url=settings.public_url or None,
             room_bytes=storage.room_bytes,
             analytics=analytics.analytics,
+            annotated=annotated,
         )
         yield create_app(services)

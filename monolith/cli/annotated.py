@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -30,7 +30,7 @@ async def write_annotated_video(
     video_id: str,
     path: Path,
     watch: Watch,
-    options: Mapping[str, str] | None = None,
+    options: Sequence[tuple[str, str]] = (),
 ) -> AnnotatedVideo:
     """Have the video made and bring it to `path`, which gets its name when it is whole. `options`: as of the API.
 
@@ -51,7 +51,7 @@ async def write_annotated_video(
 
 
 async def _made(
-    client: AnalysisClient, video_id: str, watch: Watch, options: Mapping[str, str] | None
+    client: AnalysisClient, video_id: str, watch: Watch, options: Sequence[tuple[str, str]]
 ) -> AnnotatedVideo:
     """How it ended."""
     state = await client.annotated_video(video_id, options, ask=True)

@@ -147,11 +147,11 @@ class AnalysisClient:
         return (await self._ask("GET", f"/analysis/{video_id}/frame/{frame_number}")).content
 
     async def annotated_video(
-        self, video_id: str, options: Mapping[str, str] | None = None, *, ask: bool
+        self, video_id: str, options: Sequence[tuple[str, str]] = (), *, ask: bool
     ) -> AnnotatedVideo:
         """How it is with the annotated video. `ask`: have it made, if it is not there; `options`: of the API."""
         path = f"/analysis/{video_id}/annotated"
-        query = f"?{httpx.QueryParams(options)}" if options else ""
+        query = f"?{httpx.QueryParams(list(options))}" if options else ""
         return _decode(await self._ask("POST" if ask else "GET", path + query), AnnotatedVideo)
 
     async def part(self, url: str, first: int, size: int) -> httpx.Response:

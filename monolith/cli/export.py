@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,7 @@ from monolith.cli.client import AnalysisClient
 from monolith.cli.exits import CliError, Exit
 from monolith.cli.findings import show_summary, show_timeline
 from monolith.cli.progress import frames_bar
-from monolith.cli.session import open_session, remote_http, serving_url
+from monolith.cli.session import remote_http, serving_url
 from monolith.datadir import DataDirError
 from monolith.settings import Settings
 
@@ -92,7 +92,8 @@ async def export_program(
     query = filters.query
     try:
         if form == _VIDEO:
-            await _annotated(settings, video_id, out, dict(query), errors)
+            _refuse_for_video(filters)
+            await _annotated(settings, video_id, out, query, errors)
             return Exit.OK
         async with open_reading(settings) as client:
             path = f"/analysis/{video_id}/{_PATHS[form]}&{urlencode(query)}"
@@ -104,13 +105,25 @@ async def export_program(
     return Exit.OK
 
 
+def _refuse_for_video(filters: Filters) -> None:
+    """Raises CliError for filters that an annotated video does not know."""
+    for name in ("from_frame", "to_frame", "label"):
+        if getattr(filters, name) is not None:
+            option = "--" + name.replace("_", "-")
+            raise CliError(
+                f"{option} does not go with mp4, which takes --models, --run, --from-time, --to-time and "
+                "--min-confidence",
+                Exit.USAGE,
+            )
+
+
 async def _annotated(
-    settings: Settings, video_id: str, out: Path, options: Mapping[str, str], errors: Console
+    settings: Settings, video_id: str, out: Path, options: Sequence[tuple[str, str]], errors: Console
 ) -> None:
-    async with open_session(settings) as session:
-        status = await session.client.status(video_id)
+    async with open_reading(settings) as client:
+        status = await client.status(video_id)
         with frames_bar(errors, status.video_name, status.frames_analyzed) as watch:
-            await write_annotated_video(session.client, video_id, out, watch, options)
+            await write_annotated_video(client, video_id, out, watch, options)
 
 
 async def _download(client: AnalysisClient, path: str, out: Path) -> int:

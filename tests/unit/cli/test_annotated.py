@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-async def write(api: Api, path: Path, options: dict[str, str] | None = None) -> list[tuple[float, int]]:
+async def write(api: Api, path: Path, options: Sequence[tuple[str, str]] = ()) -> list[tuple[float, int]]:
     """What the progress was."""
     seen: list[tuple[float, int]] = []
     transport = httpx.ASGITransport(api.app())
@@ -86,9 +86,9 @@ async def test_it_is_asked_for_watched_and_fetched_in_parts(
     api = Api(STATE | {"status": "queued", "progress": 0.0, "frames": 0}, STATE, READY)
     path = tmp_path / "new" / "annotated.mp4"
     with quick(monkeypatch):
-        seen = await write(api, path, {"fps": "5"})
+        seen = await write(api, path, [("model", "a"), ("model", "b")])
     assert seen == [(0.0, 0), (0.5, 5), (1.0, 10)]
-    assert api.asked[:3] == ["POST fps=5", "GET fps=5", "GET fps=5"]
+    assert api.asked[:3] == [f"{method} model=a&model=b" for method in ("POST", "GET", "GET")]
     assert api.asked[3:] == [
         "0-8388607 version=1", "8388608-16777215 version=1", "16777216-25165823 version=1",
     ]  # fmt: skip
