@@ -1,6 +1,6 @@
 """All benchmarks, one after another: a table, and `benchmarks/results.json` with the machine that they ran on.
 
-python -m benchmarks [NAME…]      names: event_store read_models results_api pipeline soak
+python -m benchmarks [NAME…]      names: event_store read_models rebuild results_api pipeline soak
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 RESULTS: Final = Path(__file__).with_name("results.json")
-NAMES: Final = ("event_store", "read_models", "results_api", "pipeline", "soak")
+NAMES: Final = ("event_store", "read_models", "rebuild", "results_api", "pipeline", "soak")
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -40,6 +40,9 @@ TARGETS: Final = {
     "event_store.appended_at_128_per_s": Target(least=35_000),
     "event_store.read_and_decoded_per_s": Target(least=250_000),
     "read_models.frame_results_per_s": Target(least=30_000),
+    "rebuild.alone_frame_results_per_s": Target(least=30_000),
+    "rebuild.beside_frame_results_per_s": Target(least=30_000),
+    "rebuild.beside_p99_ms": Target(most=50),
     "results_api.first_byte_ms": Target(most=30),
     "results_api.whole_ms": Target(most=150),
     "pipeline.program_to_bare": Target(least=0.88),
