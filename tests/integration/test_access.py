@@ -132,6 +132,17 @@ async def test_the_document_says_how_to_get_in(guarded: Guarded) -> None:
     assert document["paths"]["/health/live"]["get"]["security"] == []
 
 
+async def test_strangers_learn_that_something_is_wrong_but_not_what(guarded: Guarded) -> None:
+    guarded.api.reasons["models"] = "the disk of /srv/video is full"
+    answer = await guarded.asked("GET", "/health/ready")
+    assert (answer.status_code, answer.json()["reasons"]) == (
+        503,
+        {"models": "an API key is needed to learn why"},
+    )
+    told = await guarded.asked("GET", "/health/ready", guarded.keys[Scope.WRITE])
+    assert told.json()["reasons"] == {"models": "the disk of /srv/video is full"}
+
+
 # Keys
 
 

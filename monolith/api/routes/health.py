@@ -6,11 +6,12 @@ import asyncio
 import logging
 
 import msgspec
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from monolith.api.answers import HealthAnswer
+from monolith.api.auth import CALLER
 from monolith.api.openapi import json_answer, other_answer, problems, ref
 from monolith.api.requests import Services
 from monolith.api.services import ReadinessCheck
@@ -39,12 +40,14 @@ async def live() -> Response:
         **json_answer(ref(HealthAnswer), "It cannot, for these reasons", status=503),
     },
 )
-async def ready(services: Services) -> Response:
+async def ready(request: Request, services: Services) -> Response:
     limit = services.limits.readiness_seconds
     names = list(services.readiness)
     answers = await asyncio.gather(*(_reason(services.readiness[name], limit) for name in names))
     reasons = {name: reason for name, reason in zip(names, answers, strict=True) if reason is not None}
     if reasons:
+        if services.access.keys is not None and request.scope[CALLER] is None:
+            reasons = dict.fromkeys(reasons, "an API key is needed to learn why")  # it may name paths
         return _answer(HealthAnswer(status="not ready", reasons=reasons), 503)
     return _answer(HealthAnswer(status="ready"), 200)
 
