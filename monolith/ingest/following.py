@@ -35,8 +35,8 @@ _PICTURE_TIMEOUTS: Final = 4
 """A source that sends something, but no picture for so many read timeouts, counts as broken."""
 _SLACK_SECONDS: Final = 10.0
 _MAX_WARNINGS: Final = 20
-_MEASURED_PICTURES: Final = 50
-_MEASURED_SECONDS: Final = 3.0
+_MEASURED_PICTURES: Final = 25
+_MEASURED_SECONDS: Final = 2.0
 _LEAST_STEPS: Final = 2
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import random
 import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,8 +19,8 @@ import pytest
 from monolith.ingest.addresses import AddressPolicy
 from monolith.ingest.fetch import FetchedFile, Fetcher, FetchError, FetchLimits
 from monolith.ingest.fetch_partial import PartialState
+from tests.peers.scripted_http import BODY, Handler, Request, Server, answering, head, part, serving, whole
 
-BODY = random.Random(1).randbytes(3_000_000)
 LIMITS = FetchLimits(
     max_bytes=10_000_000,
     connect_timeout=5,
@@ -31,86 +30,6 @@ LIMITS = FetchLimits(
     attempts=3,
     first_pause=0.01,
 )
-
-
-class Request(msgspec.Struct):
-    path: str
-    headers: dict[str, str]
-
-    @property
-    def start(self) -> int:
-        """First byte asked for; 0 without Range."""
-        return int(self.headers.get("range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
-
-
-Handler = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
-
-
-class Server:
-    """Answers each connection's only request with `handler`; remembers the requests."""
-
-    def __init__(self, handler: Handler) -> None:
-        self._handler = handler
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.requests: list[Request] = []
-        self.base = ""
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            fields = (line.split(": ", 1) for line in head[1:] if line)
-            request = Request(head[0].split()[1], {name.lower(): value for name, value in fields})
-            self.requests.append(request)
-            await self._handler(request, writer)
-            await writer.drain()
-        except (ConnectionError, asyncio.CancelledError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.transport.abort() if writer.is_closing() else writer.close()
-            self._tasks.discard(task)
-
-    async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        while self._tasks:
-            await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[Server]:
-    server = Server(handler)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.base = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    async with listener:
-        yield server
-        await server.close()
-
-
-def head(status: str, **headers: object) -> bytes:
-    lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
-
-
-def whole(body: bytes = BODY, **headers: object) -> bytes:
-    return head("200 OK", Content_Length=len(body), **headers) + body
-
-
-def part(start: int, body: bytes = BODY, **headers: object) -> bytes:
-    content_range = f"bytes {start}-{len(body) - 1}/{len(body)}"
-    return (
-        head("206 Partial Content", Content_Length=len(body) - start, Content_Range=content_range, **headers)
-        + body[start:]
-    )
-
-
-def answering(answer: bytes) -> Handler:
-    async def handler(request: Request, writer: asyncio.StreamWriter) -> None:
-        writer.write(answer)
-
-    return handler
 
 
 def cut_then_resumable(cut: int, etag: str = '"1"') -> Handler:

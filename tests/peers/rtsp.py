@@ -36,10 +36,12 @@ def file_mount(video: Path, **more: Any) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def rtsp_server(mounts: Mapping[str, Mapping[str, Any]], work: Path) -> AsyncIterator[int]:
-    """Serve `mounts` by path; yields the port on 127.0.0.1."""
+async def rtsp_server(
+    mounts: Mapping[str, Mapping[str, Any]], work: Path, port: int = 0
+) -> AsyncIterator[int]:
+    """Serve `mounts` by path; yields the port on 127.0.0.1 (`port`; 0: any)."""
     require_rtsp_server()
-    arguments: list[str | Path] = [SYSTEM_PYTHON, _SCRIPT, json.dumps({"mounts": dict(mounts)})]
+    arguments: list[str | Path] = [SYSTEM_PYTHON, _SCRIPT, json.dumps({"mounts": dict(mounts), "port": port})]
     work.mkdir(parents=True, exist_ok=True)
     log = work / "rtsp.log"
     async with running(arguments, log, stdout=asyncio.subprocess.PIPE) as process:

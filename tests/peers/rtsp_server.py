@@ -38,7 +38,7 @@ def factory_of(mount: dict[str, Any]) -> Any:
 
 def permit(factory: Any, auth: Any, mount: dict[str, Any]) -> None:
     """Only the mount's user may see it."""
-    role = mount["user"]
+    role = "viewer"
     token = GstRtspServer.RTSPToken()
     token.set_string("media.factory.role", role)
     if mount.get("basic"):
@@ -57,8 +57,9 @@ def main() -> None:
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
-    server.set_service("0")
-    mounts = json.loads(sys.argv[1])["mounts"]
+    options = json.loads(sys.argv[1])
+    server.set_service(str(options.get("port", 0)))
+    mounts = options["mounts"]
     auth = None
     for path, mount in mounts.items():
         factory = factory_of(mount)

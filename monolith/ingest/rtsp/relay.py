@@ -38,13 +38,15 @@ _END_SECONDS: Final = 2.0
 class RelayReport:
     """What the relay has seen. `refusal`: status and phrase of the last answer that was no success, None after one that
     was; `redirect`: where the server wants us to go; `fault`: why the relay ended the session; `goodbye`: the server
-    said that no more comes; `server_closed`: the connection to the server ended before FFmpeg's."""
+    said that no more comes; `server_closed`: the connection to the server ended before FFmpeg's; `heard_at`: when the
+    server last sent something on it (of `time.monotonic`)."""
 
     refusal: tuple[int, str] | None = None
     redirect: str | None = None
     fault: SourceError | None = None
     goodbye: bool = False
     server_closed: bool = False
+    heard_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -154,6 +156,7 @@ class Relay:
                 client.send_pending()
                 return
             if data:
+                self.report.heard_at = time.monotonic()
                 client.pending += self._read(self._parser.feed(data))
 
     def _from(self, side: _Side, *, to: _Side) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Generator
 from typing import Final
 from urllib.parse import quote
@@ -24,6 +25,8 @@ from monolith.ingest.web_url import UrlError, WebUrl
 
 _MOST_REDIRECTS: Final = 5
 _UNSUPPORTED_TRANSPORT: Final = 461
+_NEARLY: Final = 0.95
+"""Of the read timeout: FFmpeg's clock and ours differ, and its error codes do not always tell."""
 _NOT_FOR_GOOD: Final = frozenset({408, 413, 453, 455})
 """Refusals below 500 that may be others soon: timeout, too large just now, not enough bandwidth, wrong state."""
 _REFUSALS: Final = {
@@ -192,7 +195,8 @@ class RtspSource:
     def _why_ended(self, report: RelayReport, error: av.error.FFmpegError | None) -> str:
         if report.server_closed:
             return "the server closed the connection"
-        if isinstance(error, av.error.TimeoutError | av.error.ExitError):
+        silent = time.monotonic() - report.heard_at >= self._access.read_timeout * _NEARLY
+        if silent or isinstance(error, av.error.TimeoutError | av.error.ExitError):
             return f"the server sent nothing for {self._access.read_timeout:g} s"
         return f"the connection broke: {(error.strerror if error else None) or 'no reason is known'}"
 
