@@ -189,7 +189,7 @@ class _Builder:
         snapshots = SnapshotFile(self._folder, store.identity)
         open_videos = await load_open_videos(store, snapshots)
         max_height = await self._greatest_height(open_videos, streams)
-        resources, service, slots = await self._start_inference(max_height)
+        resources, service, pools = await self._start_inference(max_height)
         manager = self._process_manager(observed, streams, resources, open_videos, snapshots)
         handlers = self._handlers(observed, streams, projection)
         annotated = await self._stack.enter_async_context(
@@ -227,7 +227,7 @@ class _Builder:
             analytics=analytics.analytics,
         )
         readings = [
-            *work_readings(manager, slots),
+            *work_readings(manager, pools),
             *followed_readings(manager, self._decoders),
             *inference_readings(service),
             *store_readings(store),
@@ -282,7 +282,9 @@ class _Builder:
             heights += [run.request.max_height for run in video.active_runs()]
         return max(heights)
 
-    async def _start_inference(self, max_height: int) -> tuple[Resources, InferenceService, SlotPool]:
+    async def _start_inference(
+        self, max_height: int
+    ) -> tuple[Resources, InferenceService, dict[str, SlotPool]]:
         settings = self._settings
         sizing = _sizing(settings)
         slots, for_files = _frame_slots(sizing, self._segments, max_height, settings.max_live_sources)
@@ -304,7 +306,8 @@ class _Builder:
         inference = ObservedInference(PooledInference(service), self._work)
         children = {"decoder": lambda: decoders.pids, "worker": service.pids}
         ReadingsCollector(self._registry, child_readings(children), blocking=True)
-        return Resources(self._decoders, lent, inference, lent_live), service, slot_pool
+        pools = {"files": slot_pool, "live": live_pool}
+        return Resources(self._decoders, lent, inference, lent_live), service, pools
 
     def _decoder_processes(self) -> int:
         """At most: for files, sources with an end and live ones at work; and to look at new ones, or end them."""

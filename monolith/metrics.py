@@ -99,12 +99,15 @@ def _family(name: str, text: str) -> GaugeMetricFamily | CounterMetricFamily:
     return kind(PREFIX + plain, text, labels=labels)
 
 
-def work_readings(manager: ProcessManager, slots: SlotPool) -> list[Reading]:
-    """What there is to do, and what it holds."""
+def work_readings(manager: ProcessManager, pools: Mapping[str, SlotPool]) -> list[Reading]:
+    """What there is to do, and what it holds. `pools`: whose frame slots → the slots."""
     scheduler = manager.scheduler
 
     def lanes(what: str) -> Callable[[], dict[str, float]]:
         return lambda: {name: getattr(lane, what) for name, lane in scheduler.lanes().items()}
+
+    def slots(what: str) -> Callable[[], dict[str, float]]:
+        return lambda: {name: getattr(pool, what) for name, pool in pools.items()}
 
     return [
         ("open_videos", "Videos with something left to do", manager.open_videos),
@@ -112,9 +115,9 @@ def work_readings(manager: ProcessManager, slots: SlotPool) -> list[Reading]:
         ("jobs_running{lane}", "Jobs that run", lanes("running")),
         ("jobs_waiting{lane}", "Jobs without a place yet", lanes("waiting")),
         ("job_places{lane}", "Jobs of the lane that may run at once", lanes("places")),
-        ("frame_slots_in_use", "Frame slots in shared memory that hold a frame", lambda: slots.in_use),
-        ("frame_slots_free", "Frame slots in shared memory that are free", lambda: slots.free),
-        ("frame_slots_wanted", "Requests for a frame slot that wait", lambda: slots.waiting),
+        ("frame_slots_in_use{pool}", "Frame slots in shared memory that hold a frame", slots("in_use")),
+        ("frame_slots_free{pool}", "Frame slots in shared memory that are free", slots("free")),
+        ("frame_slots_wanted{pool}", "Requests for a frame slot that wait", slots("waiting")),
     ]  # fmt: skip
 
 

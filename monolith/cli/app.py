@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -391,24 +391,36 @@ def _run(program: Coroutine[Any, Any, _T]) -> _T:
         import uvloop
 
         factory = uvloop.new_event_loop
-    with _signals_like_ctrl_c(), asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=factory) as runner:
         try:
-            return runner.run(program)
+            return runner.run(_interruptible(program))
         except KeyboardInterrupt:
             raise CliError("interrupted", Exit.INTERRUPTED) from None
 
 
-@contextlib.contextmanager
-def _signals_like_ctrl_c() -> Iterator[None]:
-    """Those that would end the process now; one that the caller ignores (nohup) stays ignored."""
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+async def _interruptible(program: Coroutine[Any, Any, _T]) -> _T:
+    """SIGTERM and SIGHUP cancel the program once; a second one ends it where it is. One that the caller ignores (nohup)
+    stays ignored, and Ctrl-C is the runner's. Raises CliError when interrupted."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    interrupted = False
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        if interrupted:
+            raise KeyboardInterrupt
+        interrupted = True
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            loop.add_signal_handler(number, interrupt)
     try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
+        return await program
+    except asyncio.CancelledError:
+        if not interrupted:
+            raise
+        raise CliError("interrupted", Exit.INTERRUPTED) from None
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
@@ -137,8 +137,8 @@ def event_store(settings: Settings) -> Iterator[Finding]:
             ):
                 yield problem("event store", f"{path} is no event store of version {SCHEMA_VERSION}", restore)
                 return
-            rows: list[tuple[int, float | None]] = connection.execute(_NEWEST, (_MANY,)).fetchall()
-            events, newest = rows[0]
+            row: Any = connection.execute(_NEWEST, (_MANY,)).fetchall()[0]
+            events, newest = row
             flaw, whole = _quick_check(connection)
     except apsw.Error as error:
         yield problem("event store", f"{path}: {type(error).__name__}: {error}", restore)
