@@ -22,9 +22,7 @@ from eventsourcing.errors import EventStoreError, StoreUnavailableError
 from eventsourcing.projection import ProjectionRunner
 from eventsourcing.store import EventStore
 from monolith.access.control import AccessControl
-from monolith.access.local import withdraw
-from monolith.access.startup import describe_tls, local_publisher, open_access, open_tls
-from monolith.access.tls import ServerTls
+from monolith.access.startup import describe_tls, known_to_this_machine, open_access, open_tls
 from monolith.adapters import CheckedFetcher, PoolDecoders, PooledInference, ProjectionGate
 from monolith.api.app import create_app
 from monolith.api.http_protocol import ClientConnections
@@ -494,34 +492,12 @@ async def serving(program: Program) -> AsyncIterator[tuple[ApiServer, str]]:
         tls=tls.context if tls else None,
     )
     try:
-        async with _locally_known(program, tls):
+        async with known_to_this_machine(settings.data_dir.absolute(), program.local_token, tls):
             settings = settings.model_copy(update={"port": server.port})
             program.lock.announce(settings.local_url)
             yield server, settings.url
     finally:
         await server.stop()
-
-
-@asynccontextmanager
-async def _locally_known(program: Program, tls: ServerTls | None) -> AsyncIterator[None]:
-    """The command line of this machine is let in and knows the certificate, also when it changes."""
-    folder = program.settings.data_dir.absolute()
-    tell = local_publisher(folder, program.local_token)
-    await asyncio.to_thread(tell, tls.certificate if tls else None)
-    watching = asyncio.create_task(tls.watch(tell), name="TLS certificate") if tls else None
-    if watching is not None:
-        watching.add_done_callback(_log_failure)
-    try:
-        yield
-    finally:
-        if watching is not None:
-            await _cancel([watching])
-        await asyncio.to_thread(withdraw, folder)
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        logger.error("%s is not looked after any more", task.get_name(), exc_info=task.exception())
 
 
 async def serve(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,7 +15,7 @@ from monolith.access.control import AccessControl
 from monolith.access.errors import AccessError
 from monolith.access.key_file import KeyFile
 from monolith.access.key_ring import KeyRing
-from monolith.access.local import LocalAccess, publish
+from monolith.access.local import LocalAccess, publish, withdraw
 from monolith.access.rates import TokenBuckets
 from monolith.access.self_signed import keep_self_signed, names_of_this_machine
 from monolith.access.sessions import Sessions
@@ -92,16 +94,35 @@ def open_tls(settings: Settings) -> ServerTls | None:
     return ServerTls(TlsFiles(Path(settings.tls_certificate), Path(settings.tls_key)))
 
 
-def local_publisher(data_dir: Path, token: str) -> Callable[[x509.Certificate | None], None]:
-    """Tells the command line of this machine how to get in; to be called anew for each certificate. Blocks."""
+@asynccontextmanager
+async def known_to_this_machine(data_dir: Path, token: str, tls: ServerTls | None) -> AsyncIterator[None]:
+    """The command line of this user is let in with `token` and knows the certificate, also when it changes.
+
+    Raises OSError.
+    """
 
     def tell(certificate: x509.Certificate | None) -> None:
         publish(data_dir, LocalAccess(token=token, certificate=pem(certificate) if certificate else ""))
 
-    return tell
+    await asyncio.to_thread(tell, tls.certificate if tls else None)
+    watching = asyncio.create_task(tls.watch(tell), name="TLS certificate") if tls else None
+    if watching is not None:
+        watching.add_done_callback(_log_failure)
+    try:
+        yield
+    finally:
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait({watching})
+        await asyncio.to_thread(withdraw, data_dir)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("%s is not looked after any more", task.get_name(), exc_info=task.exception())
 
 
 def describe_tls(tls: ServerTls) -> str:
-    """For people who have to compare it with what their browser shows."""
+    """For people, to be compared with what their browser shows."""
     end = tls.certificate.not_valid_after_utc
     return f"TLS certificate: SHA-256 {fingerprint(tls.certificate)}, valid until {end:%Y-%m-%d}"
