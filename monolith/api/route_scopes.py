@@ -32,6 +32,7 @@ ROUTES: Final[dict[tuple[str, str], Need]] = {
     ("HEAD", "/openapi.json"): _OPEN,
     ("GET", "/health/live"): _OPEN,
     ("GET", "/health/ready"): _OPEN,
+    ("GET", "/health/startup"): _OPEN,
     ("GET", "/metrics"): _READ,
     ("GET", "/rebuild"): _READ,
     ("POST", "/rebuild"): _ADMIN,

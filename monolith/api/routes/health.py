@@ -31,6 +31,16 @@ async def live() -> Response:
 
 
 @router.get(
+    "/health/startup",
+    summary="The program has started",
+    response_class=Response,
+    responses={**json_answer(ref(HealthAnswer), "It has: before that nothing listens"), **problems()},
+)
+async def startup() -> Response:
+    return _answer(HealthAnswer(status="started"), 200)
+
+
+@router.get(
     "/health/ready",
     summary="The program can take and analyse videos",
     response_class=Response,
