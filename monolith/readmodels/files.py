@@ -59,11 +59,21 @@ def open_sealed(path: Path, readers: int) -> tuple[apsw.Connection, list[apsw.Co
 def open_builder(path: Path, origin: Origin | None) -> apsw.Connection:
     remove_database(path)
     connection = apsw.Connection(str(path))
-    connection.transaction_mode = "IMMEDIATE"
-    # A rollback needs a journal, but only as long as this process lives.
-    _set(connection, "journal_mode=MEMORY", "synchronous=OFF", "locking_mode=EXCLUSIVE", "cache_size=-65536")
-    _make_tables(connection)
-    _sign(connection, origin)
+    try:
+        connection.transaction_mode = "IMMEDIATE"
+        # A rollback needs a journal, but only as long as this process lives.
+        _set(
+            connection,
+            "journal_mode=MEMORY",
+            "synchronous=OFF",
+            "locking_mode=EXCLUSIVE",
+            "cache_size=-65536",
+        )
+        _make_tables(connection)
+        _sign(connection, origin)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
