@@ -131,13 +131,18 @@ class Analytics:
             await asyncio.shield(asyncio.to_thread(pin.__exit__, None, None, None))
 
     async def closed_segments(self, run_id: str) -> list[tuple[IndexedSegment, Path | None]]:
-        """What is closed of a run, in order, with where its lines lie (None: gone)."""
+        """What is closed of a run, in order, with where its lines lie. None: gone; retention may remove a file
+        before the projection is told."""
         return await asyncio.to_thread(self._closed_segments, run_id)
 
     def _closed_segments(self, run_id: str) -> list[tuple[IndexedSegment, Path | None]]:
         with self._exchange:
             found = self._store.index.segments_of(run_id)
-            return [(one, None if one.file is None else self._store.path(one)) for one in found]
+            if not found:
+                return []
+            folder = self.root / found[0].video_id / run_id
+            there = {path.name: path for path in folder.glob("*.parquet")}
+            return [(one, there.get(one.file or "")) for one in found]
 
     async def counts(self) -> tuple[int, int]:
         """Segments with an analytics file, and those that could not be read."""

@@ -74,11 +74,13 @@ def analysed_frames(
 
 def closed(segment: int, *, run_id: str = RUN, video_id: str = VIDEO, frames: int = 4) -> list[Streamed]:
     """A run has closed and completed a segment."""
-    numbers: dict[str, Any] = {"frames": frames, "dropped": 0, "last_frame": (segment + 1) * frames}
-    about = {"video_id": video_id, "run_id": run_id, "segment": segment}
+    fields: dict[str, Any] = {
+        "video_id": video_id, "run_id": run_id, "segment": segment, "frames": frames, "dropped": 0,
+        "last_frame": (segment + 1) * frames,
+    }  # fmt: skip
     return [
-        (results_stream(run_id, segment), SegmentClosed(**about, **numbers, attempt=1, end_of_source=False)),
-        (video_stream(video_id), SegmentCompleted(**about, **numbers)),
+        (results_stream(run_id, segment), SegmentClosed(**fields, attempt=1, end_of_source=False)),
+        (video_stream(video_id), SegmentCompleted(**fields)),
     ]
 
 
@@ -181,4 +183,4 @@ async def world(folder: Path, *streamed: Iterable[Streamed]) -> AsyncIterator[Wo
 
 def plain(value: Any) -> Any:
     """A struct as dictionaries and lists."""
-    return msgspec.to_builtins(value)
+    return msgspec.json.decode(msgspec.json.encode(value))
