@@ -175,10 +175,10 @@ class Followed:
 
     def _take(self, picture: VideoFrame, rate: float | None) -> None:
         """Number the picture, and put it out if it is sampled."""
-        self._number += 1
         timestamp = self._timestamp(picture, rate)
         if self._pacer is not None:
             pause(self._pacer.delay(timestamp, time.monotonic()), self._watch)
+        self._number += 1
         if self._number < self._work.first_frame:
             return
         if not self._connected:

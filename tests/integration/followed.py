@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pytest
+from av.video.frame import VideoFrame
 
 from monolith.domain.events import Transport
 from monolith.domain.segment import StoredFrame
 from monolith.inference.shared_memory import FrameSlots
+from monolith.ingest.checked_network import Resolver, system_resolver
 from monolith.ingest.decoders import DecoderPool
+from monolith.ingest.errors import SourceError
+from monolith.ingest.media import pictures_of
 from monolith.ingest.messages import (
     Connected,
     FollowSource,
@@ -25,6 +31,7 @@ from monolith.ingest.messages import (
     StartSegment,
 )
 from monolith.ingest.sessions import FollowSession
+from monolith.ingest.sources import open_source
 from tests.videos import Picture, read_barcode
 
 READ_TIMEOUT = 5.0
@@ -166,8 +173,22 @@ async def _take(
             story.done = message
 
 
-async def in_time(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Raises TimeoutError."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
+def first_picture(access: SourceAccess, resolver: Resolver = system_resolver) -> VideoFrame:
+    """What a decoder process does first, in this process: connect, decode a picture, disconnect. Blocks.
+
+    Raises SourceError.
+    """
+    with (
+        open_source(
+            access, live=None, watch=lambda: None, on_cancel=lambda end: None, resolver=resolver
+        ) as source,
+        contextlib.closing(source.inputs()) as inputs,
+    ):
+        return next(picture for video in inputs for picture in pictures_of(video))
+
+
+async def refusal(access: SourceAccess, resolver: Resolver = system_resolver) -> SourceError:
+    """The error of a source that must be refused."""
+    with pytest.raises(SourceError) as caught:
+        await asyncio.to_thread(first_picture, access, resolver)
+    return caught.value
