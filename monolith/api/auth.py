@@ -51,15 +51,20 @@ class Guard:
 
         Raises ApiError: 401 (no key, or a wrong one), 403 (a scope is missing), 429 (too often).
         """
-        headers, address = Headers(scope=scope), _address(scope)
+        address = _address(scope)
+        if self._access.keys is None:
+            self._count(None, address)
+            return None
         needs = self._needs.of(scope["method"], scope["path"])
-        caller = self._caller(headers, address, open_to_all=needs == {Special.OPEN})
+        is_open = needs == {Special.OPEN}
+        caller = self._caller(self._access.keys, Headers(scope=scope), address, is_open=is_open)
         self._count(caller, address)
-        if self._access.keys is not None and needs != {Special.OPEN}:
-            if caller is None:
-                self._refused.labels("no key").inc()
-                raise _unauthorized(f"an API key is needed here; {_HOW}")
-            self._check_scopes(caller, {need for need in needs if isinstance(need, Scope)})
+        if is_open:
+            return caller
+        if caller is None:
+            self._refused.labels("no key").inc()
+            raise _unauthorized(f"an API key is needed here; {_HOW}")
+        self._check_scopes(caller, {need for need in needs if isinstance(need, Scope)})
         return caller
 
     def check_still(self, caller: Identity | None) -> None:
@@ -71,15 +76,12 @@ class Guard:
         except CredentialError as error:
             raise AccessEndedError(str(error)) from error
 
-    def _caller(self, headers: Headers, address: str, *, open_to_all: bool) -> Identity | None:
-        keys = self._access.keys
-        if keys is None:
-            return None
+    def _caller(self, keys: KeyRing, headers: Headers, address: str, *, is_open: bool) -> Identity | None:
         key = key_in(headers)
         try:
             return keys.identify(key) if key is not None else self._of_session(keys, headers)
         except CredentialError as error:
-            if open_to_all:
+            if is_open:
                 return None
             if key is None:
                 raise _unauthorized(str(error), error="invalid_token") from error
