@@ -151,7 +151,7 @@ class HttpBody:
         while not self._left:
             self.open()
             try:
-                self._left = self._next_chunk()
+                self._left = self._left or self._next_chunk()  # passing over may have left some
             except TryLaterError as error:
                 self._disconnect()
                 if self.length is None:

@@ -58,6 +58,10 @@ class Pulse:
         """The decoding thread is not stuck. Raises CancelledError when the request is to end."""
         if self._request.cancelled:
             raise CancelledError
+        self.touch()
+
+    def touch(self) -> None:
+        """The same, however the request stands."""
         self._beat = time.monotonic()
 
     def _run(self) -> None:
@@ -123,7 +127,7 @@ class Followed:
             except CancelledError:
                 pass
             finally:
-                self._outbox.finish()
+                self._outbox.finish(self._pulse.touch)
         if failure is not None and (failure.permanent or not self._connected):
             raise failure
         return self._done(ended=ended, broken=failure.reason if failure else None)

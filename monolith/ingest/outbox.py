@@ -121,13 +121,14 @@ class Outbox:
             self._items.append(_Cut(last_frame, frames_seen))
             self._changed.notify_all()
 
-    def finish(self) -> None:
-        """Wait until all is out, or as much as a cancelled request lets out."""
+    def finish(self, alive: Callable[[], None]) -> None:
+        """Wait until all is out, or as much as a cancelled request lets out. `alive` must not raise."""
         with self._changed:
             self._finished = True
             self._changed.notify_all()
-        if self._thread.ident is not None:
-            self._thread.join()
+        while self._thread.is_alive():
+            alive()
+            self._thread.join(_ROOM_SECONDS)
         self._check()
 
     def _wait_for_room(self, kind: type[_Picture | _Cut], most: int, alive: Callable[[], None]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
-from av.video.frame import VideoFrame
 
 from monolith.domain.events import Transport
 from monolith.domain.segment import StoredFrame
@@ -173,22 +173,22 @@ async def _take(
             story.done = message
 
 
-def first_picture(access: SourceAccess, resolver: Resolver = system_resolver) -> VideoFrame:
-    """What a decoder process does first, in this process: connect, decode a picture, disconnect. Blocks.
-
-    Raises SourceError.
-    """
+def count_pictures(
+    access: SourceAccess, resolver: Resolver = system_resolver, *, most: int | None = None
+) -> int:
+    """Connect and decode in this process, `most` pictures (None: all). Blocks. Raises SourceError."""
     with (
         open_source(
             access, live=None, watch=lambda: None, on_cancel=lambda end: None, resolver=resolver
         ) as source,
         contextlib.closing(source.inputs()) as inputs,
     ):
-        return next(picture for video in inputs for picture in pictures_of(video))
+        pictures = (picture for video in inputs for picture in pictures_of(video))
+        return sum(1 for _ in itertools.islice(pictures, most))
 
 
 async def refusal(access: SourceAccess, resolver: Resolver = system_resolver) -> SourceError:
     """The error of a source that must be refused."""
     with pytest.raises(SourceError) as caught:
-        await asyncio.to_thread(first_picture, access, resolver)
+        await asyncio.to_thread(count_pictures, access, resolver, most=1)
     return caught.value

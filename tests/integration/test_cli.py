@@ -137,17 +137,34 @@ async def test_ctrl_c_ends_a_server_in_order(tmp_path: Path) -> None:
     assert (await ended(process)).code == Exit.OK
 
 
-async def test_ctrl_c_cancels_an_analysis(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_ctrl_c_and_its_like_cancel_an_analysis(number: signal.Signals, tmp_path: Path) -> None:
     make_video(tmp_path, Recipe(frames=250), "long")
     (tmp_path / "video-analysis.toml").write_text('log_level = "info"\n')
     process = await start(tmp_path, "analyze", "long.mp4")
     async for line in _lines(process):
         if "ready" in line:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             break
     done = await ended(process)
     assert done.code == Exit.INTERRUPTED, done.err
     assert "interrupted" in done.err
+
+
+async def test_a_script_that_ignores_ctrl_c_can_end_it_all_the_same(tmp_path: Path) -> None:
+    """Shells let their background jobs ignore SIGINT; SIGTERM must not depend on that."""
+    make_video(tmp_path, Recipe(frames=250), "long")
+    (tmp_path / "video-analysis.toml").write_text('log_level = "info"\n')
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = await start(tmp_path, "analyze", "long.mp4")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    async for line in _lines(process):
+        if "ready" in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    assert (await ended(process)).code == Exit.INTERRUPTED
 
 
 async def test_a_data_directory_that_cannot_be_made(tmp_path: Path) -> None:
