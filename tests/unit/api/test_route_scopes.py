@@ -13,7 +13,16 @@ from monolith.api.app import create_app
 from monolith.api.route_scopes import FORGOTTEN, ROUTES, Needs, Special, methods_and_paths
 from tests.unit.api.harness import running_api
 
-OPEN = {"/", "/docs", "/sign-in", "/web/{name}", "/openapi.json", "/health/live", "/health/ready"}
+OPEN = {
+    "/",
+    "/docs",
+    "/sign-in",
+    "/web/{name}",
+    "/openapi.json",
+    "/health/live",
+    "/health/ready",
+    "/health/startup",
+}
 
 
 async def test_every_route_of_the_api_says_what_it_needs(tmp_path: Path) -> None:
