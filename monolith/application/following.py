@@ -168,6 +168,7 @@ class _LiveSource:
             if not done.end_of_source:
                 failure = RetryableFailure(done.broken or "the connection ended")
         except (SourceFailure, RetryableFailure) as error:
+            self._run.segments.storage.require_room()  # a full disk is not the source's fault
             failure = error
             if follower.came_up:
                 await self._run.disconnected(str(error))

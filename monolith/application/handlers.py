@@ -152,7 +152,7 @@ class VideoHandlers:
         return await self._submit(source, video_name, models, frame_step, idempotency_key)
 
     async def cancel(self, video_id: str) -> None:
-        """End every unfinished run; what was analysed is kept."""
+        """End every unfinished run; what was analysed is kept. A live source ends in order first (see `CancelRuns`)."""
         await self._existing(video_id)
         await self._decide(video_id, CancelRuns(at=self._clock(), reason="cancelled by the user"))
 

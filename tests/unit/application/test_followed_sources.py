@@ -15,7 +15,7 @@ from monolith.domain.errors import NotPossibleError
 from monolith.domain.jobs import FollowJob
 from tests.builders import followed
 from tests.unit.application.scripted_sources import Connection
-from tests.unit.application.test_process_manager import MODELS, World
+from tests.unit.application.test_process_manager import MODELS, World, until_gone
 
 CAMERA = "rtsp://me:secret@camera.example.org/live"
 LIVE = followed(live=True).source
@@ -50,6 +50,7 @@ async def test_a_camera_is_probed_and_followed_with_its_password_which_no_event_
     async with world.running():
         submitted = await camera(world)
         run = await world.until(submitted, "completed")
+        await until_gone(world.folder / "secrets" / submitted.video_id)
     assert run.frames == 5
     assert submitted.video_url == "rtsp://***@camera.example.org/live"
     assert {access.url for access in world.decoders.probed} == {CAMERA}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eventsourcing.codec import EventCodec
 from monolith.application.attempt import Resources
-from monolith.application.errors import RetryableFailure, SourceFailure
+from monolith.application.errors import EnvironmentFailure, RetryableFailure, SourceFailure
 from monolith.application.following import Following
 from monolith.application.judging import MAX_HELD_LIVE, MAX_LENT
 from monolith.application.segments import Segments
@@ -354,6 +354,30 @@ async def test_a_live_source_that_was_there_is_waited_for_whatever_it_answers(tm
     await world.work()
     assert frames_of(await world.events()) == once(range(1, 5))
     assert closed_ranges(await world.events()) == [(1, 2), (3, 4)]
+
+
+async def test_a_full_disk_is_not_the_fault_of_a_live_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, live=True)
+    world.decoders.connections = connections(
+        Connection(pictures=2, error=RetryableFailure("No space left on device")), Connection(pictures=2)
+    )
+    await world.submit()
+    with monkeypatch.context() as full:
+        life = asyncio.create_task(world.work())
+        while not world.decoders.decoded:
+            await asyncio.sleep(0)
+        full.setattr(world.storage, "require_room", _no_room)
+        with pytest.raises(EnvironmentFailure, match="the disk is full"):
+            await life
+    await world.work()
+    assert await world.status() == "completed"
+    assert frames_of(await world.events()) == once(range(1, 5))
+
+
+def _no_room() -> None:
+    raise EnvironmentFailure("the disk is full")
 
 
 # A user, or the program, ends it.
