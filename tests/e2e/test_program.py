@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx
-import pytest
 
-from tests.e2e.files import http_server
 from tests.media import sample_clip
 from tests.program import Server, result_rows, until_ended, upload
 from tests.videos import make_video
@@ -97,35 +94,6 @@ async def test_no_child_outlives_a_killed_program(tmp_path: Path) -> None:
             while any(Path(f"/proc/{pid}").exists() for pid in children):
                 await asyncio.sleep(0.05)
         await server.start()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-async def test_a_full_disk_stops_work_until_there_is_room(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(disk)], check=True)
-    try:
-        async with (
-            http_server(tmp_path) as files,
-            Server(disk, MIN_FREE_BYTES="24000000") as server,
-            server.client() as client,
-        ):
-            ballast = disk / "ballast"
-            ballast.write_bytes(b"\0" * max(0, shutil.disk_usage(disk).free - (20 << 20)))
-            clip = make_video(tmp_path)
-            with pytest.raises(httpx.HTTPStatusError, match="507"):
-                await upload(client, clip)
-            body = {"videoURL": f"{files}/{clip.name}", "modelsToRun": ["color_detection"]}
-            video_id = (await client.post("/analysis/start", json=body)).raise_for_status().json()["video_id"]
-            ready = await client.get("/health/ready")
-            assert ready.status_code == 503
-            assert "disk" in ready.text
-            await asyncio.sleep(0.5)
-            assert (await client.get(f"/analysis/{video_id}")).json()["status"] == "Pending"
-            ballast.unlink()
-            assert (await until_ended(client, video_id))["status"] == "Completed"
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 async def test_many_videos_share_the_machine_fairly(server: Server, tmp_path: Path) -> None:
