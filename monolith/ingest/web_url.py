@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from ipaddress import IPv6Address
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
 _SAFE: Final = "!$%&'()*+,/:;=?@~[]"
 _LONGEST: Final = 8192
+_NAME: Final = re.compile(r"[a-z0-9._-]+")
 
 
 class UrlError(ValueError):
@@ -91,7 +93,7 @@ def _ascii_host(host: str) -> str:
         name = host.encode("idna").decode("ascii").lower()
     except UnicodeError as error:
         raise ValueError("the host is no name that could be looked up") from error
-    if any(character in name for character in "/\\?#@<>^|%"):
+    if name and not _NAME.fullmatch(name):
         raise ValueError("the host is no name that could be looked up")
     return name
 
