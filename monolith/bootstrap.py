@@ -69,7 +69,13 @@ from monolith.ingest.decoders import DecoderPool
 from monolith.ingest.fetch import Fetcher, FetchLimits
 from monolith.ingest.messages import SourceAccess
 from monolith.loop_monitor import LoopMonitor
-from monolith.machine_metrics import add_process_metrics, child_readings, database_readings, disk_readings
+from monolith.machine_metrics import (
+    add_process_metrics,
+    child_readings,
+    database_readings,
+    disk_readings,
+    log_readings,
+)
 from monolith.metrics import (
     ReadingsCollector,
     annotated_readings,
@@ -231,6 +237,7 @@ class _Builder:
             *store_readings(store),
             *projection_readings(self._watched),
             *disk_readings(self._disk),
+            *log_readings(),
             *annotated_readings(annotated),
             *rebuild_readings(rebuilds),
         ]

@@ -126,14 +126,21 @@ class ThreadedHandler(logging.Handler):
         self._stream = stream
         self._lines: Queue[str | None] = Queue(queued_lines)
         self._lost = 0
+        self.lost_so_far = 0
         self._thread = threading.Thread(target=self._write_all, name="log writer", daemon=True)
         self._thread.start()
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """Lines that wait to be written, and how many may."""
+        return self._lines.qsize(), self._lines.maxsize
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._lines.put_nowait(self.format(record))
         except Full:
             self._lost += 1  # under the handler's lock
+            self.lost_so_far += 1
         except Exception:
             self.handleError(record)
 
@@ -184,6 +191,11 @@ def configure_logging(level: str, log_format: LogFormat, terminal: logging.Handl
     threading.excepthook = _log_thread_failure
     sys.unraisablehook = _log_unraisable
     atexit.register(handler.close)
+
+
+def threaded_handler() -> ThreadedHandler | None:
+    """The one that writes this process's log; None where the log goes to a terminal."""
+    return next((one for one in logging.getLogger().handlers if isinstance(one, ThreadedHandler)), None)
 
 
 def flush_logs() -> None:

@@ -12,6 +12,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Info, ProcessCollector
 
 from monolith.disk_watch import DiskWatch
+from monolith.logs import ThreadedHandler, threaded_handler
 from monolith.metrics import PREFIX, Reading
 
 _WAL: Final = "-wal"
@@ -57,6 +58,20 @@ def disk_readings(disk: DiskWatch) -> list[Reading]:
         ("disk_full_in_seconds{disk}", "Until that happens, if the disk fills up as in the last minutes",
          seen(disk.seconds_until_full)),
         ("disk_full", "1 while work waits for room on the disk", lambda: float(disk.reason is not None)),
+    ]  # fmt: skip
+
+
+def log_readings() -> list[Reading]:
+    """The log's queue; no values where the log goes to a terminal."""
+
+    def seen(read: Callable[[ThreadedHandler], float]) -> Callable[[], dict[str, float]]:
+        return lambda: {"main": read(handler)} if (handler := threaded_handler()) is not None else {}
+
+    return [
+        ("log_queue_length{process}", "Log lines that wait to be written", seen(lambda handler: handler.load[0])),
+        ("log_queue_limit{process}", "Log lines that may wait; more are lost", seen(lambda handler: handler.load[1])),
+        ("log_lines_lost_total{process}", "Log lines that came faster than they could be written",
+         seen(lambda handler: handler.lost_so_far)),
     ]  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def create_app(services: ApiServices) -> FastAPI:
         app.include_router(routes.router)
     add_problem_handlers(app)
     add_openapi(app, _version())
-    _observe(services, turns)
+    _observe(services, turns, app.state.upload_turns)
     access = services.access
     gatekeeper = Gatekeeper(
         services.public_url, loopback_only=services.loopback_only, cors_origins=access.cors_origins
@@ -91,9 +91,19 @@ def create_app(services: ApiServices) -> FastAPI:
     return app
 
 
-def _observe(services: ApiServices, turns: Turns) -> None:
+def _observe(services: ApiServices, turns: Turns, uploads: Turns) -> None:
+    registry = services.registry
+    taken = Gauge(
+        "video_analysis_long_requests", "Requests that take long and are open", ["kind"], registry=registry
+    )
+    places = Gauge(
+        "video_analysis_long_requests_limit", "Of them that may be open at once", ["kind"], registry=registry
+    )
     gauge = Gauge("event_streams", "Open streams of server-sent events", registry=services.registry)
     gauge.set_function(lambda: turns.taken)
+    for name, one in {"event_streams": turns, "uploads": uploads}.items():
+        taken.labels(name).set_function(lambda one=one: one.taken)  # type: ignore[misc]
+        places.labels(name).set(one.places)
 
 
 def _version() -> str:

@@ -13,6 +13,7 @@ from typing import Final
 from tools.docs.api import api_page
 from tools.docs.cli import cli_page
 from tools.docs.events import events_page
+from tools.docs.metrics import metrics_page
 from tools.docs.performance import performance_table
 from tools.docs.settings import settings_page
 
@@ -27,6 +28,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield reference / "api.md", api_page()
     yield reference / "cli.md", cli_page()
     yield reference / "events.md", events_page()
+    yield reference / "metrics.md", metrics_page()
     yield reference / "settings.md", settings_page()
     performance = DOCS / "explanation" / "performance.md"
     yield performance, with_part(performance.read_text(encoding="utf-8"), performance_table())
