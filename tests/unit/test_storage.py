@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from monolith.application.retention_report import RetentionReport
 from monolith.secret_urls import SecretUrls
-from monolith.storage import FileStorage, FrameDamagedError, FrameGoneError
+from monolith.storage import FileStorage, FrameDamagedError, FrameGoneError, RetentionFile
 
 JPEG = b"\xff\xd8picture\xff\xd9"
 
@@ -95,3 +96,58 @@ async def test_secrets_of_other_videos_go(tmp_path: Path) -> None:
         await secrets.keep_url(name, f"http://{name}")
     await secrets.forget_all_but({"a"})
     assert [path.name for path in (tmp_path / "secrets").iterdir()] == ["a"]
+
+
+def _packed(storage: FileStorage, folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / "videos" / "v" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12345")
+
+
+async def test_files_of_segments_go_and_those_of_others_stay(tmp_path: Path) -> None:
+    storage = FileStorage(tmp_path)
+    storage.prepare()
+    _packed(
+        storage, tmp_path, "packs/000000-r-001.mjpeg", "packs/000000-r-002.mjpeg", "packs/000001-r-001.mjpeg",
+        "packs/1000000-r-001.mjpeg", "packs/notes.txt", "annotated/abc.mp4", "pts.npy",
+    )  # fmt: skip
+    analytics = tmp_path / "analytics" / "v" / "r"
+    analytics.mkdir(parents=True)
+    for name in ("000000.parquet", "000000.frames.parquet", "000001.parquet"):
+        (analytics / name).write_bytes(b"12345")
+    assert await storage.measure_segments("v", {0, 5}) == 25
+    assert await storage.remove_segments("v", {0, 5}) == 25
+    assert await storage.remove_segments("v", {0, 5}) == 0
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {
+        "videos/v/packs/000001-r-001.mjpeg", "videos/v/packs/1000000-r-001.mjpeg", "videos/v/packs/notes.txt",
+        "videos/v/pts.npy", "analytics/v/r/000001.parquet",
+    }  # fmt: skip
+    assert await storage.remove_segments("unknown", {0}) == 0
+
+
+async def test_a_video_is_measured_with_all_that_is_removed_with_it(tmp_path: Path) -> None:
+    storage = FileStorage(tmp_path)
+    storage.prepare()
+    _packed(storage, tmp_path, "packs/000000-r-001.mjpeg", "source")
+    (tmp_path / "analytics" / "v").mkdir(parents=True)
+    (tmp_path / "analytics" / "v" / "x.parquet").write_bytes(b"123")
+    upload = storage.uploads / "clip.mp4"
+    upload.write_bytes(b"1234567")
+    (tmp_path / "mine.mp4").write_bytes(b"not the program's")
+    assert await storage.measure_video("v", str(upload)) == 20
+    assert await storage.measure_video("v", str(tmp_path / "mine.mp4")) == 13
+    assert await storage.remove_source("v", str(upload)) + await storage.remove_video("v") == 20
+    assert await storage.measure_video("v", str(upload)) == 0
+
+
+async def test_a_report_is_kept(tmp_path: Path) -> None:
+    reports = RetentionFile(tmp_path)
+    assert await reports.load() is None
+    report = RetentionReport(dry_run=True, days=1.5, older_than=5.0, started_at=6.0, keep=("a",))
+    report.count(report.new_video("v", "Street"), [])
+    await reports.save(report)
+    assert await RetentionFile(tmp_path).load() == report
+    (tmp_path / "retention.json").write_bytes(b"{")
+    assert await reports.load() is None
