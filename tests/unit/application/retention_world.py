@@ -13,6 +13,7 @@ from eventsourcing.codec import EventCodec
 from eventsourcing.events import AppendResult, NewEvent
 from eventsourcing.projection import ProjectionRunner
 from eventsourcing.versions import ANY, ExpectedVersion
+from monolith.application.expiring import Expiring
 from monolith.application.open_videos import OpenVideos, Snapshot
 from monolith.application.purge import Purge
 from monolith.application.retention import Retention
@@ -179,6 +180,7 @@ class Life:
         self.purge = Purge(
             self.streams, world.store, world.storage, SecretUrls(world.folder), lambda: world.store.now
         )
+        self.expiring = Expiring(world.store, CODEC, self.streams, lambda: world.store.now)
         self.retention = Retention(
             world.store,
             CODEC,
