@@ -22,9 +22,10 @@ def rows(path: Path) -> Rows:
     try:
         connection.execute("PRAGMA query_only=1")
         with connection:  # one snapshot
-            return {table: _rows(connection, table) for table in _tables(connection)}
+            found = {table: _rows(connection, table) for table in _tables(connection)}
     finally:
         connection.close()
+    return found
 
 
 def assert_same_rows(one: Path, other: Path) -> Rows:

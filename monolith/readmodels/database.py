@@ -63,8 +63,15 @@ class Database:
     async def build(cls, path: Path, *, origin: Origin | None = None) -> Database:
         """Make a new file at `path`, removing what is there, in which one thread reads and writes; nothing is durable
         until `harden` or `seal`. Raises StoreUnavailableError."""
+        opened: list[apsw.Connection] = []
         with _translated(path):
-            return cls(path, await asyncio.to_thread(files.open_builder, path, origin), [])
+            try:
+                await to_its_end(lambda: opened.append(files.open_builder(path, origin)))
+            except asyncio.CancelledError:
+                for connection in opened:
+                    connection.close()
+                raise
+        return cls(path, opened[0], [])
 
     @property
     def readers(self) -> int:
@@ -153,6 +160,18 @@ class Database:
         for _ in range(self._reader_count):
             self._readers.get_nowait().close()
         self._writer.close()
+
+
+async def to_its_end(work: Callable[[], None]) -> None:
+    """Run `work` in a thread; a cancelled caller waits for its end, too: what it changes is not changed by halves."""
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait((future,))
+        if not future.cancelled():
+            future.exception()
+        raise
 
 
 @contextmanager

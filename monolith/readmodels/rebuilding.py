@@ -19,7 +19,7 @@ from eventsourcing.projection import DependsOnParkedError, Projection, Projectio
 from eventsourcing.store import EventStore
 from monolith.readmodels import files
 from monolith.readmodels.cleaning import Cleaner
-from monolith.readmodels.database import Database
+from monolith.readmodels.database import Database, to_its_end
 from monolith.readmodels.expiries import load_expiries
 from monolith.readmodels.files import Origin
 from monolith.readmodels.projector import PROJECTION_NAME, EventDecoder, ReadModelProjection
@@ -145,16 +145,22 @@ class ReadModelRebuild:
             self._require_room(0)
             progress(done, total)
 
-        database = await Database.build(files.beside(self._path), origin=self._origin)
+        beside = files.beside(self._path)
+        try:
+            return await self._rebuild(beside, watched)
+        finally:
+            await asyncio.to_thread(files.remove_database, beside)
+
+    async def _rebuild(self, beside: Path, progress: Progress) -> int:
+        database = await Database.build(beside, origin=self._origin)
         try:
             expiries = await load_expiries(self._store, self._decoder)
             projection = ReadModelProjection(database, self._decoder, expiries=expiries)
-            replay = Replay(self._store, projection, watched)
+            replay = Replay(self._store, projection, progress)
             await self._build(replay, database)
             await self._put_in_place(replay, database)
         finally:
             await database.close()
-            await asyncio.to_thread(files.remove_database, database.path)
         return replay.done
 
     async def _build(self, replay: Replay, database: Database) -> None:
@@ -168,7 +174,7 @@ class ReadModelRebuild:
         if self._live is None:
             await database.seal()
             await asyncio.to_thread(files.fold_log, self._path)
-            await asyncio.to_thread(files.exchange, database.path, self._path)
+            await to_its_end(lambda: files.exchange(database.path, self._path))
             return
         async with asyncio.timeout(_EXCHANGE_SECONDS), self._live.runner.paused():
             await replay.catch_up()

@@ -258,6 +258,21 @@ async def test_a_cancelled_rebuild_leaves_the_old_one(
     assert len(await running.rows()) == 51
 
 
+@pytest.mark.parametrize("steps", range(0, 40, 3))
+async def test_cancelled_at_any_step_it_leaves_nothing_behind(running: Running, steps: int) -> None:
+    """Also while its file is being made: nobody else would close and remove it."""
+    await running.happened(*whole_video(frames=5))
+    await running.caught_up()
+    task = asyncio.create_task(running.rebuild().rebuild(lambda done, total: None))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait((task,))
+    assert not list(running.path.parent.glob("*.rebuild*"))
+    await running.runner.wait_for(await running.happened(analysed([6])), WAIT)
+    assert len(await running.rows()) == 6
+
+
 async def test_a_swap_that_fails_leaves_the_old_one(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
