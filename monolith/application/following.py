@@ -29,6 +29,7 @@ from monolith.ingest.messages import FollowSource
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 _INTERRUPTED: Final = "the program was interrupted"
+_ENDED_BY_USER: Final = "ended by the user"
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +77,10 @@ class Following:
 
     async def _work(self, run: FollowedRun, video: Video, *, finish: bool) -> None:
         if finish:
-            some = "" if video.runs[run.request.run_id].frames else " before a picture was analysed"
-            await run.end(f"ended by the user{some}")
+            await run.disconnected(_ENDED_BY_USER)
+            await run.finish_all()
+            _, now = await run.state()
+            await run.end(_ENDED_BY_USER if now.frames else f"{_ENDED_BY_USER} before a picture was analysed")
         elif video.live:
             await _LiveSource(self, run).follow()
         else:
