@@ -25,9 +25,13 @@ from monolith.api.app import create_app
 from monolith.api.server import ApiServer
 from monolith.api.services import ApiServices, Limits
 from monolith.application.handlers import FrameOptions, VideoHandlers
+from monolith.application.purge import Purge
+from monolith.application.retention import Retention
 from monolith.application.video_stream import VideoStreams
+from monolith.bootstrap_retention import retention_of
 from monolith.domain.detection import Detection
 from monolith.domain.events import DOMAIN_EVENTS, DomainEvent
+from monolith.domain.jobs import PurgeSegmentsJob
 from monolith.exports.annotated import AnnotatedVideos
 from monolith.exports.files import AnnotatedFiles
 from monolith.exports.making import Maker
@@ -98,6 +102,19 @@ def annotated_videos(
     return AnnotatedVideos(models, Maker(models, files, storage.pack_path), files, **limits)
 
 
+def retention_over(
+    store: MemoryEventStore, models: ReadModels, runner: ProjectionRunner, folder: Path
+) -> Retention:
+    """It purges by itself: there is no process manager."""
+    codec, storage = EventCodec(DOMAIN_EVENTS), FileStorage(folder)
+    streams = VideoStreams(store, codec)
+    purge = Purge(streams, store, storage, SecretUrls(folder), time.time)
+    return retention_of(
+        store, codec, streams, storage, models, runner, folder,
+        purger=lambda video_id: purge.run_segments(PurgeSegmentsJob(video_id)),
+    )  # fmt: skip
+
+
 @asynccontextmanager
 async def running_api(
     folder: Path, *, limits: Limits | None = None, public_url: str | None = None, **changes: Any
@@ -120,6 +137,7 @@ async def running_api(
             FrameOptions(max_height=720, jpeg_quality=90, infer_from="stored"),
             time.time,
         )
+        retention = await stack.enter_async_context(retention_over(store, models, runner, folder))
         uploads = folder / "uploads"
         uploads.mkdir()
         api: Api
@@ -138,6 +156,7 @@ async def running_api(
             stopping=asyncio.Event(),
             room_bytes=lambda: api.room,
             rebuilds=rebuilds,
+            retention=retention,
             annotated=await stack.enter_async_context(
                 annotated_videos(folder, models, lambda: api.room, waiting=10_000)
             ),
