@@ -125,10 +125,11 @@ def serve(
 @app.command(
     epilog=f"Examples: `video-analysis analyze clip.mp4`, `video-analysis analyze *.mp4 --models objects "
     f"--frame-step 5 --out found.parquet`, `video-analysis analyze https://example.org/clip.mp4 --annotated "
-    f"clip-annotated.mp4 --json`. {EPILOG}"
+    f"clip-annotated.mp4 --json`, `video-analysis analyze rtsp://camera.local/live --frame-step 10` (until Ctrl-C). "
+    f"{EPILOG}"
 )
 def analyze(
-    sources: Annotated[list[str], typer.Argument(metavar="FILE|URL...", help="Videos; several run at once.")],
+    sources: Annotated[list[str], typer.Argument(metavar="FILE|URL...", help="Videos, playlists, cameras; several at once.")],
     models: Models = None,
     frame_step: FrameStep = 1,
     name: Annotated[str | None, typer.Option(help="Name of the video (one video only).")] = None,
