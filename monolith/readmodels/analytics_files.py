@@ -2,7 +2,7 @@
 
 ANALYTICS/VIDEO_ID/RUN_ID/
 ├── 000064.parquet          one closed segment
-└── group-000000-000063.parquet   `GROUP` small ones in a row, put together; their own files are gone
+└── group-000000-000015.parquet   a group of small ones in a row, put together; their own files are gone
 
 A line is a detection, or (`entry` 0) says that a model has judged a frame, whatever it found. Lines are in the order
 of `/results`: by frame, then by model, then as the model gave them. Columns, null where they do not apply:
@@ -39,10 +39,10 @@ from monolith.inference.models.coco import COCO_LABELS
 from monolith.readmodels.export import FACE, SCHEMA
 from monolith.readmodels.rendering import ColorEntry, ObjectEntry, entry
 
-GROUP: Final = 64
-"""Segments that are put together when they are all there."""
+GROUPS: Final = (16, 256)
+"""Segments that are put together when they are all there: first the fewer, then those of several such groups."""
 GROUP_ROWS: Final = 500_000
-"""Larger ones stay alone: it is the number of files that costs."""
+"""What is larger stays as it is: it is the number of files that costs."""
 ROW_GROUP: Final = 65_536
 COMPRESSION: Final = "lz4"
 """Half as large again as zstd, and a third quicker to count over."""
@@ -50,7 +50,8 @@ COMPRESSION: Final = "lz4"
 _PIECE: Final = 50_000
 
 _FIRST_OBJECT: Final = 16
-_FIRST_EMOTION: Final = 112
+FIRST_EMOTION: Final = 112
+"""`code` is smaller on lines of objects, and of frames."""
 COLOR_CODE: Final = 128
 
 STORED_SCHEMA: Final[dict[str, pl.DataType]] = {
@@ -117,12 +118,12 @@ def code_of_frame(model_key: str) -> int:
 
 def label_of_code(code: int) -> str | None:
     """The object's label, or None: it is no object."""
-    return COCO_LABELS[code - _FIRST_OBJECT] if _FIRST_OBJECT <= code < _FIRST_EMOTION else None
+    return COCO_LABELS[code - _FIRST_OBJECT] if _FIRST_OBJECT <= code < FIRST_EMOTION else None
 
 
 def emotion_of_code(code: int) -> str | None:
     """The face's emotion, or None: it is no face."""
-    return EMOTIONS[code - _FIRST_EMOTION] if _FIRST_EMOTION <= code < COLOR_CODE else None
+    return EMOTIONS[code - FIRST_EMOTION] if FIRST_EMOTION <= code < COLOR_CODE else None
 
 
 class TableBuilder:
@@ -199,7 +200,7 @@ def _found(detection: Detection, rank: int | None) -> dict[str, Any]:
         return {**common, "code": code, "label": shown.label}
     return {
         **common,
-        "code": _FIRST_EMOTION + EMOTIONS.index(shown.emotion),
+        "code": FIRST_EMOTION + EMOTIONS.index(shown.emotion),
         "label": FACE,
         "face_id": shown.face_id,
         "emotion": shown.emotion,

@@ -17,8 +17,8 @@ import polars as pl
 
 from eventsourcing.errors import StoreUnavailableError
 from monolith.readmodels.analytics_files import (
-    GROUP,
     GROUP_ROWS,
+    GROUPS,
     edition_of,
     file_of,
     group_file_of,
@@ -107,19 +107,15 @@ class AnalyticsStore:
 
     def add(self, segment: IndexedSegment, table: pl.DataFrame | None) -> None:
         """Write the file of a closed segment (None: its results are gone) and name it. Repeating it changes nothing."""
-        if all(known.segment != segment.segment for known in self._mates(segment)):
+        if not self.index.group_of(segment.run_id, segment.segment, segment.segment):
             if table is None:
                 segment = msgspec.structs.replace(segment, file=None)
             else:
                 write_table(self.path(segment), table)
             with self.index.change() as change:
                 change.add([segment])
-        self._put_together(segment)
-
-    def _mates(self, segment: IndexedSegment) -> list[IndexedSegment]:
-        """The closed segments of its group."""
-        first = segment.segment // GROUP * GROUP
-        return self.index.group_of(segment.run_id, first, first + GROUP - 1)
+        for size in GROUPS:
+            self._put_together(segment, size)
 
     def expire(self, video_id: str, numbers: Sequence[int]) -> None:
         """Let segments of a video go, in all its runs."""
@@ -154,12 +150,13 @@ class AnalyticsStore:
         if folder.is_dir():
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _put_together(self, segment: IndexedSegment) -> None:
-        """Make one file of its group, if all of it is there and small."""
-        group = self._mates(segment)
+    def _put_together(self, segment: IndexedSegment, size: int) -> None:
+        """Make one file of its group of `size`, if all of it is there and small."""
+        first = segment.segment // size * size
+        group = self.index.group_of(segment.run_id, first, first + size - 1)
         held = [member for member in group if member.file is not None]
         paths = list(dict.fromkeys(map(self.path, held)))
-        if len(group) < GROUP or len(paths) < 2 or sum(member.rows for member in held) > GROUP_ROWS:
+        if len(group) < size or len(paths) < 2 or sum(member.rows for member in held) > GROUP_ROWS:
             return
         name = group_file_of(held[0].segment, held[-1].segment)
         try:

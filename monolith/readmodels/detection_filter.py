@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from functools import reduce
-from operator import or_
 from typing import Final
 
 import polars as pl
 
 from monolith.domain.detection import EMOTIONS
-from monolith.domain.models import INFERENCE_MODEL_NAMES, MODEL_KEYS, shown_from
+from monolith.domain.models import MODEL_KEYS, shown_from
 from monolith.inference.models.coco import COCO_LABELS
-from monolith.readmodels.analytics_files import STORED_SCHEMA
+from monolith.readmodels.analytics_files import FIRST_EMOTION, STORED_SCHEMA
 from monolith.readmodels.detections import DetectionTables, RunTable
 from monolith.readmodels.results import ResultFilter
 
@@ -41,21 +40,17 @@ def is_shown(run: RunTable, wanted: ResultFilter) -> pl.Expr:
 
 
 def _is_sure(run: RunTable, wanted: ResultFilter) -> pl.Expr:
-    thresholds = {key: shown_from(key, wanted.min_confidence) for key in run.model_keys}
-    by_threshold = {
-        threshold: [INFERENCE_MODEL_NAMES[key] for key, own in thresholds.items() if own == threshold]
-        for threshold in set(thresholds.values())
-    }
-    if len(by_threshold) == 1:
-        return pl.col("score") >= next(iter(by_threshold))
-    return reduce(
-        or_,
-        (
-            (pl.col("score") >= threshold) & (pl.col("model") == name)
-            for threshold, names in by_threshold.items()
-            for name in names
-        ),
+    """`score` is 1 on lines without a confidence, which always count."""
+    objects, faces = (
+        shown_from(key, wanted.min_confidence) for key in ("objects_detection", "emotions_detection")
     )
+    if objects == faces or "emotions_detection" not in run.model_keys:
+        return pl.col("score") >= objects
+    if "objects_detection" not in run.model_keys:
+        return pl.col("score") >= faces
+    of_objects = pl.col("code") < FIRST_EMOTION
+    lower = of_objects if objects < faces else ~of_objects
+    return (pl.col("score") >= max(objects, faces)) | (lower & (pl.col("score") >= min(objects, faces)))
 
 
 def _has_label(label: str) -> pl.Expr:

@@ -184,24 +184,33 @@ Closed = tuple[IndexedSegment, Path | None]
 def _parts(closed: Sequence[Closed], some_left_out: bool, wanted: ResultFilter) -> Iterator[_Part]:
     """The files of closed segments that may hold lines of `wanted`. `some_left_out`: a file of several segments may
     hold some that are not among `closed`."""
-    touched = [(one, path) for one, path in closed if path is not None and _touches(one, wanted)]
-    for _, members in groupby(_with_runs_of_numbers(touched), key=lambda member: member[0]):
-        consecutive = [(one, path) for _, one, path in members]
-        paths = list(dict.fromkeys(path for _, path in consecutive))
-        lines = pl.scan_parquet(paths)
+    by_path: dict[Path, list[IndexedSegment]] = {}
+    for one, path in closed:
+        if path is not None and _touches(one, wanted):
+            by_path.setdefault(path, []).append(one)
+    for files in _uninterrupted(list(by_path.items())):
+        lines = pl.scan_parquet([path for path, _ in files])
         if some_left_out:
             lines = lines.filter(pl.col("segment").is_in([one.segment for one, _ in closed]))
-        first, last = consecutive[0][0], consecutive[-1][0]
+        first, last = files[0][1][0], files[-1][1][-1]
         assert first.first_frame is not None
         yield _Part(first.first_frame, lines, first.first_time, last.last_time)
 
 
-def _with_runs_of_numbers(
-    found: Sequence[tuple[IndexedSegment, Path]],
-) -> Iterator[tuple[int, IndexedSegment, Path]]:
-    """With a key that is the same for segments whose numbers follow one another."""
-    for place, (one, path) in enumerate(found):
-        yield one.segment - place, one, path
+Contents = tuple[Path, list[IndexedSegment]]
+
+
+def _uninterrupted(files: Sequence[Contents]) -> Iterator[list[Contents]]:
+    """Files with what they hold, together as long as their segments' numbers follow one another: nothing comes between
+    them. (Nothing comes between segments of one file: where a number is missing, it expired.)"""
+    together: list[Contents] = []
+    for file in files:
+        if together and file[1][0].segment != together[-1][1][-1].segment + 1:
+            yield together
+            together = []
+        together.append(file)
+    if together:
+        yield together
 
 
 def _touches(one: IndexedSegment, wanted: ResultFilter) -> bool:

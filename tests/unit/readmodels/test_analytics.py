@@ -19,7 +19,6 @@ from eventsourcing.projection import ProjectionRunner
 from eventsourcing.versions import ANY
 from monolith.domain.events import results_stream, video_stream
 from monolith.readmodels.analytics import Analytics, AnalyticsProjection
-from monolith.readmodels.analytics_files import GROUP
 from monolith.readmodels.analytics_rebuild import AnalyticsRebuild, LiveAnalytics
 from monolith.readmodels.analytics_store import Pins, exchange_folders, finish_exchange
 from monolith.readmodels.files import Origin
@@ -48,12 +47,10 @@ from tests.unit.readmodels.story import (
     submitted,
 )
 
-GROUP_OF_FOUR = 4
-
 
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monolith.readmodels.analytics_store.GROUP", GROUP_OF_FOUR)
+    monkeypatch.setattr("monolith.readmodels.analytics_store.GROUPS", (4, 8))
 
 
 def names(world: World) -> list[str]:
@@ -132,6 +129,16 @@ async def test_a_group_becomes_one_file_when_it_is_whole(tmp_path: Path, small_g
         await made.projected()
         assert names(made) == ["000004.parquet", "group-000000-000003.parquet"]
         assert segments_in(made) == [4, 0, 1, 2, 3]
+
+
+async def test_groups_become_larger_groups(tmp_path: Path, small_groups: None) -> None:
+    events = [event for number in range(9) for event in whole_segment(number)]
+    async with world(tmp_path, submitted(), events) as made:
+        assert names(made) == ["000008.parquet", "group-000000-000007.parquet"]
+        assert segments_in(made) == [8, *range(8)]
+        await made.happened([expired(*range(7))])
+        await made.projected()
+        assert segments_in(made) == [8, 7]
 
 
 async def test_large_segments_stay_alone(
@@ -385,4 +392,4 @@ def test_a_later_reader_does_not_keep_what_went_before_it(tmp_path: Path) -> Non
 def test_groups_are_what_retention_can_tell_from_segments() -> None:
     """Their names do not begin with a segment's number: who removes files of segments passes over them."""
     assert _segment_of("000007.parquet") == 7
-    assert _segment_of(f"group-000000-{GROUP - 1:06d}.parquet") is None
+    assert _segment_of("group-000000-000015.parquet") is None

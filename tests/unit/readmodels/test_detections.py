@@ -83,7 +83,7 @@ def test_the_table_equals_the_rows(
             assert_frame_equal(await table(made, wanted, reader=DetectionReader(made.models)), found)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("monolith.readmodels.analytics_store.GROUP", 2 if grouped else 64)
+        patch.setattr("monolith.readmodels.analytics_store.GROUPS", (2, 4) if grouped else ())
         patch.setattr("monolith.readmodels.open_results._SPILL_ROWS", 12)
         patch.setattr("monolith.readmodels.open_results._PAGE", 3)
         asyncio.run(check(tmp_path_factory.mktemp("table")))
@@ -101,7 +101,7 @@ async def test_files_ahead_of_the_rows_do_not_run_ahead_of_the_answer(tmp_path: 
 async def test_a_group_that_is_ahead_in_part_gives_only_what_the_rows_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monolith.readmodels.analytics_store.GROUP", 2)
+    monkeypatch.setattr("monolith.readmodels.analytics_store.GROUPS", (2,))
     async with world(tmp_path, submitted(), whole_segment(0)) as made:
         await made.happened(whole_segment(1))
         await made.projected(models=False)
@@ -127,6 +127,16 @@ async def test_expired_segments_between_others_hide_nothing(tmp_path: Path) -> N
     async with world(tmp_path, submitted(), events, [found_in([13], 3), expired(1)]) as made:
         found = await same_as_rows(made)
         assert found["frame_number"].unique().to_list() == [1, 2, 3, 4, 9, 10, 11, 12, 13]
+
+
+async def test_a_group_that_has_lost_a_segment_in_its_midst_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monolith.readmodels.analytics_store.GROUPS", (4,))
+    events = [event for number in range(5) for event in whole_segment(number)]
+    async with world(tmp_path, submitted(), events, [expired(1)]) as made:
+        found = await same_as_rows(made)
+        assert found["frame_number"].to_list() == [*range(1, 5), *range(9, 21)]
 
 
 async def test_a_file_that_vanished_is_asked_for_no_more(tmp_path: Path) -> None:
