@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from monolith.api.app import create_app
@@ -16,14 +17,19 @@ from tools.docs.markdown import code, page, table
 _PROBLEMS: Final = "application/problem+json"
 
 
-def openapi() -> dict[str, Any]:
-    """The document as the server gives it at /openapi.json; nothing is started."""
-    nothing = cast(Any, None)  # the document describes the routes: no request is answered
+def unused_app(registry: CollectorRegistry) -> FastAPI:
+    """The API as it describes itself; nothing is started, no request can be answered."""
+    nothing = cast(Any, None)
     services = ApiServices(
         handlers=nothing, read_models=nothing, store=nothing, decoder=nothing, read_frame=nothing,
-        annotate=nothing, uploads=Path(), registry=CollectorRegistry(),
+        annotate=nothing, uploads=Path(), registry=registry,
     )  # fmt: skip
-    return create_app(services).openapi()
+    return create_app(services)
+
+
+def openapi() -> dict[str, Any]:
+    """The document as the server gives it at /openapi.json."""
+    return unused_app(CollectorRegistry()).openapi()
 
 
 def api_page() -> str:
@@ -76,7 +82,7 @@ def _parameter(parameter: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _answers(responses: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for status, answer in responses.items():
+    for status, answer in sorted(responses.items()):
         kinds = [
             code(media) if media == _PROBLEMS else f"{code(media)}: {_type(content['schema'])}"
             for media, content in answer.get("content", {}).items()

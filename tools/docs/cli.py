@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args, get_origin
 
 import typer.main
 
@@ -15,12 +16,12 @@ from tools.docs.markdown import code, page, table
 _KINDS: Final[dict[Any, str]] = {
     str: "text",
     int: "whole number",
+    float: "number",
     Path: "path",
-    list[str]: "text, repeatable",
 }
 _MEANINGS: Final = {
-    Exit.OK: "everything was analysed, or verified",
-    Exit.FAILED: "an analysis, a verification or the program failed",
+    Exit.OK: "everything that was asked for is done",
+    Exit.FAILED: "an analysis, a check or the program failed",
     Exit.USAGE: "the command line is wrong",
     Exit.BAD_SOURCE: "a file or URL cannot be read, or is no video",
     Exit.ENVIRONMENT: "the settings, the data directory, the port or the server are not right",
@@ -63,7 +64,17 @@ def _row(parameter: Any) -> tuple[str, str, str, str]:
     is_argument = parameter.param_type_name == "argument"
     name = parameter.metavar if is_argument else ", ".join([*parameter.opts, *parameter.secondary_opts])
     is_flag = getattr(parameter, "is_flag", False)
-    takes = "" if is_flag or is_argument else _KINDS[parameter.type_descriptor.annotation]
+    takes = "" if is_flag or is_argument else _kind(parameter.type_descriptor.annotation)
     default = parameter.default
     shown = "" if default in (None, False, ()) or callable(default) or parameter.required else code(default)
     return code(name), takes, shown, getattr(parameter, "help", None) or ""
+
+
+def _kind(annotation: Any) -> str:
+    """What an option of this type takes, in words. Raises KeyError for a type that has none yet."""
+    if get_origin(annotation) is list:
+        (of,) = get_args(annotation)
+        return f"{_kind(of)}, repeatable"
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return "one of " + ", ".join(str(member.value) for member in annotation)
+    return _KINDS[annotation]

@@ -20,11 +20,19 @@ from monolith.domain.events import (
     video_stream,
 )
 from monolith.domain.models import ModelIdentity
-from monolith.domain.segment import SegmentPlan, SourceInfo, StoredFrame
+from monolith.domain.segment import (
+    ExpiredModel,
+    ExpiredRun,
+    ExpiredSegment,
+    SegmentPlan,
+    SourceInfo,
+    StoredFrame,
+)
 from tools.docs.markdown import code, page, table
 
 _PARTS = (
     SegmentPlan, SourceInfo, StoredFrame, ModelIdentity, AnalysedFrame, ObjectDetection, FaceDetection, ColorShare,
+    ExpiredSegment, ExpiredRun, ExpiredModel,
 )  # fmt: skip
 _STREAMS: tuple[tuple[str, Any], ...] = (
     (video_stream("{video_id}"), VideoEvent),

@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from monolith import machine_metrics, metrics
-from monolith.api.middleware import RequestMetrics
 from monolith.loop_monitor import LoopMonitor
 from monolith.work_metrics import WorkMetrics
+from tools.docs.api import unused_app
 from tools.docs.markdown import code, page, table
 
 _INTRO: Final = (
@@ -62,7 +62,8 @@ def _registered() -> Iterable[tuple[str, str, str, str]]:
     registry = CollectorRegistry()
     WorkMetrics(registry)
     LoopMonitor(registry)
-    RequestMetrics(registry)
+    unused_app(registry)
+    machine_metrics.add_process_metrics(registry)
     for collector in list(registry._collector_to_names):
         if isinstance(collector, MetricWrapperBase):
             labels = ", ".join(code(label) for label in collector._labelnames)
