@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from eventsourcing.errors import EventStoreError
 from monolith.application.retention import Retention
@@ -213,10 +213,11 @@ def _show(result: Result, output: Console | None) -> None:
         return
     if result.by_video:
         output.print(_table(result))
-    goes, freed = ("would go", "would be free again") if result.dry_run else ("went", "are free again")
+    went, freed = ("would go", "would be freed") if result.dry_run else ("went", "were freed")
+    counts = f"{_count(result.segments, 'segment')} of {_count(result.videos, 'video')}"
     output.print(
-        f"{result.segments:,} segments of {result.videos:,} videos {goes}, with {result.frames:,} frames; "
-        f"{decimal(result.bytes_freed)} on the disk {freed}"
+        f"{counts} {went}, with {_count(result.frames, 'frame')}; {decimal(result.bytes_freed)} on the disk {freed}",
+        soft_wrap=True,
     )
     if result.segments_unreadable:
         output.print(
@@ -224,8 +225,12 @@ def _show(result: Result, output: Console | None) -> None:
         )
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def _table(result: Result) -> Table:
-    table = Table("video", "name", "segments", "frames", "on the disk")
+    table = Table(Column("video", no_wrap=True), "name", "segments", "frames", "on the disk")
     for share in result.by_video:
         table.add_row(
             share.video_id,
