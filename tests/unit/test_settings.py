@@ -66,6 +66,18 @@ def test_values_are_read_as_people_write_them(tmp_path: Path) -> None:
             "VIDEO_ANALYSIS_PORT: 'eighty' is not right; it takes a whole number from 0 to 65535, such as 8000.",
         ),
         (
+            {"VIDEO_ANALYSIS_RETENTION_DAYS": "-1"},
+            "VIDEO_ANALYSIS_RETENTION_DAYS: '-1' is not right; it takes a number of days from 0 to 36500, such as 30.",
+        ),
+        (
+            {"VIDEO_ANALYSIS_RETENTION_AT": "24:00"},
+            "VIDEO_ANALYSIS_RETENTION_AT: '24:00' is not right; it takes a time of the day, such as 03:30.",
+        ),
+        (
+            {"VIDEO_ANALYSIS_RETENTION_KEEP": "street"},
+            "VIDEO_ANALYSIS_RETENTION_KEEP: 'street' is not right; it takes video ids separated by commas.",
+        ),
+        (
             {"VIDEO_ANALYSIS_PRECISION": "f16"},
             "VIDEO_ANALYSIS_PRECISION: 'f16' is not right; it takes one of auto, bf16, f32.",
         ),

@@ -19,7 +19,13 @@ from monolith.application import expiring
 from monolith.application.purge_watch import PurgeWatch
 from monolith.application.retention_report import RetentionReport, RetentionRequest
 from monolith.domain.errors import InvalidRequestError, NotPossibleError
-from monolith.domain.events import SegmentsExpired, SegmentsPurged, frames_stream
+from monolith.domain.events import (
+    RunCancelled,
+    SegmentsExpired,
+    SegmentsPurged,
+    frames_stream,
+    video_stream,
+)
 from monolith.domain.segment import ExpiredSegment
 from monolith.storage import RetentionFile
 from tests.histories import (
@@ -215,6 +221,24 @@ async def test_what_is_to_be_kept_stays(world: World) -> None:
     assert [share.video_id for share in report.by_video] == [other.video_id]
     assert report.keep == (one.video_id,)
     assert await expired_of(world, one) == []
+
+
+async def test_a_source_that_was_kept_goes_with_the_last_segment(world: World) -> None:
+    told = story(RUN_OF_ALL, RUN_OF_ALL, fate="active")
+    history = events_of(told)
+    await world.happen([(0.0, step) for step in history[:-1]])
+    source = world.storage.spool_path(told.video_id)
+    source.write_bytes(b"a kept source")
+    world.days_later(3)
+    await world.happen([(3.0, history[-1])])
+    assert (await world.let_go(2)).segments == 1
+    assert source.exists()
+    ended = RunCancelled(video_id=told.video_id, run_id=told.run_id(0), reason="a wish", cancelled_at=4.0)
+    await world.happen([(3.0, (video_stream(told.video_id), ended))])
+    world.days_later(3)
+    report = await world.let_go(2)
+    assert (report.segments, report.bytes_freed) == (1, 4 * JPEG_BYTES + len(b"a kept source"))
+    assert not source.exists()
 
 
 async def test_a_wrong_id_to_keep_lets_nothing_go(world: World) -> None:
