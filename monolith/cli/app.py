@@ -129,7 +129,9 @@ def serve(
     f"{EPILOG}"
 )
 def analyze(
-    sources: Annotated[list[str], typer.Argument(metavar="FILE|URL...", help="Videos, playlists, cameras; several at once.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="FILE|URL...", help="Videos, playlists, cameras; several at once.")
+    ],
     models: Models = None,
     frame_step: FrameStep = 1,
     name: Annotated[str | None, typer.Option(help="Name of the video (one video only).")] = None,
