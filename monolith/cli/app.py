@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-import signal
 import sys
-from collections.abc import Coroutine
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Column, Table
 
 from monolith.cli.doctor import EXAMPLES, doctor
 from monolith.cli.exits import EPILOG, CliError, Exit
+from monolith.cli.exporting import add_commands
 from monolith.cli.keys import keys_app
+from monolith.cli.running import DataDir, Json
+from monolith.cli.running import errors as _errors
+from monolith.cli.running import load as _load
+from monolith.cli.running import log_to as _log_to
+from monolith.cli.running import output as _output
+from monolith.cli.running import run_program as _run
 from monolith.domain.models import MODEL_KEYS
-from monolith.logs import configure_logging, logs_json
-from monolith.settings import LoadedSettings, Settings, SettingsError, load_settings, variable
-
-_T = TypeVar("_T")
-_errors: Final = Console(stderr=True, highlight=False)
-_output: Final = Console(highlight=False)
+from monolith.logs import logs_json
+from monolith.settings import Settings, variable
 
 app = typer.Typer(
     name="video-analysis",
@@ -43,10 +40,6 @@ app.add_typer(models_app, name="models")
 app.command(epilog=EXAMPLES)(doctor)
 app.add_typer(keys_app, name="keys")
 
-DataDir = Annotated[Path | None, typer.Option(help="Folder for events, frames and read models.")]
-Json = Annotated[
-    bool, typer.Option("--json", help="Only JSON on standard output; the rest goes to standard error.")
-]
 Models = Annotated[
     str | None,
     typer.Option(
@@ -213,105 +206,7 @@ def retention(
     raise typer.Exit(_run(retention_program(loaded.settings, request, output, _errors)))
 
 
-VideoId = Annotated[str, typer.Argument(metavar="VIDEO_ID", help="Id of a video that was analysed.")]
-Run = Annotated[
-    str | None, typer.Option(help="Only this run. Default: for each model its newest that is done.")
-]
-OnlyModels = Annotated[
-    str | None, typer.Option("--models", help="Only these, separated by commas, or their beginnings.")
-]
-FromTime = Annotated[float | None, typer.Option(help="From this second of the video on.")]
-ToTime = Annotated[float | None, typer.Option(help="Up to this second of the video.")]
-MinConfidence = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Detections from here on, instead of each model's default.")
-]
-
-
-@app.command(
-    epilog=f"Examples: `video-analysis export 0197c0de-0000-7000-8000-000000000001 --out found.parquet`, "
-    f"`video-analysis export 0197c0de-0000-7000-8000-000000000001 --format ndjson --label car`. {EPILOG}"
-)
-def export(
-    video_id: VideoId,
-    out: Annotated[Path, typer.Option(help="File to write; -: standard output.")] = Path("-"),
-    out_format: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="json, ndjson, csv, parquet, arrow, coco, vtt or mp4. Default: by the ending of --out, else json.",
-        ),
-    ] = None,
-    models: OnlyModels = None,
-    run: Run = None,
-    from_frame: Annotated[int | None, typer.Option(min=0, help="From this frame on.")] = None,
-    to_frame: Annotated[int | None, typer.Option(min=0, help="Up to this frame.")] = None,
-    from_time: FromTime = None,
-    to_time: ToTime = None,
-    min_confidence: MinConfidence = None,
-    label: Annotated[str | None, typer.Option(help="Only this label, emotion or colour.")] = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Writes what was found in a video to a file."""
-    from monolith.cli.export import Filters, export_program, format_of
-
-    form = format_of(out, out_format)
-    filters = Filters(
-        models=models, run=run, from_frame=from_frame, to_frame=to_frame, from_time=from_time, to_time=to_time,
-        min_confidence=min_confidence, label=label,
-    )  # fmt: skip
-    settings = _quietly(data_dir)
-    raise typer.Exit(_run(export_program(settings, video_id, out, form, filters, _errors)))
-
-
-@app.command(
-    epilog=f"Example: `video-analysis timeline 0197c0de-0000-7000-8000-000000000001 --bucket 60`. {EPILOG}"
-)
-def timeline(
-    video_id: VideoId,
-    bucket: Annotated[str, typer.Option(help="Seconds of one line, or auto.")] = "auto",
-    models: OnlyModels = None,
-    run: Run = None,
-    from_time: FromTime = None,
-    to_time: ToTime = None,
-    min_confidence: MinConfidence = None,
-    as_json: Json = False,
-    data_dir: DataDir = None,
-) -> None:
-    """Shows what was found in a video when."""
-    from monolith.cli.export import Filters, timeline_program
-
-    filters = Filters(
-        models=models, run=run, from_time=from_time, to_time=to_time, min_confidence=min_confidence
-    )
-    output = None if as_json else _output
-    raise typer.Exit(_run(timeline_program(_quietly(data_dir), video_id, bucket, filters, output)))
-
-
-@app.command(
-    epilog=f"Example: `video-analysis summary 0197c0de-0000-7000-8000-000000000001 --json`. {EPILOG}"
-)
-def summary(
-    video_id: VideoId,
-    models: OnlyModels = None,
-    run: Run = None,
-    min_confidence: MinConfidence = None,
-    as_json: Json = False,
-    data_dir: DataDir = None,
-) -> None:
-    """Shows what was found in all of a video, and by which models."""
-    from monolith.cli.export import Filters, summary_program
-
-    filters = Filters(models=models, run=run, min_confidence=min_confidence)
-    output = None if as_json else _output
-    raise typer.Exit(_run(summary_program(_quietly(data_dir), video_id, filters, output)))
-
-
-def _quietly(data_dir: Path | None) -> Settings:
-    """The settings of a command that shows only its answer, unless the log is asked for."""
-    loaded = _load(data_dir=data_dir)
-    quiet = loaded.origins["log_level"] == "default"
-    _log_to(loaded.settings, "warning" if quiet else None)
-    return loaded.settings
+add_commands(app)
 
 
 @models_app.command("list", epilog="Example: `video-analysis models list --json`.")
@@ -367,63 +262,8 @@ def settings(as_json: Json = False) -> None:
     _output.print(table)
 
 
-def _load(**flags: object) -> LoadedSettings:
-    try:
-        return load_settings(flags)
-    except SettingsError as error:
-        raise CliError(str(error), Exit.ENVIRONMENT) from error
-
-
 def _print_json(value: object) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
-
-
-def _log_to(settings: Settings, level: str | None = None) -> None:
-    """Log lines go to standard error; on a terminal above the progress bars."""
-    handler = None
-    if _errors.is_terminal:
-        handler = RichHandler(console=_errors, show_path=False, rich_tracebacks=False, markup=False)
-    configure_logging(level or settings.log_level, settings.log_format, handler)
-
-
-def _run(program: Coroutine[Any, Any, _T]) -> _T:
-    """Run on uvloop where there is one. Ctrl-C cancels the program, which ends in order; SIGTERM and a closed terminal
-    do the same (a program that serves takes its signals itself)."""
-    factory = None
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        try:
-            return runner.run(_interruptible(program))
-        except KeyboardInterrupt:
-            raise CliError("interrupted", Exit.INTERRUPTED) from None
-
-
-async def _interruptible(program: Coroutine[Any, Any, _T]) -> _T:
-    """SIGTERM and SIGHUP cancel the program once; a second one ends it where it is. One that the caller ignores (nohup)
-    stays ignored, and Ctrl-C is the runner's. Raises CliError when interrupted."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-    interrupted = False
-
-    def interrupt() -> None:
-        nonlocal interrupted
-        if interrupted:
-            raise KeyboardInterrupt
-        interrupted = True
-        task.cancel()
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            loop.add_signal_handler(number, interrupt)
-    try:
-        return await program
-    except asyncio.CancelledError:
-        if not interrupted:
-            raise
-        raise CliError("interrupted", Exit.INTERRUPTED) from None
 
 
 def main() -> None:
