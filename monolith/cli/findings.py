@@ -62,7 +62,7 @@ def show_summary(console: Console, answer: Mapping[str, Any]) -> None:
 
 def clock_time(seconds: float) -> str:
     """As `1:02:03.5`; hours where there are any."""
-    minutes, left = divmod(abs(seconds), 60)
+    minutes, left = divmod(round(abs(seconds), 1), 60)
     hours, minutes = divmod(int(minutes), 60)
     text = f"{left:04.1f}" if round(left, 1) % 1 else f"{left:02.0f}"
     sign = "-" if seconds < 0 else ""
