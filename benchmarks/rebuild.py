@@ -16,7 +16,7 @@ from benchmarks.read_models import video_events
 from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
 from eventsourcing.versions import ANY
-from monolith.bootstrap_rebuild import rebuilding_alone
+from monolith.bootstrap.rebuild import rebuilding_alone
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.domain.ids import new_id
 from monolith.settings import Settings

@@ -10,7 +10,7 @@ import logging
 import socket
 from typing import Final
 
-from monolith.settings import ServiceManagerSettings
+from monolith.settings_loading import ServiceManagerSettings
 
 _PINGS_A_PERIOD: Final = 3
 """A ping may be late without harm."""

@@ -25,7 +25,8 @@ from monolith.cli.running import output as _output
 from monolith.cli.running import run_program as _run
 from monolith.domain.models import MODEL_KEYS
 from monolith.logs import logs_json
-from monolith.settings import Settings, variable
+from monolith.settings import Settings
+from monolith.settings_loading import variable
 
 app = typer.Typer(
     name="video-analysis",

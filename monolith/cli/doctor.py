@@ -15,7 +15,7 @@ from rich.table import Table
 
 from monolith.cli.exits import EPILOG, Exit
 from monolith.doctor.findings import Finding, Level, examine, healthy
-from monolith.settings import SettingsError, load_settings
+from monolith.settings_loading import SettingsError, load_settings
 
 _MARKS: Final[dict[Level, str]] = {
     "ok": "[green]✔ ok[/green]",

@@ -178,7 +178,7 @@ async def open_reading(settings: Settings) -> AsyncIterator[AnalysisClient]:
             yield AnalysisClient(http)
         return
     # Imported here: a server's client does not need the web framework.
-    from monolith.bootstrap_reading import reading_alone
+    from monolith.bootstrap.reading import reading_alone
     from monolith.cli.asgi import StreamingTransport
 
     try:

@@ -17,7 +17,7 @@ from monolith.access.key_file import KeyFile, KeyFileError
 from monolith.access.keys import KeyRecord
 from monolith.access.scopes import Scope
 from monolith.cli.exits import EPILOG, CliError, Exit
-from monolith.settings import SettingsError, load_settings
+from monolith.settings_loading import SettingsError, load_settings
 
 _LONGEST_NAME: Final = 100
 _errors: Final = Console(stderr=True, highlight=False)

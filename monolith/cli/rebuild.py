@@ -115,7 +115,7 @@ async def _worker(settings: Settings) -> AsyncIterator[Worker]:
         async with open_session(settings) as session:
             yield _Server(session.client, session.server)
         return
-    from monolith.bootstrap_rebuild import rebuilding_alone  # late: `--help` does without the event store
+    from monolith.bootstrap.rebuild import rebuilding_alone  # late: `--help` does without the event store
 
     try:
         async with rebuilding_alone(settings) as rebuilds:

@@ -148,7 +148,7 @@ async def _worker(settings: Settings) -> AsyncIterator[Worker]:
         async with open_session(settings) as session:
             yield _Server(session.client, session.server)
         return
-    from monolith.bootstrap_retention import retaining_alone  # late: `--help` does without the event store
+    from monolith.bootstrap.retention import retaining_alone  # late: `--help` does without the event store
 
     try:
         async with retaining_alone(settings) as retention:

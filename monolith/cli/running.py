@@ -15,7 +15,8 @@ from rich.logging import RichHandler
 
 from monolith.cli.exits import CliError, Exit
 from monolith.logs import configure_logging
-from monolith.settings import LoadedSettings, Settings, SettingsError, load_settings
+from monolith.settings import Settings
+from monolith.settings_loading import LoadedSettings, SettingsError, load_settings
 
 _T = TypeVar("_T")
 errors: Final = Console(stderr=True, highlight=False)

@@ -45,7 +45,7 @@ async def _serve(settings: Settings, requests: Sequence[Request], *, once: bool,
     ending = Ending(settings.shutdown_deadline)
     await _check_access(settings)
     async with open_program(settings) as program:
-        from monolith.bootstrap import serve  # late, as in `open_program`
+        from monolith.bootstrap.serving import serve  # late, as in `open_program`
 
         async with local_session(program) as session:
             serving = asyncio.create_task(serve(program, ending, on_ready=tell), name="HTTP server")

@@ -23,7 +23,7 @@ from monolith.inference.errors import WorkerStartError
 from monolith.settings import Settings
 
 if TYPE_CHECKING:
-    from monolith.bootstrap import Program
+    from monolith.bootstrap.program import Program
 
 SendProgress: TypeAlias = Callable[[int, int], None]
 """Bytes sent to the server, bytes of the file."""
@@ -152,7 +152,7 @@ def serving_url(data_dir: Path) -> str | None:
 async def open_program(settings: Settings) -> AsyncIterator[Program]:
     """The program in this process, until the context ends. Raises CliError."""
     # Imported here: it brings the web framework and the engines, which `--help` and a server's client do not need.
-    from monolith.bootstrap import running_program
+    from monolith.bootstrap.program import running_program
 
     failure: Exception | None = None
     try:

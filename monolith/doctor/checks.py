@@ -7,7 +7,8 @@ from pathlib import Path
 
 from monolith.doctor import data_directory, engines, installation, network
 from monolith.doctor.findings import Check
-from monolith.settings import LoadedSettings, Settings
+from monolith.settings import Settings
+from monolith.settings_loading import LoadedSettings
 
 
 def all_checks(loaded: LoadedSettings | None, settings_error: str | None) -> list[Check]:

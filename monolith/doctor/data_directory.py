@@ -18,7 +18,8 @@ from monolith.datadir import DataDirError, held_by
 from monolith.disk_watch import look_at
 from monolith.doctor.findings import Finding, ok, problem, warning
 from monolith.readmodels.schema import SIGNATURE
-from monolith.settings import Settings, variable
+from monolith.settings import Settings
+from monolith.settings_loading import variable
 
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     {

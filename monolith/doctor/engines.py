@@ -12,7 +12,8 @@ import msgspec
 from monolith.doctor.codecs import CodecState
 from monolith.doctor.findings import Finding, ok, problem, warning
 from monolith.doctor.precision import EngineState
-from monolith.settings import Settings, variable
+from monolith.settings import Settings
+from monolith.settings_loading import variable
 
 _SECONDS: Final = 7.0
 _NEEDED: Final = "H.264"

@@ -17,7 +17,8 @@ from typing import Final
 from monolith.doctor.findings import Finding, ok, problem, warning
 from monolith.inference.models.catalogue import verify
 from monolith.inference.sizing import WORKER_BYTES, available_cores, available_memory, size_workers
-from monolith.settings import LoadedSettings, Settings, variable
+from monolith.settings import Settings
+from monolith.settings_loading import LoadedSettings, variable
 
 LOCK_FILE: Final = Path(__file__).parents[2] / "requirements.lock"
 OLDEST_PYTHON: Final = (3, 11)

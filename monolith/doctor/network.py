@@ -18,7 +18,8 @@ from monolith.access.local import find
 from monolith.access.tls import TlsFiles, client_context
 from monolith.datadir import DataDirError, held_by
 from monolith.doctor.findings import Finding, ok, problem, warning
-from monolith.settings import Settings, variable
+from monolith.settings import Settings
+from monolith.settings_loading import variable
 
 _ASK_SECONDS: Final = 4.0
 _LISTENING: Final = "0A"

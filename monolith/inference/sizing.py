@@ -71,9 +71,7 @@ def slot_count(
     return max(least, min(wanted, room))
 
 
-def live_slot_count(
-    *, sources: int, slots_per_source: int, taken: int, slot_bytes: int, memory: int
-) -> int:
+def live_slot_count(*, sources: int, slots_per_source: int, taken: int, slot_bytes: int, memory: int) -> int:
     """Frame slots of live sources, which files never wait for nor take: each source's share, as far as the `taken` ones
     leave room in a quarter of `memory` (bytes). At least 2, for one source."""
     room = int(memory * _SLOTS_SHARE) // slot_bytes - taken

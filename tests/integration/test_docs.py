@@ -16,7 +16,8 @@ from typing import Final
 import av
 import pytest
 
-from monolith.settings import CONFIG_VARIABLE, Settings, variable
+from monolith.settings import Settings
+from monolith.settings_loading import CONFIG_VARIABLE, variable
 from tests.media import sample_clip
 from tests.program import Server
 from tools.docs.__main__ import outdated

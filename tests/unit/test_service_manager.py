@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from monolith.service_manager import ServiceManager
-from monolith.settings import ServiceManagerSettings, service_manager
+from monolith.settings_loading import ServiceManagerSettings, service_manager
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from monolith.settings import Settings, SettingsError, load_settings, parse_size, right_value, variable
+from monolith.settings import Settings, parse_size
+from monolith.settings_loading import SettingsError, load_settings, right_value, variable
 
 
 def _error(environment: dict[str, str], folder: Path) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from monolith.settings import CONFIG_FILE, CONFIG_VARIABLE, Settings, right_value, variable
+from monolith.settings import Settings
+from monolith.settings_loading import CONFIG_FILE, CONFIG_VARIABLE, right_value, variable
 from tools.docs.markdown import code, page, table
 
 _RULES = f"""Later wins: default, file, environment, command line. The file is TOML with the names of the first

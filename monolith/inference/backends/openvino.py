@@ -72,7 +72,11 @@ class OpenVinoBackend:
     def describe(self) -> tuple[str, str, bool]:
         """The engine's version, the processor's name, and whether it computes in bf16."""
         version: str = self._engine.__version__
-        return version.partition("-")[0], self._core.get_property("CPU", "FULL_DEVICE_NAME"), self._native_bf16()
+        return (
+            version.partition("-")[0],
+            self._core.get_property("CPU", "FULL_DEVICE_NAME"),
+            self._native_bf16(),
+        )
 
     def _native_bf16(self) -> bool:
         return "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")

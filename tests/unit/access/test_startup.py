@@ -10,7 +10,8 @@ from monolith.access.key_file import KeyFile
 from monolith.access.scopes import Scope
 from monolith.access.startup import NoKeyError, check_access, open_access, open_tls
 from monolith.access.tls import TlsError
-from monolith.settings import Settings, SettingsError, load_settings
+from monolith.settings import Settings
+from monolith.settings_loading import SettingsError, load_settings
 
 
 @pytest.mark.parametrize(

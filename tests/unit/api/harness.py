@@ -28,7 +28,7 @@ from monolith.application.handlers import FrameOptions, VideoHandlers
 from monolith.application.purge import Purge
 from monolith.application.retention import Retention
 from monolith.application.video_stream import VideoStreams
-from monolith.bootstrap_retention import retention_of
+from monolith.bootstrap.retention import retention_of
 from monolith.domain.detection import Detection
 from monolith.domain.events import DOMAIN_EVENTS, DomainEvent
 from monolith.domain.jobs import PurgeSegmentsJob

@@ -10,7 +10,8 @@ import pytest
 
 from monolith.doctor import installation
 from monolith.doctor.findings import Finding
-from monolith.settings import LoadedSettings, Settings, load_settings
+from monolith.settings import Settings
+from monolith.settings_loading import LoadedSettings, load_settings
 
 GIB = 2**30
 

@@ -20,7 +20,7 @@ from monolith.application.retention import Purger, Retention
 from monolith.application.retention_report import RetentionRequest
 from monolith.application.retention_schedule import RetentionPlan, RetentionSchedule
 from monolith.application.video_stream import VideoStreams
-from monolith.bootstrap_rebuild import EVENTS, READ_MODELS, open_store
+from monolith.bootstrap.rebuild import EVENTS, READ_MODELS, open_store
 from monolith.datadir import DataDirError, DataDirLock
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.domain.jobs import PurgeSegmentsJob

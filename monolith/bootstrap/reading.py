@@ -17,9 +17,9 @@ from monolith.api.app import create_app
 from monolith.api.services import ApiServices
 from monolith.application.handlers import FrameOptions, VideoHandlers
 from monolith.application.video_stream import VideoStreams
-from monolith.bootstrap_analytics import running_analytics
-from monolith.bootstrap_annotated import running_annotated
-from monolith.bootstrap_rebuild import ANALYTICS, EVENTS, READ_MODELS, open_store
+from monolith.bootstrap.analytics import running_analytics
+from monolith.bootstrap.annotated import running_annotated
+from monolith.bootstrap.rebuild import ANALYTICS, EVENTS, READ_MODELS, open_store
 from monolith.datadir import DataDirError, DataDirLock
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.frames.annotate import annotate

@@ -1,0 +1,302 @@
+"""Puts the program together: the only module that knows every adapter. Tests pass their own settings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from eventsourcing.adapters.sqlite import SqliteEventStore
+from eventsourcing.codec import EventCodec
+from eventsourcing.errors import EventStoreError, StoreUnavailableError
+from eventsourcing.projection import ProjectionRunner
+from eventsourcing.store import EventStore
+from monolith.access.control import AccessControl
+from monolith.access.startup import open_access
+from monolith.adapters import ProjectionGate
+from monolith.api.app import create_app
+from monolith.api.services import ApiServices, Limits
+from monolith.application.handlers import FrameOptions, VideoHandlers
+from monolith.application.open_videos import OpenVideos, load_open_videos
+from monolith.application.process_manager import ProcessManager
+from monolith.application.video_stream import VideoStreams
+from monolith.bootstrap.analytics import running_analytics, tell_failure
+from monolith.bootstrap.annotated import running_annotated
+from monolith.bootstrap.engines import concurrent_segments, start_engines
+from monolith.bootstrap.rebuild import ANALYTICS, READ_MODELS, rebuildables
+from monolith.bootstrap.retention import retention_of, scheduled
+from monolith.bootstrap.work import Foundations, process_manager
+from monolith.datadir import DataDirLock
+from monolith.disk_watch import DiskWatch
+from monolith.domain.detection import Detection
+from monolith.domain.events import DOMAIN_EVENTS
+from monolith.frames.annotate import annotate
+from monolith.frames.jpeg import decode, encode
+from monolith.inference.service import InferenceService
+from monolith.loop_monitor import LoopMonitor
+from monolith.machine_metrics import (
+    add_process_metrics,
+    database_readings,
+    disk_readings,
+    log_readings,
+)
+from monolith.metrics import (
+    ReadingsCollector,
+    annotated_readings,
+    followed_readings,
+    inference_readings,
+    projection_readings,
+    rebuild_readings,
+    store_readings,
+    work_readings,
+)
+from monolith.observed import (
+    ObservedProjection,
+    ObservedStore,
+)
+from monolith.projection_lag import WatchedProjection, watch
+from monolith.readiness import readiness_checks
+from monolith.readmodels.analytics_rebuild import LiveAnalytics
+from monolith.readmodels.catching_up import caught_up
+from monolith.readmodels.files import Origin
+from monolith.readmodels.queries import ReadModels
+from monolith.readmodels.rebuilding import Live
+from monolith.readmodels.rebuilds import Rebuilds
+from monolith.secret_urls import SecretUrls
+from monolith.settings import Settings
+from monolith.storage import FileStorage, SnapshotFile
+from monolith.work_metrics import WorkMetrics
+
+_ANNOTATED_QUALITY: Final = 90
+EVENTS: Final = "events.db"
+
+logger = logging.getLogger(__name__)
+_CATCH_UP_SECONDS: Final = 600.0
+
+
+class Program:
+    """The running program, for the server, the command line and tests."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        app: FastAPI,
+        services: ApiServices,
+        handlers: VideoHandlers,
+        lock: DataDirLock,
+        local_token: str,
+    ) -> None:
+        """`local_token`: a key that lets in this program's own user; "" where none is asked for."""
+        self.local_token = local_token
+        self.settings = settings
+        self.app = app
+        self.services = services
+        self.handlers = handlers
+        self.lock = lock
+
+
+@asynccontextmanager
+async def running_program(settings: Settings) -> AsyncIterator[Program]:
+    """Everything started and recovered; leaving ends it all, unfinished work goes on at the next start.
+
+    Raises DataDirError, AccessError, WorkerStartError, StoreUnavailableError; and, inside the context, what ends a
+    vital task.
+    """
+    async with AsyncExitStack() as stack:
+        # One after another: what is entered first is needed by what comes later, and ends after it.
+        folder = settings.data_dir.absolute()
+        lock = stack.enter_context(DataDirLock.acquire(folder))
+        builder = _Builder(settings, folder, stack)
+        program = await builder.build(lock)
+        yield program
+
+
+class _Builder:
+    """Builds the program piece by piece."""
+
+    def __init__(self, settings: Settings, folder: Path, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._stack = stack
+        self._registry = CollectorRegistry()
+        self._codec = EventCodec(DOMAIN_EVENTS)
+        self._storage = FileStorage(folder, settings.min_free_bytes)
+        self._disk = DiskWatch(folder, self._storage.min_free_bytes)
+        self._secrets = SecretUrls(folder)
+        self._work = WorkMetrics(self._registry)
+        self._watched: list[WatchedProjection] = []
+        self._stopping = asyncio.Event()
+
+    async def build(self, lock: DataDirLock) -> Program:
+        await asyncio.to_thread(self._storage.prepare)
+        access = await open_access(self._settings)
+        store = await self._open_store()
+        self._stack.push_async_callback(store.close)
+        origin = Origin(store.identity, store.last_position)
+        read_models = await ReadModels.open(self._folder / READ_MODELS, self._codec, origin=origin)
+        self._stack.push_async_callback(read_models.close)
+        projection = await self._project(store, read_models)
+        analytics, watched = await self._stack.enter_async_context(
+            running_analytics(store, self._codec, self._folder / ANALYTICS)
+        )
+        self._watched.append(watched)
+        rebuilds = self._rebuilds(store, Live(read_models, projection), analytics)
+        observed = ObservedStore(store, self._work)
+        streams = VideoStreams(observed, self._codec)
+        snapshots = SnapshotFile(self._folder, store.identity)
+        open_videos = await load_open_videos(store, snapshots)
+        max_height = await self._greatest_height(open_videos, streams)
+        engines = await start_engines(
+            self._stack, self._settings, self._registry, self._work, self._disk, max_height=max_height
+        )
+        base = Foundations(
+            self._settings, observed, self._codec, streams, self._storage, self._secrets, self._work
+        )
+        segments = concurrent_segments(self._settings)
+        manager = process_manager(base, engines, open_videos, snapshots, segments=segments)
+        handlers = self._handlers(observed, streams, projection)
+        annotated = await self._stack.enter_async_context(
+            running_annotated(self._settings, self._folder, read_models, self._storage)
+        )
+        retention = await self._stack.enter_async_context(
+            retention_of(
+                observed, self._codec, streams, self._storage, read_models, ProjectionGate(projection),
+                self._folder,
+            )
+        )  # fmt: skip
+        schedule = await self._stack.enter_async_context(scheduled(self._settings, retention))
+        services = ApiServices(
+            handlers=handlers,
+            read_models=read_models,
+            store=store,
+            decoder=self._codec,
+            read_frame=self._storage.read_frame,
+            annotate=annotated_jpeg,
+            uploads=self._storage.uploads,
+            registry=self._registry,
+            public_url=self._settings.public_url or None,
+            loopback_only=self._settings.serves_this_machine_only,
+            access=access,
+            log_requests=self._settings.logs_requests,
+            room_bytes=self._storage.room_bytes,
+            no_room=self._disk.check,
+            readiness=readiness_checks(
+                store, engines.inference, self._watched[0], self._disk, self._stopping
+            ),
+            limits=Limits(upload_bytes=self._settings.max_upload_bytes),
+            rebuilds=rebuilds,
+            retention=retention,
+            retention_schedule=schedule,
+            stopping=self._stopping,
+            annotated=annotated,
+            analytics=analytics.analytics,
+        )
+        readings = [
+            *work_readings(manager, engines.pools),
+            *followed_readings(manager, engines.decoders),
+            *inference_readings(engines.inference),
+            *store_readings(store),
+            *projection_readings(self._watched),
+            *disk_readings(self._disk),
+            *log_readings(),
+            *annotated_readings(annotated),
+            *rebuild_readings(rebuilds),
+        ]
+        ReadingsCollector(self._registry, readings)
+        add_process_metrics(self._registry)
+        databases = {"events": self._folder / EVENTS, "read_models": self._folder / READ_MODELS}
+        ReadingsCollector(self._registry, database_readings(databases), blocking=True)
+        await self._start_tasks(manager, projection, engines.inference, access)
+        token = access.keys.issue_local() if access.keys else ""
+        return Program(self._settings, create_app(services), services, handlers, lock, token)
+
+    async def _open_store(self) -> SqliteEventStore:
+        path = self._folder / EVENTS
+        try:
+            return await SqliteEventStore.open(path)
+        except StoreUnavailableError as error:
+            raise StoreUnavailableError(
+                f"{path}: {error}; put back a sound copy of this file, or name another data directory"
+            ) from error
+
+    async def _project(self, store: SqliteEventStore, read_models: ReadModels) -> ProjectionRunner:
+        """The read models as they were at the last event: an answer is never older than the program's start."""
+        runner = ProjectionRunner(store, ObservedProjection(read_models.projection, self._work))
+        parked = lambda: read_models.projection.parked  # noqa: E731
+        self._watched.append(WatchedProjection(runner, lambda: store.last_position, parked))
+        await self._stack.enter_async_context(runner)
+        head = await store.head()
+        if head is not None:
+            await caught_up(runner, head)
+        return runner
+
+    def _rebuilds(self, store: SqliteEventStore, live: Live, analytics: LiveAnalytics) -> Rebuilds:
+        what = rebuildables(store, self._codec, self._folder, self._storage, live, analytics)
+        rebuilds = Rebuilds(what, clock=time.time)
+        self._stack.push_async_callback(rebuilds.close)
+        return rebuilds
+
+    async def _greatest_height(self, open_videos: OpenVideos, streams: VideoStreams) -> int:
+        """Of the frames that new and unfinished runs store, in pixels: the setting may have changed meanwhile."""
+        heights = [self._settings.frame_max_height]
+        for video_id in open_videos:
+            try:
+                video = await streams.load(video_id)
+            except EventStoreError:
+                logger.warning("video %s cannot be read", video_id)  # the process manager sets it aside
+                continue
+            heights += [run.request.max_height for run in video.active_runs()]
+        return max(heights)
+
+    def _handlers(
+        self, store: EventStore, streams: VideoStreams, projection: ProjectionRunner
+    ) -> VideoHandlers:
+        options = FrameOptions(
+            max_height=self._settings.frame_max_height,
+            jpeg_quality=self._settings.jpeg_quality,
+            infer_from=self._settings.infer_from,
+        )
+        return VideoHandlers(streams, store, ProjectionGate(projection), self._secrets, options, time.time)
+
+    async def _start_tasks(
+        self,
+        manager: ProcessManager,
+        projection: ProjectionRunner,
+        service: InferenceService,
+        access: AccessControl,
+    ) -> None:
+        """The vital tasks: when one fails, the context's body is cancelled and the failure raised."""
+        group = await self._stack.enter_async_context(asyncio.TaskGroup())
+        tasks = [
+            group.create_task(manager.run(), name="process manager"),
+            group.create_task(projection.wait(), name="read models"),
+            group.create_task(service.join(), name="inference"),
+            group.create_task(LoopMonitor(self._registry).run(), name="loop monitor"),
+            group.create_task(self._disk.run(), name="disk watch"),
+            group.create_task(watch(self._watched), name="projection watch"),
+            group.create_task(tell_failure(self._watched[1].runner), name="analytics files"),
+        ]
+        if access.keys is not None:
+            tasks.append(group.create_task(access.keys.watch(), name="API keys"))
+        self._stack.push_async_callback(_cancel, tasks)
+        await manager.wait_until_started(_CATCH_UP_SECONDS)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.wait(tasks)
+
+
+def annotated_jpeg(jpeg: bytes, detections: Sequence[Detection]) -> bytes:
+    """A stored JPEG with boxes, labels and swatches drawn. Blocks: for threads."""
+    return encode(annotate(decode(jpeg), detections), _ANNOTATED_QUALITY)

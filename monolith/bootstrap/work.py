@@ -1,0 +1,128 @@
+"""Wires the process manager and the jobs that it has done."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import NamedTuple
+
+from eventsourcing.codec import EventCodec
+from eventsourcing.store import EventStore
+from monolith.adapters import CheckedFetcher
+from monolith.application.following import Following
+from monolith.application.ingestion import Ingestion
+from monolith.application.open_videos import OpenVideos, Snapshots
+from monolith.application.pipeline import SegmentPipeline
+from monolith.application.process_manager import CONCURRENT_LIVE_STEPS, ProcessManager
+from monolith.application.purge import Purge
+from monolith.application.segments import Segments
+from monolith.application.source_access import SourceAccesses
+from monolith.application.video_stream import VideoStreams
+from monolith.bootstrap.engines import CONCURRENT_FETCHES, Engines
+from monolith.ingest.addresses import AddressPolicy
+from monolith.ingest.fetch import Fetcher, FetchLimits
+from monolith.ingest.messages import SourceAccess
+from monolith.observed import (
+    ObservedFetcher,
+)
+from monolith.secret_urls import SecretUrls
+from monolith.settings import Settings
+from monolith.storage import FileStorage
+from monolith.work_metrics import WorkMetrics
+
+
+class Foundations(NamedTuple):
+    """What jobs stand on. `store`: as the jobs use it."""
+
+    settings: Settings
+    store: EventStore
+    codec: EventCodec
+    streams: VideoStreams
+    storage: FileStorage
+    secrets: SecretUrls
+    metrics: WorkMetrics
+
+
+def process_manager(
+    base: Foundations, engines: Engines, open_videos: OpenVideos, snapshots: Snapshots, *, segments: int
+) -> ProcessManager:
+    """`segments`: how many of files are analysed at the same time."""
+    settings = base.settings
+    accesses = SourceAccesses(base.secrets, _source_access(settings))
+    work_on = _segments(base, engines)
+    following = Following(
+        work_on,
+        accesses,
+        segment_seconds=settings.segment_seconds,
+        live_silence=settings.live_silence,
+    )
+    return ProcessManager(
+        base.store,
+        base.streams,
+        _ingestion(base, engines, accesses),
+        SegmentPipeline(work_on),
+        following,
+        Purge(base.streams, base.store, base.storage, base.secrets, time.time),
+        open_videos,
+        snapshots,
+        time.time,
+        concurrent_segments=segments,
+        concurrent_fetches=CONCURRENT_FETCHES,
+        live_sources=engines.live_sources,
+        keep_sources=settings.keep_sources,
+    )
+
+
+def _ingestion(base: Foundations, engines: Engines, accesses: SourceAccesses) -> Ingestion:
+    return Ingestion(
+        base.streams,
+        ObservedFetcher(CheckedFetcher(_fetcher(base.settings)), base.metrics),
+        engines.resources.decoders,
+        base.storage,
+        accesses,
+        time.time,
+        segment_seconds=base.settings.segment_seconds,
+        live_silence=base.settings.live_silence,
+        live_probes=CONCURRENT_LIVE_STEPS,
+    )
+
+
+def _segments(base: Foundations, engines: Engines) -> Segments:
+    return Segments(
+        base.streams,
+        base.store,
+        base.codec,
+        base.storage,
+        engines.resources,
+        time.time,
+        owner=f"{socket.gethostname()}/{os.getpid()}",
+        attempts_allowed=base.settings.segment_attempts,
+    )
+
+
+def _source_access(settings: Settings) -> SourceAccess:
+    """What may be connected to for a source that is followed; the URL is to be filled in."""
+    return SourceAccess(
+        url="",
+        transport="rtsp",
+        loopback_only=settings.serves_this_machine_only,
+        networks=tuple(map(str, settings.allowed_networks)),
+        rtsp_transport=settings.rtsp_transport,
+        connect_timeout=settings.fetch_connect_timeout,
+        read_timeout=settings.fetch_read_timeout,
+        max_bytes=settings.max_source_bytes,
+    )
+
+
+def _fetcher(settings: Settings) -> Fetcher:
+    policy = AddressPolicy(settings.serves_this_machine_only, settings.allowed_networks)
+    limits = FetchLimits(
+        max_bytes=settings.max_source_bytes,
+        connect_timeout=settings.fetch_connect_timeout,
+        read_timeout=settings.fetch_read_timeout,
+        total_timeout=settings.fetch_timeout,
+        min_rate=settings.fetch_min_rate,
+        min_free_bytes=settings.min_free_bytes,
+    )
+    return Fetcher(policy, limits)
