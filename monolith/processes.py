@@ -114,10 +114,10 @@ class ChildProcess:
 
     async def send(self, message: bytes) -> None:
         """Raises ChildDiedError."""
-        self._writer.write(LENGTH.pack(len(message)) + message)
         try:
+            self._writer.write(LENGTH.pack(len(message)) + message)
             await self._writer.drain()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # uvloop raises a RuntimeError where the link is closed already
             raise ChildDiedError(self.describe_end()) from error
 
     async def receive(self) -> bytes:

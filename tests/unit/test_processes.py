@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from monolith.child import LENGTH, MAX_MESSAGE_BYTES
 from monolith.processes import ChildDiedError, ChildProcess
@@ -141,6 +142,18 @@ async def test_sending_to_a_dead_child() -> None:
         with pytest.raises(ChildDiedError, match="was killed by signal 9"):
             for _ in range(10):
                 await child.send(bytes(100_000))
+
+
+def test_sending_over_a_link_that_uvloop_has_closed() -> None:
+    async def send_after_the_end() -> None:
+        async with _child("echo") as child:
+            child.kill()
+            await child.stop()
+            with pytest.raises(ChildDiedError, match="was killed by signal 9"):
+                await child.send(b"late")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(send_after_the_end())
 
 
 async def test_stopping_lets_the_child_end_by_itself() -> None:
