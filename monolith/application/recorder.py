@@ -113,8 +113,8 @@ class SegmentRecorder:
             await self._flush_stored()
 
     async def save(self, why_unsynced: str | None = None) -> None:
-        """After a failure: the next attempt need not do again what is ready. An append that was cut off may stand in
-        the way. `why_unsynced`: gives up the frames that were not synced (those of a live source do not come again)."""
+        """After a failure: the next attempt need not do again what is ready. `why_unsynced`: gives up the frames that
+        were not synced (those of a live source do not come again)."""
         with contextlib.suppress(SupersededError):
             await self._flush()
             if why_unsynced is not None and self._unstored:
@@ -126,15 +126,17 @@ class SegmentRecorder:
             await self._flush_judged()
 
     async def _flush_stored(self) -> None:
+        """What is cut off in the midst is done by the next call: nothing is forgotten before it is in events."""
         ready = [one for one in self._unstored if one.frame.frame_number <= self._synced]
-        self._unstored = [one for one in self._unstored if one.frame.frame_number > self._synced]
         new = [one for one in ready if one.frame.frame_number not in self.log.stored]
         for batch in self._batches(new):
             await self.log.append_frames([self._stored(batch)])
-        lost, self._lost = self._lost, []
-        for numbers, reason in lost:
+        self._unstored = [one for one in self._unstored if one.frame.frame_number not in self.log.stored]
+        while self._lost:
+            numbers, reason = self._lost[0]
             unsettled = (n for n in numbers if not self.log.is_settled(n, self._run.models))
             await self.log.give_up(unsettled, reason)
+            del self._lost[0]
 
     def _stored(self, batch: list[FrameReady]) -> FramesStored:
         return FramesStored(

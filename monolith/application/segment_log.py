@@ -6,8 +6,9 @@ wrong version, in whichever stream, and that attempt stops.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Final
 
 from eventsourcing.codec import EventCodec
 from eventsourcing.errors import WrongExpectedVersionError
@@ -29,6 +30,7 @@ from monolith.domain.jobs import SegmentJob
 from monolith.domain.segment import StoredFrame
 
 _CLAIM_TRIES: Final = 20
+_CUT_OFF_SECONDS: Final = 10.0
 
 
 class SegmentLog:
@@ -112,10 +114,7 @@ class SegmentLog:
         """An earlier attempt may store frames until the claim is there: what it stored is taken over."""
         for _ in range(_CLAIM_TRIES):
             try:
-                self._frames_version = await self._append(
-                    self._frames_stream, [claimed], self._frames_version
-                )
-                return
+                return await self.append_frames([claimed])
             except SupersededError:
                 await self._read_frames()
         raise SupersededError(f"another attempt keeps writing to {self._frames_stream}")
@@ -158,10 +157,16 @@ class SegmentLog:
 
     async def append_results(self, events: Sequence[ResultEvent]) -> None:
         """Raises SupersededError."""
-        self._results_version = await self._append(self._results_stream, events, self._results_version)
+        await _undivided(self._append_results(events))
 
     async def append_frames(self, events: Sequence[FrameEvent]) -> None:
         """Raises SupersededError."""
+        await _undivided(self._append_frames(events))
+
+    async def _append_results(self, events: Sequence[ResultEvent]) -> None:
+        self._results_version = await self._append(self._results_stream, events, self._results_version)
+
+    async def _append_frames(self, events: Sequence[FrameEvent]) -> None:
         self._frames_version = await self._append(self._frames_stream, events, self._frames_version)
 
     async def _append(
@@ -192,3 +197,20 @@ class SegmentLog:
                 self.dropped.setdefault(event.model, set()).update(event.frame_numbers)
             case _:
                 pass
+
+
+async def _undivided(append: Coroutine[Any, Any, None]) -> None:
+    """Do `append`. The store may go on with what its caller was cancelled in: the cancellation is raised when the
+    append has ended and is noted, or after `_CUT_OFF_SECONDS`, so that what comes next fits what is there."""
+    task = asyncio.create_task(append)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        try:
+            await asyncio.wait([task], timeout=_CUT_OFF_SECONDS)
+        finally:
+            if not task.done():
+                task.cancel()
+            elif not task.cancelled():
+                task.exception()  # looked at: the cancellation goes before it
+        raise
