@@ -144,7 +144,10 @@ class Relay:
     def _pass_on(self, client: _Side) -> None:
         """Until one side ends, or the session is to end. Raises RtspError, MulticastError."""
         while not self._closing and self.report.redirect is None:
-            if not (self._server.send_pending() and client.send_pending()):
+            if not self._server.send_pending():
+                self.report.server_closed = True
+                return
+            if not client.send_pending():
                 return
             self._wait(client)
             if (data := self._from(client, to=self._server)) == b"":
