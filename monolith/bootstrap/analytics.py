@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from eventsourcing.projection import ProjectionRunner
 from monolith.projection_lag import WatchedProjection
 from monolith.readmodels.analytics import BATCH_SIZE, Analytics, AnalyticsProjection
 from monolith.readmodels.analytics_rebuild import LiveAnalytics
+from monolith.readmodels.catching_up import caught_up
 from monolith.readmodels.files import Origin
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,18 @@ async def running_analytics(
             await runner.stop()
     finally:
         await analytics.close()
+
+
+@asynccontextmanager
+async def following_analytics(store: SqliteEventStore, codec: EventCodec, root: Path) -> AsyncIterator[None]:
+    """For what is done without the server: where there are files at `root`, leaving the context (without an error)
+    waits until they know all that was done."""
+    if not await asyncio.to_thread(root.is_dir):
+        yield
+        return
+    async with running_analytics(store, codec, root) as (live, _):
+        yield
+        await caught_up(live.runner, store.last_position)
 
 
 async def tell_failure(runner: ProjectionRunner) -> None:

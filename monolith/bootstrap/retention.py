@@ -20,7 +20,8 @@ from monolith.application.retention import Purger, Retention
 from monolith.application.retention_report import RetentionRequest
 from monolith.application.retention_schedule import RetentionPlan, RetentionSchedule
 from monolith.application.video_stream import VideoStreams
-from monolith.bootstrap.rebuild import EVENTS, READ_MODELS, open_store
+from monolith.bootstrap.analytics import following_analytics
+from monolith.bootstrap.rebuild import ANALYTICS, EVENTS, READ_MODELS, open_store
 from monolith.datadir import DataDirError, DataDirLock
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.domain.jobs import PurgeSegmentsJob
@@ -80,6 +81,7 @@ async def retaining_alone(settings: Settings) -> AsyncIterator[Retention]:
         stack.push_async_callback(read_models.close)
         runner = await stack.enter_async_context(ProjectionRunner(store, read_models.projection))
         await caught_up(runner, store.last_position)
+        await stack.enter_async_context(following_analytics(store, codec, folder / ANALYTICS))
         storage, streams = FileStorage(folder, settings.min_free_bytes), VideoStreams(store, codec)
         await asyncio.to_thread(storage.prepare)
         purge = Purge(streams, store, storage, SecretUrls(folder), time.time)

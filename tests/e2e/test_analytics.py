@@ -13,7 +13,10 @@ import msgspec
 import polars as pl
 from polars.testing import assert_frame_equal
 
+from benchmarks.retention import fill
+from monolith.bootstrap.reading import reading_alone
 from monolith.readmodels.export import Row, detections_table
+from monolith.settings import Settings
 from tests.integration.test_cli import run as run_command
 from tests.media import sample_clip
 from tests.program import Server, until_ended, upload
@@ -86,6 +89,23 @@ async def test_killed_while_it_analyses_it_counts_each_frame_once(tmp_path: Path
             (await client.delete(f"/analysis/{video_id}")).raise_for_status()
             await until_files(client)
             assert files_below(tmp_path / "data" / "analytics") == {}
+
+
+async def test_retention_without_a_server_takes_expired_segments_out_of_groups(tmp_path: Path) -> None:
+    """Half of the segments of a live source go; those that are left are counted as before."""
+    videos = await fill(tmp_path / "data", 80)
+    settings = Settings(data_dir=tmp_path / "data", min_free_bytes=0)
+    async with reading_alone(settings) as app:
+        async with asyncio.timeout(60):
+            while (await app.state.services.analytics.counts())[0] < sum(video.segments for video in videos):
+                await asyncio.sleep(0.05)
+    files = files_below(tmp_path / "data" / "analytics")
+    assert sum("/group-" in name for name in files) > 1
+    done = await run_command(tmp_path, "retention", "--days", "1", "--json")
+    assert done.code == 0, done.err
+    left = files_below(tmp_path / "data" / "analytics")
+    assert {name.partition("/")[0] for name in left} == {videos[-1].video_id}
+    assert left == {name: content for name, content in files.items() if name in left}
 
 
 async def test_commands_say_what_the_server_says_with_it_and_without_it(tmp_path: Path) -> None:
