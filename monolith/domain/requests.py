@@ -14,6 +14,7 @@ _MAX_NAME_LENGTH: Final = 500
 _MAX_URL_LENGTH: Final = 8000
 _HTTP: Final = ("http", "https")
 _RTSP: Final = ("rtsp", "rtsps")
+_ESCAPES: Final = "in a user name or password write %2F for /, %3F for ?, %23 for #, %40 for @ and %5B for ["
 
 
 def check_models(value: object) -> tuple[str, ...]:
@@ -70,8 +71,10 @@ def check_url(value: object) -> str:
     try:
         parts = urlsplit(value)
         _ = parts.port
-    except ValueError as error:
-        raise InvalidRequestError(f"videoURL is not a URL: {error}", field="videoURL") from error
+    except ValueError:  # which may quote a password
+        raise InvalidRequestError(
+            f"videoURL is not a URL: its host or port is malformed; {_ESCAPES}", field="videoURL"
+        ) from None
     if parts.scheme not in (*_HTTP, *_RTSP):
         shown = f"{parts.scheme}: is not allowed" if parts.scheme else "it has no scheme"
         raise InvalidRequestError(
@@ -85,7 +88,21 @@ def check_url(value: object) -> str:
         raise InvalidRequestError(
             "videoURL needs a host and a path, as in http://example.org/clip.mp4", field="videoURL"
         )
+    if _cut_by_a_password(value, parts.netloc):
+        raise InvalidRequestError(
+            f"videoURL has an @ behind its host: {_ESCAPES}; in a path write %40 for @", field="videoURL"
+        )
     return value
+
+
+def _cut_by_a_password(url: str, netloc: str) -> bool:
+    """Whether what looks like host and port may be a user name and the beginning of a password with a `/`, `?` or `#`
+    in it: all of it would be shown."""
+    behind = url.partition("//")[2].removeprefix(netloc)
+    before, at, _ = behind.partition("@")
+    has_port = ":" in netloc.rpartition("]")[2]
+    named = "=" in before or (before.endswith("/") and not is_rtsp(url))
+    return bool(at) and has_port and "@" not in netloc and not named
 
 
 def is_rtsp(url: str) -> bool:

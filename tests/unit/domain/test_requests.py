@@ -62,6 +62,9 @@ def test_an_unknown_model_is_named() -> None:
         ("http://example.org/" + "a" * 8000, "at most 8000"),
         ("rtsp:///stream", "needs a host, as in rtsp://"),
         ("rtsp://cam:99999/stream", "not a URL"),
+        ("rtsp://me:12#34@cam/live", "%23 for #"),
+        ("rtsp://me:12/@cam/live", "%2F for /"),
+        ("http://me:1/3?4@cam/a.mp4", "an @ behind its host"),
     ],
 )
 def test_a_wrong_url_says_what_is_wrong(value: object, wrong: str) -> None:
@@ -70,8 +73,28 @@ def test_a_wrong_url_says_what_is_wrong(value: object, wrong: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "url", ["rtsp://me:hush/34@cam/live", "rtsp://me:hush#4@cam", "http://me:hush[@cam/a"]
+)
+def test_a_password_that_is_not_escaped_is_not_quoted(url: str) -> None:
+    with pytest.raises(InvalidRequestError, match="in a user name or password write %2F for /") as error:
+        check_url(url)
+    assert "hush" not in str(error.value)
+    assert error.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
     "url",
-    ["http://example.org/a.m3u8", "HTTPS://example.org/a", "rtsp://cam", "rtsps://me:pw@[::1]:8554/live?a=b"],
+    [
+        "http://example.org/a.m3u8",
+        "HTTPS://example.org/a",
+        "rtsp://cam",
+        "rtsps://me:pw@[::1]:8554/live?a=b",
+        "rtsp://me:p@w@cam:554/live",
+        "rtsp://cam:554/user=me&password=p@w.sdp",
+        "http://example.org:8080/@me/a.mp4",
+        "http://example.org/me@example.org/a.mp4",
+        "http://[::1]/me@example.org/a.mp4",
+    ],
 )
 def test_urls_of_videos_and_cameras(url: str) -> None:
     assert check_url(url) == url
