@@ -92,8 +92,8 @@ async def test_killed_while_it_analyses_it_counts_each_frame_once(tmp_path: Path
 
 
 async def test_retention_without_a_server_takes_expired_segments_out_of_groups(tmp_path: Path) -> None:
-    """Half of the segments of a live source go; those that are left are counted as before."""
-    videos = await fill(tmp_path / "data", 80)
+    """What is old goes, in groups or not; the video of today keeps its files as they are."""
+    videos = await fill(tmp_path / "data", 120)
     settings = Settings(data_dir=tmp_path / "data", min_free_bytes=0)
     async with reading_alone(settings) as app:
         async with asyncio.timeout(60):
