@@ -136,7 +136,7 @@ class _LiveSource:
         while True:
             if segment is None:
                 segment = await self._following.new_segment(self._run)
-            follower = Follower(self._run, silence=self._limit + self._between_samples())
+            follower = Follower(self._run, silence=self._limit)
             failure = await self._connection(follower, segment)
             if failure is None:
                 return
@@ -201,10 +201,6 @@ class _LiveSource:
     def _left(self) -> float:
         """Seconds until the source counts as ended."""
         return self._limit - (_now() - self._last_picture)
-
-    def _between_samples(self) -> float:
-        """Seconds between two sampled pictures, at least one a second coming where nobody knows."""
-        return self._run.request.frame_step / (self._run.probe.source.frame_rate or 1.0)
 
     async def _wait(self) -> None:
         pause = self._pause * random.uniform(0.75, 1.25)  # noqa: S311

@@ -18,6 +18,7 @@ from monolith.ingest.messages import (
     FrameReady,
     FramesLost,
     PackSynced,
+    Progress,
     ReadStored,
     SegmentCut,
     SegmentDone,
@@ -30,7 +31,9 @@ Clock: TypeAlias = Callable[[], float]
 
 DecodeRequest: TypeAlias = DecodeSegment | ReadStored
 DecoderMessage: TypeAlias = FrameReady | PackSynced | SegmentDone
-FollowMessage: TypeAlias = Connected | FrameReady | PackSynced | FramesLost | SegmentCut | SegmentDone
+FollowMessage: TypeAlias = (
+    Connected | FrameReady | PackSynced | FramesLost | SegmentCut | SegmentDone | Progress
+)
 
 
 class DecodeSession(Protocol):
@@ -47,7 +50,8 @@ class DecodeSession(Protocol):
 
 
 class FollowSession(Protocol):
-    """A source that is being followed in a decoder process. Iterate until `SegmentDone`."""
+    """A source that is being followed in a decoder process. Iterate until `SegmentDone`. Where a picture comes,
+    sampled or not, a message follows within seconds: `Progress`, if there is nothing else to say."""
 
     @property
     def outstanding_slots(self) -> frozenset[int]:

@@ -166,8 +166,9 @@ class Followed:
                 self._take(picture, rate)
                 self._picture_at = time.monotonic()
                 self._pulse.beat()
+                self._request.step()
         finally:
-            if video.damaged:
+            if video.damaged and len(self._warnings) < _MAX_WARNINGS:
                 self._warnings.append(f"{video.damaged} packets could not be decoded: {video.last_error}")
 
     def _pictures(self, video: OpenVideo) -> Iterator[VideoFrame]:

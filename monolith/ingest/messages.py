@@ -8,7 +8,8 @@ second without an answer it says `Progress`, so that a long way to the first fra
 `FrameReady` or the request ends. `Cancel` ends the request early (`SegmentDone` follows, or `Failed` for a probe).
 
 `FollowSource` goes over many segments: `Connected`, then for each segment `FrameReady`… `PackSynced`… `FramesLost`…
-`SegmentCut`, which the parent answers with `StartSegment`; the last one ends with `SegmentDone`.
+`SegmentCut`, which the parent answers with `StartSegment`; the last one ends with `SegmentDone`. The steps of its
+`Progress` count pictures, sampled or not.
 """
 
 from __future__ import annotations

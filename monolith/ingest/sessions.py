@@ -93,10 +93,14 @@ class Session(ABC, Generic[_Message]):
                 if self._cancelled:
                     return None
                 raise SourceError(failed.reason, permanent=failed.permanent)
-            case Progress():
-                return None
+            case Progress() as progress:
+                return self._progressed(progress)
             case message:
                 return self._accept(message)
+
+    def _progressed(self, progress: Progress) -> _Message | None:
+        """What the caller is to know of a sign of life."""
+        return None
 
     @abstractmethod
     def _accept(self, message: FromDecoder) -> _Message:
@@ -161,12 +165,19 @@ class DecodeSession(Session[DecoderMessage]):
 
 
 class FollowSession(Session[FollowMessage]):
-    """A source that is followed. Its decoder gives signs of life even while it waits for us."""
+    """A source that is followed. Its decoder gives signs of life even while it waits for us: those are passed on that
+    tell of pictures, which need not be sampled ones."""
+
+    _pictures = 0
 
     async def start_segment(self, start: StartSegment) -> None:
         """The answer to `SegmentCut`. Raises DecoderDiedError."""
         if not self._ended:
             await self._process.send(start)
+
+    def _progressed(self, progress: Progress) -> FollowMessage | None:
+        before, self._pictures = self._pictures, progress.steps
+        return progress if progress.steps > before else None
 
     def _accept(self, message: FromDecoder) -> FollowMessage:
         match message:

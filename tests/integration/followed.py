@@ -25,6 +25,7 @@ from monolith.ingest.messages import (
     FrameReady,
     FramesLost,
     PackSynced,
+    Progress,
     SegmentCut,
     SegmentDone,
     SourceAccess,
@@ -98,6 +99,8 @@ class Story:
     segments: list[Segment] = field(default_factory=lambda: [Segment()])
     connected: Connected | None = None
     done: SegmentDone | None = None
+    progress: list[int] = field(default_factory=list)
+    """Pictures by then, as signs of life told."""
 
     @property
     def frames(self) -> list[StoredFrame]:
@@ -168,6 +171,8 @@ async def _take(
             assert segment.synced == (segment.frames[-1].frame_number if segment.frames else 0)
             story.segments.append(Segment())
             await session.start_segment(start_of(len(story.segments) - 1, folder))
+        case Progress(steps):
+            story.progress.append(steps)
         case SegmentDone():
             segment.last_frame, segment.frames_seen = message.last_frame, message.frames_seen
             story.done = message

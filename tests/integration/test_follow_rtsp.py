@@ -92,6 +92,17 @@ class TestGStreamer:
         assert second.last_frame == first.last_frame + second.frames_seen
         assert sorted([*first.numbers, *first.lost]) == list(range(2, first.last_frame + 1, 2))
 
+    async def test_pictures_that_are_not_sampled_are_signs_of_life(
+        self, pool: DecoderPool, slots: FrameSlots, tmp_path: Path
+    ) -> None:
+        async with rtsp_server({"/live": live_mount(rate=10)}, tmp_path) as port:
+            access = access_to(f"rtsp://127.0.0.1:{port}/live", "rtsp")
+            request = follow_request(access, tmp_path, live=True, frame_step=1_000_000)
+            story = await follow(pool, slots, request, tmp_path, until=lambda story: len(story.progress) > 1)
+
+        assert story.frames == []
+        assert 0 < story.progress[0] < story.progress[1]
+
     async def test_auto_takes_udp_where_there_is_no_tcp(self, pool: DecoderPool, tmp_path: Path) -> None:
         async with rtsp_server({"/udp": live_mount(protocols=["udp"])}, tmp_path) as port:
             url = f"rtsp://127.0.0.1:{port}/udp"

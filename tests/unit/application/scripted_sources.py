@@ -18,6 +18,7 @@ from monolith.ingest.messages import (
     FrameReady,
     FramesLost,
     PackSynced,
+    Progress,
     SegmentCut,
     SegmentDone,
     SourceAccess,
@@ -33,7 +34,7 @@ class Connection(msgspec.Struct, kw_only=True):
     """What one connection does: it gives `pictures`, loses `late` of them, and ends.
 
     `error`: raised at the end, or (no pictures) instead of coming up; `broken`: said at the end; neither: the source
-    has ended. `hangs`: it says nothing more.
+    has ended. `hangs`: it says nothing more. `pause`: seconds before each picture that is not sampled.
     """
 
     pictures: int = 0
@@ -41,6 +42,7 @@ class Connection(msgspec.Struct, kw_only=True):
     error: RetryableFailure | SourceFailure | None = None
     broken: str | None = None
     hangs: bool = False
+    pause: float = 0.0
     synced_to_the_end: bool = True
 
 
@@ -146,7 +148,9 @@ class ScriptedFollowSession:
     async def _picture(self, number: int, start: StartSegment) -> AsyncIterator[FollowMessage]:
         self._in_segment += 1
         if number % self._request.frame_step or number in start.skip:
-            await asyncio.sleep(0)
+            await asyncio.sleep(self._connection.pause)
+            if self._connection.pause:
+                yield Progress(self._in_segment)
             return
         if number in self._connection.late:
             yield FramesLost((number,), "too late for a slot")

@@ -310,6 +310,17 @@ async def test_a_live_source_that_stays_away_ends(tmp_path: Path) -> None:
     assert closed_ranges(await world.events()) == [(1, 4), (5, None)]
 
 
+async def test_a_live_source_is_not_silent_between_sampled_pictures(tmp_path: Path) -> None:
+    world = World(tmp_path, live=True, frame_step=10, silence=1.0)
+    world.decoders.connections = connections(Connection(pictures=12, pause=0.2))
+    await world.submit()
+    await world.work()
+    (ended,) = await world.of(SourceEnded)
+    assert isinstance(ended, SourceEnded)
+    assert (ended.frames, ended.reason) == (12, None)
+    assert frames_of(await world.events()) == once(range(10, 11))
+
+
 async def test_a_live_source_that_says_nothing_more_ends(tmp_path: Path) -> None:
     world = World(tmp_path, live=True)
     world.decoders.connections = connections(Connection(pictures=4, hangs=True))
