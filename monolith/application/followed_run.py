@@ -7,6 +7,7 @@ frames that were there; of those before it at most results are missing.
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import msgspec
 
@@ -21,6 +22,10 @@ from monolith.domain.run import Run
 from monolith.domain.segment import SegmentPlan
 from monolith.domain.video import Video
 from monolith.ingest.messages import Connected, StartSegment
+
+_FALLBACK_RATE: Final = 25.0
+_LOOKED_BACK: Final = 3
+"""Segments, of which some may hold no sampled picture."""
 
 
 class SegmentEnd(msgspec.Struct, frozen=True):
@@ -112,6 +117,18 @@ class FollowedRun:
         """A segment that has got no frame yet, for another connection."""
         return OpenSegment(segment.log, segment.plan, segment.pack, self._recorder(segment.log, segment.pack))
 
+    async def least_timestamp(self, segment: OpenSegment) -> float:
+        """Seconds of media where a connection for `segment` may begin, however the machine's clock was set: after the
+        newest frame of the segments before it, as far as the last few tell."""
+        video, _ = await self.state()
+        number = segment.plan.segment
+        for plan in reversed(video.segments[max(0, number - _LOOKED_BACK) : number]):
+            if plan.segment not in video.expired:
+                log = await self.segments.open(SegmentJob(self.video_id, self.request.run_id, plan.segment))
+                if log.greatest_timestamp is not None:
+                    return log.greatest_timestamp + 1 / (self.probe.source.frame_rate or _FALLBACK_RATE)
+        return 0.0
+
     def start_of(self, segment: OpenSegment) -> StartSegment:
         """What the decoder has to know of a segment."""
         path = self.segments.storage.pack_path(self.video_id, segment.pack)
@@ -171,11 +188,19 @@ class FollowedRun:
         if not video.connected:
             return
         if last_frame is None and video.segments:
-            last_frame = (await self._log(video.segments[-1])).greatest_frame
+            last_frame = await self._last_frame_known(video, video.segments[-1])
         command = RecordDisconnection(
             at=self.segments.clock(), connection=video.connections, last_frame=last_frame, reason=reason
         )
         await self.segments.streams.execute(self.video_id, command)
+
+    async def _last_frame_known(self, video: Video, newest: SegmentPlan) -> int | None:
+        """Of the newest connection: where its last segment has no frame, the one before it ended with it."""
+        known = (await self._log(newest)).greatest_frame
+        connection = video.newest_connection
+        if known is None and connection is not None and connection.first_frame < newest.first_frame:
+            return newest.first_frame - 1
+        return known
 
     async def end(self, reason: str) -> None:
         """The source has ended; all that is open is finished first."""

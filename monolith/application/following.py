@@ -117,6 +117,7 @@ class Following:
             infer_from=run.request.infer_from,
             segment_seconds=self._segment_seconds,
             start=run.start_of(segment),
+            timeline_least=await run.least_timestamp(segment) if run.live else 0.0,
         )
 
 

@@ -97,6 +97,11 @@ class SegmentLog:
         """Of the frames that are stored or given up; None: there is none."""
         return max((*self.stored, *self.given_up()), default=None)
 
+    @property
+    def greatest_timestamp(self) -> float | None:
+        """Of the stored frames, in seconds; None: there is none."""
+        return max((frame.timestamp for frame, _ in self.stored.values()), default=None)
+
     async def claim(self, owner: str, at: float) -> None:
         """Open the next attempt. Raises SupersededError when another process claims at the same time."""
         claimed = SegmentClaimed(

@@ -210,7 +210,7 @@ class Followed:
         if not self._work.live:
             return None
         start = self._work.timeline_start
-        return 0.0 if start is None else max(0.0, self._clock() - start)
+        return max(self._work.timeline_least, 0.0 if start is None else self._clock() - start)
 
     def _done(self, *, ended: bool, broken: str | None) -> SegmentDone:
         seen = self._seen + self._outbox.unsaid_seen

@@ -104,7 +104,8 @@ class FollowSource(msgspec.Struct, frozen=True, tag="follow"):
 
     Live: the first picture of this connection gets the number `first_frame`, and timestamps count seconds from the
     first picture of the video, which came at `timeline_start` (Unix seconds; None: this connection's first picture is
-    at 0.0); a sampled picture for which there is no slot in time is lost, the newest one wins.
+    at 0.0), but never from less than `timeline_least`, however the clock was set meanwhile; a sampled picture for which
+    there is no slot in time is lost, the newest one wins.
     Not live: pictures are numbered from 1 as they are decoded and those before `first_frame` are passed over;
     timestamps are pts × time base; slots are waited for.
 
@@ -121,6 +122,7 @@ class FollowSource(msgspec.Struct, frozen=True, tag="follow"):
     infer_from: str
     segment_seconds: float
     start: StartSegment
+    timeline_least: float = 0.0
 
 
 class Slots(msgspec.Struct, frozen=True, tag="slots"):

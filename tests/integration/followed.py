@@ -54,6 +54,7 @@ def follow_request(
     frame_step: int = 1,
     segment_seconds: float = 60.0,
     timeline_start: float | None = None,
+    timeline_least: float = 0.0,
     skip: tuple[int, ...] = (),
 ) -> FollowSource:
     """Packs are `folder`/SEGMENT.mjpeg."""
@@ -68,6 +69,7 @@ def follow_request(
         infer_from="stored",
         segment_seconds=segment_seconds,
         start=start_of(0, folder, skip),
+        timeline_least=timeline_least,
     )
 
 

@@ -92,6 +92,19 @@ class TestGStreamer:
         assert second.last_frame == first.last_frame + second.frames_seen
         assert sorted([*first.numbers, *first.lost]) == list(range(2, first.last_frame + 1, 2))
 
+    async def test_times_do_not_go_back_with_the_clock(
+        self, pool: DecoderPool, slots: FrameSlots, tmp_path: Path
+    ) -> None:
+        async with rtsp_server({"/live": live_mount(rate=10)}, tmp_path) as port:
+            access = access_to(f"rtsp://127.0.0.1:{port}/live", "rtsp")
+            request = follow_request(
+                access, tmp_path, live=True, timeline_start=time.time() + 3600, timeline_least=90.0
+            )
+            story = await follow(pool, slots, request, tmp_path, until=lambda story: bool(story.frames))
+
+        assert story.connected is not None and story.connected.timestamp == 90.0
+        assert story.connected.wall_time == pytest.approx(time.time(), abs=60)
+
     async def test_pictures_that_are_not_sampled_are_signs_of_life(
         self, pool: DecoderPool, slots: FrameSlots, tmp_path: Path
     ) -> None:

@@ -259,6 +259,8 @@ async def test_a_new_connection_is_a_new_segment_and_numbers_go_on(tmp_path: Pat
     assert ends == [(1, 14), (2, 17), (3, 22)]
     timelines = {request.timeline_start for request in world.decoders.requests[1:]}
     assert timelines == {WALL + 1}
+    leasts = [request.timeline_least for request in world.decoders.requests]
+    assert leasts == [0.0, pytest.approx(14 / RATE), pytest.approx(17 / RATE)]
 
 
 async def test_a_connection_whose_decoder_dies_is_closed_with_what_is_stored(tmp_path: Path) -> None:
@@ -438,6 +440,20 @@ async def test_a_program_that_ends_leaves_the_segment_to_the_next_one(tmp_path: 
     assert closed_ranges(events) == [(1, 7), (8, 9)]
     first, _ = (e for e in events if isinstance(e, StreamDisconnected))
     assert (first.reason, first.last_frame) == ("the program was interrupted", 7)
+
+
+async def test_an_interrupted_connection_says_what_it_gave_in_earlier_segments(tmp_path: Path) -> None:
+    world = World(tmp_path, live=True, frame_step=10, silence=60)
+    world.decoders.connections = connections(Connection(pictures=14, hangs=True), Connection(pictures=2))
+    await world.submit()
+    life = asyncio.create_task(world.work())
+    async with asyncio.timeout(10):
+        while len(await world.of(SegmentsPlanned)) < 2:
+            await asyncio.sleep(0.001)
+    await ended_by(life)
+    await world.work()
+    first, _ = (e for e in await world.events() if isinstance(e, StreamDisconnected))
+    assert (first.reason, first.last_frame) == ("the program was interrupted", 10)
 
 
 async def test_a_segment_without_a_picture_is_used_again(tmp_path: Path) -> None:
