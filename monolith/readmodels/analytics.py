@@ -101,6 +101,7 @@ class Analytics:
             self._store.close()
             try:
                 exchange_folders(self.root)
+                self.pins.forget()
             finally:
                 self._store = AnalyticsStore(self.root, self.pins)
 

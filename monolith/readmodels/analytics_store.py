@@ -64,6 +64,11 @@ class Pins:
             self._now += 1
         self._remove()
 
+    def forget(self) -> None:
+        """What was to go has gone with its folder; in another folder that takes its place the same names are others."""
+        with self._lock:
+            self._doomed.clear()
+
     def _remove(self) -> None:
         with self._lock:
             oldest = min(self._readers, default=self._now)
@@ -135,11 +140,17 @@ class AnalyticsStore:
             change.move(left, rewritten)
         self._pins.remove([old])
 
-    def _rewrite(self, old: Path, left: list[IndexedSegment]) -> str:
-        """A file with the lines of `left` alone; its name."""
+    def _rewrite(self, old: Path, left: list[IndexedSegment]) -> str | None:
+        """A file with the lines of `left` alone; its name. None: `old` went with all of its video; the events that say
+        so come."""
         name = group_file_of(left[0].segment, left[-1].segment, edition_of(old.name) + 1)
         numbers = [mate.segment for mate in left]
-        write_lines(old.with_name(name), pl.scan_parquet(old).filter(pl.col("segment").is_in(numbers)))
+        if not old.exists():
+            return None
+        try:
+            write_lines(old.with_name(name), pl.scan_parquet(old).filter(pl.col("segment").is_in(numbers)))
+        except FileNotFoundError:
+            return None
         return name
 
     def forget(self, video_id: str) -> None:

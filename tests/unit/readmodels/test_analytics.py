@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,21 @@ async def test_expired_segments_leave_their_files_and_groups(tmp_path: Path, sma
         await made.happened([expired(0), expired(3, 2)])
         await made.projected()
         assert names(made) == ["000005.parquet"]
+
+
+async def test_a_group_whose_file_was_removed_first_loses_its_segments_all_the_same(
+    tmp_path: Path, small_groups: None
+) -> None:
+    """All of the video has expired by now: its folder went before the projection was told of the first expiry."""
+    events = [event for number in range(4) for event in whole_segment(number)]
+    async with world(tmp_path, submitted(), events) as made:
+        shutil.rmtree(made.root / VIDEO)
+        await made.happened([expired(0)])
+        await made.projected()
+        assert [path for _, path in await made.analytics.closed_segments(RUN)] == [None] * 4
+        await made.happened([expired(1, 2, 3)])
+        await made.projected()
+        assert made.files() == {}
 
 
 async def test_expiry_takes_the_segments_of_all_runs(tmp_path: Path) -> None:
@@ -320,6 +336,23 @@ async def test_rebuilt_files_equal_live_ones_beside_a_runner(tmp_path: Path, sma
             "analytics",
             "analytics-scratch",
         }
+
+
+async def test_a_reader_of_the_old_files_takes_none_of_the_rebuilt_ones_along(
+    tmp_path: Path, small_groups: None
+) -> None:
+    """A group that lost a segment has another name, until it is made again: then it has the old one."""
+    events = [event for number in range(4) for event in whole_segment(number)]
+    async with world(tmp_path, submitted(), events) as made:
+        async with made.analytics.pinned():
+            await made.happened([expired(1)])
+            await made.store.tombstone_stream(results_stream(RUN, 1))
+            await made.projected(models=False)
+            async with ProjectionRunner(made.store, made.projection) as runner:
+                live = LiveAnalytics(made.analytics, runner)
+                await AnalyticsRebuild(made.store, CODEC, made.root, live=live).rebuild(lambda done, total: None)
+        assert names(made) == ["group-000000-000003.parquet"]
+        assert segments_in(made) == [0, 2, 3]
 
 
 async def test_a_rebuild_that_fails_leaves_the_old_files(tmp_path: Path) -> None:
