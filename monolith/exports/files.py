@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from monolith.exports.errors import NoRoomError, VideoGoneError
+from monolith.exports.errors import FramesExpiredError, NoRoomError, VideoGoneError
 from monolith.frames.pack import sync_folder
 
 _KEPT_OF_OPTIONS: Final = 2
@@ -91,14 +91,21 @@ class AnnotatedFiles:
         with contextlib.suppress(FileNotFoundError):
             os.utime(file.path, ns=(time.time_ns(), file.path.stat().st_mtime_ns))
 
-    def place(self, part: Path, video_id: str, made: Made) -> ReadyFile:
-        """Give the finished file its place; it does not count until `announce`. Raises VideoGoneError."""
-        path = self._folder_of(video_id) / f"{made.options}-{made.version}.mp4"
+    def prepare(self, video_id: str) -> None:
+        """Make the video's folder before anything is read for a file in it. Raises VideoGoneError."""
         try:
-            path.parent.mkdir(exist_ok=True)
-            part.replace(path)
+            self._folder_of(video_id).mkdir(exist_ok=True)
         except FileNotFoundError as error:
             raise VideoGoneError from error
+
+    def place(self, part: Path, video_id: str, made: Made) -> ReadyFile:
+        """Give the finished file its place; it does not count until `announce`. Raises FramesExpiredError when the
+        folder was removed since `prepare`."""
+        path = self._folder_of(video_id) / f"{made.options}-{made.version}.mp4"
+        try:
+            part.replace(path)
+        except FileNotFoundError as error:
+            raise FramesExpiredError from error
         return ReadyFile(path, made)
 
     def announce(self, file: ReadyFile) -> None:

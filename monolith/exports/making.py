@@ -29,6 +29,7 @@ from monolith.readmodels.findings import (
 )
 from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.results import ResultFilter
+from monolith.readmodels.videos import VideoView
 
 _FRAMES_A_MESSAGE: Final = 32
 _MESSAGES_AHEAD: Final = 2
@@ -56,7 +57,7 @@ class Maker:
 
     async def require_frames(self, subject: Subject) -> None:
         """Raises NothingToShowError."""
-        if (await self._slice(subject.video.video_no, _bounded(subject), 0, 1)).last is None:
+        if (await self._slice(subject.video, _bounded(subject), 0, 1)).last is None:
             raise _nothing(subject)
 
     async def make(self, subject: Subject, progress: Progress) -> ReadyFile:
@@ -66,6 +67,7 @@ class Maker:
         try:
             await asyncio.to_thread(self._files.require_room, part)
             extent = await self._require_extent(subject)
+            await asyncio.to_thread(self._files.prepare, video_id)
             times = FileTimes(subject.options)
             finished = await self._encode(subject, extent, part, times, progress)
             await asyncio.to_thread(self._files.require_room, part)
@@ -74,16 +76,21 @@ class Maker:
                 start_time=times.origin, duration=finished.end, codec=finished.codec,
                 size_bytes=finished.size_bytes, made_at=time.time(),
             )  # fmt: skip
-            return await self._place(subject, extent, part, made)
+            return await self._place(subject, part, made)
         finally:
             await asyncio.to_thread(part.unlink, missing_ok=True)
 
-    async def _place(self, subject: Subject, extent: StoredExtent, part: Path, made: Made) -> ReadyFile:
-        """Expiry removes the whole folder: what was placed before it is gone, what comes after must not count."""
+    async def _place(self, subject: Subject, part: Path, made: Made) -> ReadyFile:
+        """Expiry removes the whole folder, with what was placed before; what comes after has no place, or is found out
+        here."""
         video_id = subject.video.video_id
-        file = await asyncio.to_thread(self._files.place, part, video_id, made)
         try:
-            await self._require_same(subject, extent)
+            file = await asyncio.to_thread(self._files.place, part, video_id, made)
+        except FramesExpiredError:
+            await self._require_same(subject)
+            raise
+        try:
+            await self._require_same(subject)
             await asyncio.to_thread(self._files.announce, file)
         except BaseException:
             await asyncio.to_thread(self._files.remove, [file])
@@ -113,7 +120,7 @@ class Maker:
             while waiting:
                 await self._step(encoder, part, extent, waiting.popleft(), progress)
             if progress.frames == 0:
-                await self._require_same(subject, extent)
+                await self._require_same(subject)
                 raise _nothing(subject)
             await encoder.send(Finish())
             finished = await encoder.finished()
@@ -142,30 +149,31 @@ class Maker:
 
     async def _require_extent(self, subject: Subject) -> StoredExtent:
         """The stored frames among which those to show are. Raises NothingToShowError."""
-        extent = await self._extent(subject)
+        extent = await self._extent(subject.video, _bounded(subject))
         if extent is None:
             raise _nothing(subject)
         return extent
 
-    async def _require_same(self, subject: Subject, before: StoredExtent) -> None:
-        """Raises VideoGoneError, FramesExpiredError when frames were removed meanwhile."""
-        if await self._models.find_video(subject.video.video_id) is None:
+    async def _require_same(self, subject: Subject) -> None:
+        """Raises VideoGoneError, FramesExpiredError when frames expired meanwhile: their rows may still be there."""
+        video = await self._models.find_video(subject.video.video_id)
+        if video is None:
             raise VideoGoneError
-        after = await self._extent(subject)
-        if not before.segments <= (after.segments if after else frozenset()):
+        if video.expired_segments != subject.video.expired_segments:
             raise FramesExpiredError
 
-    async def _extent(self, subject: Subject) -> StoredExtent | None:
-        wanted = _bounded(subject)
+    async def _extent(self, video: VideoView, wanted: ResultFilter) -> StoredExtent | None:
         slices: list[ExtentSlice] = []
         after: int | None = 0
         while after is not None:
-            slices.append(await self._slice(subject.video.video_no, wanted, after, _SLICE))
+            slices.append(await self._slice(video, wanted, after, _SLICE))
             after = slices[-1].last
         return extent_of(slices)
 
-    async def _slice(self, video_no: int, wanted: ResultFilter, after: int, limit: int) -> ExtentSlice:
-        return await self._models.read(lambda c: read_extent_slice(c, video_no, wanted, after, limit))
+    async def _slice(self, video: VideoView, wanted: ResultFilter, after: int, limit: int) -> ExtentSlice:
+        return await self._models.read(
+            lambda c: read_extent_slice(c, video.video_no, wanted, after, limit), generation=video.generation
+        )
 
 
 def _bounded(subject: Subject) -> ResultFilter:

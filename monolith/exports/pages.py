@@ -14,11 +14,15 @@ from monolith.readmodels.videos import VideoView
 async def findings_pages(
     models: ReadModels, video: VideoView, selection: Selection, wanted: ResultFilter, frames: int
 ) -> AsyncGenerator[tuple[Findings, ...], None]:
-    """Frames with results in order, at most `frames` at a time, at least one. Close it when you leave it early."""
+    """Frames with results in order, at most `frames` at a time, at least one. Close it when you leave it early.
+
+    All are from the read models in which `video` was found, also when others take their place meanwhile.
+    """
 
     async def page(cursor: int) -> FindingsPage:
         return await models.read(
-            lambda c: read_findings(c, video.video_no, selection, wanted, cursor, frames)
+            lambda c: read_findings(c, video.video_no, selection, wanted, cursor, frames),
+            generation=video.generation,
         )
 
     cursor: int | None = 0

@@ -137,18 +137,17 @@ def _between(wanted: ResultFilter, column: str) -> tuple[str, list[float]]:
 
 
 class StoredExtent(msgspec.Struct, frozen=True, kw_only=True):
-    """Which stored frames there are. `sizes`: width and height in pixels → how many; `segments`: where any lie."""
+    """Which stored frames there are. `sizes`: width and height in pixels → how many."""
 
     first_frame: int
     last_frame: int
     sizes: dict[tuple[int, int], int]
-    segments: frozenset[int]
 
 
 class ExtentSlice(msgspec.Struct, frozen=True):
-    """A part of the frames: (segment, width, height) → how many. `last`: its last frame; None: there is none."""
+    """A part of the frames: (width, height) → how many. `last`: its last frame; None: there is none."""
 
-    counts: dict[tuple[int, int, int], int]
+    counts: dict[tuple[int, int], int]
     first: int | None
     last: int | None
 
@@ -161,31 +160,26 @@ def read_extent_slice(
     condition, times = _between(wanted, "timestamp")
     low = max(after + 1, wanted.from_frame or 0)
     rows: list[Any] = connection.execute(
-        "SELECT segment, width, height, count(*), min(id), max(id) FROM"  # noqa: S608
+        "SELECT width, height, count(*), min(id), max(id) FROM"  # noqa: S608
         f" (SELECT * FROM frames WHERE id BETWEEN ? AND ?{condition} ORDER BY id LIMIT ?)"
-        " GROUP BY segment, width, height",
+        " GROUP BY width, height",
         (frame_id(video_no, low), frame_id(video_no, high), *times, limit),
     ).fetchall()
     mask = (1 << FRAME_BITS) - 1
     return ExtentSlice(
-        {(segment, width, height): count for segment, width, height, count, _, _ in rows},
-        min((row[4] & mask for row in rows), default=None),
-        max((row[5] & mask for row in rows), default=None),
+        {(width, height): count for width, height, count, _, _ in rows},
+        min((row[3] & mask for row in rows), default=None),
+        max((row[4] & mask for row in rows), default=None),
     )
 
 
 def extent_of(slices: Iterable[ExtentSlice]) -> StoredExtent | None:
     """All slices of a video together; None: no frame is there."""
     sizes: Counter[tuple[int, int]] = Counter()
-    segments: set[int] = set()
     numbers: list[int] = []
     for part in slices:
-        for (segment, width, height), count in part.counts.items():
-            sizes[width, height] += count
-            segments.add(segment)
+        sizes.update(part.counts)
         numbers += [number for number in (part.first, part.last) if number is not None]
     if not numbers:
         return None
-    return StoredExtent(
-        first_frame=min(numbers), last_frame=max(numbers), sizes=dict(sizes), segments=frozenset(segments)
-    )
+    return StoredExtent(first_frame=min(numbers), last_frame=max(numbers), sizes=dict(sizes))

@@ -279,12 +279,28 @@ async def test_segments_that_expire_meanwhile_fail_it_cleanly(api: Api, tmp_path
         encode_nanoseconds=0, last_event_at=1.0, runs=(),
     )  # fmt: skip
     expired = SegmentsExpired(video_id=VIDEO, segments=(gone,), older_than=2.0, expired_at=3.0)
+    await api.services.read_models._cleaner.stop()  # the rows stay for a while
     await api.happened((video_stream(VIDEO), expired))
-    await api.services.read_models.clean()
     os.kill(pid, signal.SIGCONT)
     assert "frames expired" in (await until(api.client, HERE, "failed"))["error"]
     assert not list((tmp_path / "videos").glob("*/annotated/*"))
+    await api.services.read_models.clean()
     assert (await api.client.post(HERE)).status_code in (409, 410)
+
+
+async def test_a_folder_that_is_removed_meanwhile_is_not_made_again(api: Api, tmp_path: Path) -> None:
+    """Retention removes it as soon as the expiry is stored, the read models may be told later."""
+    await api.happened(*story(tmp_path))
+    await api.client.post(HERE)
+    pid = await stopped_encoder()
+    folder = tmp_path / "videos" / VIDEO / "annotated"
+    async with asyncio.timeout(30):
+        while not folder.is_dir():
+            await asyncio.sleep(0.01)
+    folder.rmdir()
+    os.kill(pid, signal.SIGCONT)
+    assert "frames expired" in (await until(api.client, HERE, "failed"))["error"]
+    assert not folder.exists()
 
 
 async def test_a_video_that_is_deleted_meanwhile_leaves_nothing(api: Api, tmp_path: Path) -> None:

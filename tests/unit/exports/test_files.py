@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from monolith.exports.errors import NoRoomError, VideoGoneError
+from monolith.exports.errors import FramesExpiredError, NoRoomError, VideoGoneError
 from monolith.exports.files import AnnotatedFiles, Made, ReadyFile
 
 OPTIONS = "0123456789abcdef"
@@ -36,6 +36,7 @@ class Disk:
             options=options, version=version, frames=1, complete=True, start_time=0.0, duration=1.0,
             codec="libx264", size_bytes=MIB, made_at=used,
         )  # fmt: skip
+        self.files.prepare(video_id)
         file = self.files.place(part, video_id, made)
         self.files.announce(file)
         os.utime(file.path, (used, used))
@@ -148,6 +149,8 @@ def test_what_is_made_for_a_deleted_video_goes_nowhere(disk: Disk) -> None:
     part.write_bytes(b"x")
     file = disk.make("other")
     with pytest.raises(VideoGoneError):
+        disk.files.prepare("v")
+    with pytest.raises(FramesExpiredError):
         disk.files.place(part, "v", file.made)
     disk.files.remove([file])
     file.path.parent.rmdir()

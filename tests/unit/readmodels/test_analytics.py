@@ -350,7 +350,9 @@ async def test_a_reader_of_the_old_files_takes_none_of_the_rebuilt_ones_along(
             await made.projected(models=False)
             async with ProjectionRunner(made.store, made.projection) as runner:
                 live = LiveAnalytics(made.analytics, runner)
-                await AnalyticsRebuild(made.store, CODEC, made.root, live=live).rebuild(lambda done, total: None)
+                await AnalyticsRebuild(made.store, CODEC, made.root, live=live).rebuild(
+                    lambda done, total: None
+                )
         assert names(made) == ["group-000000-000003.parquet"]
         assert segments_in(made) == [0, 2, 3]
 

@@ -127,5 +127,4 @@ async def test_the_extent_is_known_from_slices(models: ReadModels, limit: int) -
     assert extent is not None
     assert (extent.first_frame, extent.last_frame) == (2, 6)
     assert extent.sizes == {(640, 272): 5}
-    assert extent.segments == {0}
     assert extent_of([]) is None

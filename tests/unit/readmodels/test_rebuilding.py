@@ -19,6 +19,7 @@ from eventsourcing.events import RecordedEvent
 from eventsourcing.projection import ProjectionRunner, RunnerState
 from eventsourcing.versions import ANY
 from monolith.domain.events import DOMAIN_EVENTS, VideoDeleted, results_stream, video_stream
+from monolith.exports.pages import findings_pages
 from monolith.readmodels import files, queries, rebuilding
 from monolith.readmodels.files import Origin
 from monolith.readmodels.queries import ReadModels
@@ -26,6 +27,7 @@ from monolith.readmodels.rebuilding import Live, ReadModelRebuild, rebuild
 from monolith.readmodels.results import START, ResultFilter, Selection, select_runs
 from tests.readmodel_rows import assert_same_rows, count
 from tests.unit.readmodels.story import (
+    CAR,
     COLORS,
     OBJECTS,
     RUN,
@@ -222,6 +224,26 @@ async def test_an_answer_under_way_ends_with_the_rows_that_it_began_with(running
     assert len(expected) == 3000
     assert await running.rows() == expected
     assert await running.models.frame(await running.models.video(VIDEO), 7) == frame
+
+
+async def test_a_document_under_way_ends_with_the_frames_that_it_began_with(running: Running) -> None:
+    running.decoder.refused = {1}
+    await running.happened(*submitted(video_id=OTHER_VIDEO, run_id=OTHER_RUN))
+    numbers = range(1, 31)
+    other = [
+        stored(numbers, OTHER_VIDEO),
+        analysed(numbers, run_id=OTHER_RUN, video_id=OTHER_VIDEO, found=()),
+    ]
+    await running.happened(*whole_video(frames=30), *other)
+    await running.caught_up()
+    video = await running.models.video(VIDEO)
+    document = findings_pages(running.models, video, select_runs(video), ResultFilter(), 4)
+    frames = [*await anext(document)]
+    running.decoder.refused = set()
+    await running.rebuilt()
+    assert (await running.models.video(VIDEO)).video_no != video.video_no
+    frames += [frame async for page in document for frame in page]
+    assert [(frame.frame_number, frame.detections) for frame in frames] == [(n, (CAR,)) for n in numbers]
 
 
 async def test_the_old_file_is_closed_when_nobody_reads_it(
