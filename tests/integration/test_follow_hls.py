@@ -234,6 +234,31 @@ class TestLive:
         assert story.done.broken == "the playlist has named no new segment for 3 s"
         assert story.numbers == list(range(1, 11))
 
+    async def test_a_playlist_that_is_being_written_is_read_again(
+        self, pool: DecoderPool, slots: FrameSlots, tmp_path: Path
+    ) -> None:
+        for name in ("1", "2"):
+            make_video(tmp_path, Recipe(".ts", frames=10), name)
+        first = ("#EXTINF:0.4", "1.ts")
+        states = [
+            media_playlist(*first, live=True),
+            b"",
+            b"#EXTM3",
+            media_playlist(*first, "#EXTINF:0.4", "2.ts"),
+        ]
+
+        async def handler(request: Request, writer: asyncio.StreamWriter) -> None:
+            if request.path == "/live.m3u8":
+                writer.write(whole(states.pop(0) if len(states) > 1 else states[0]))
+            else:
+                writer.write(whole((tmp_path / request.path[1:]).read_bytes()))
+
+        async with serving(handler) as server:
+            access = access_to(f"{server.base}/live.m3u8", "hls")
+            story = await follow(pool, slots, follow_request(access, tmp_path, live=True), tmp_path)
+        assert story.done is not None and (story.done.broken, story.done.end_of_source) == (None, True)
+        assert sorted([*story.numbers, *story.lost]) == list(range(1, 21))
+
     async def test_segments_that_are_gone_are_passed_over(
         self, pool: DecoderPool, slots: FrameSlots, tmp_path: Path
     ) -> None:

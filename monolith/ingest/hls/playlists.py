@@ -49,11 +49,15 @@ class Playlists:
         self.first = playlist
 
     def _load(self) -> tuple[Playlist, WebUrl]:
-        data, final = self._http.read_whole(self._url, MAX_PLAYLIST_BYTES)
         try:
-            return parse_playlist(data), final
+            return self._read()
         except PlaylistError as error:
             raise SourceError(f"the HLS playlist cannot be read: {error}") from error
+
+    def _read(self) -> tuple[Playlist, WebUrl]:
+        """Raises SourceError, PlaylistError."""
+        data, final = self._http.read_whole(self._url, MAX_PLAYLIST_BYTES)
+        return parse_playlist(data), final
 
     def resolved(self, what: str, uri: str) -> WebUrl:
         """Where `uri`, found in the newest playlist, leads. Raises FetchError, which names `what` it is for."""
@@ -92,10 +96,11 @@ class Playlists:
                 self.restarts += 1
 
     def _reloaded(self) -> MediaPlaylist | None:
-        """The playlist as it is now; None where it could not be had this time. Raises SourceError."""
+        """The playlist as it is now; None where it could not be had this time, or is just being written. Raises
+        SourceError."""
         try:
-            playlist, self._base = self._load()
-        except TryLaterError:
+            playlist, self._base = self._read()
+        except (TryLaterError, PlaylistError):
             return None
         return playlist if isinstance(playlist, MediaPlaylist) else None
 
