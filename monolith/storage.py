@@ -19,6 +19,7 @@ DATA_DIR/
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import re
@@ -37,6 +38,8 @@ from monolith.frames.pack import PackError, read_jpeg
 logger = logging.getLogger(__name__)
 
 _SEGMENT: Final = re.compile(r"[0-9]{6,}(?=[-.])")
+_REMOVALS: Final = 20
+"""How often a folder is tried in which files come and go."""
 _LEAST_FREE: Final = 4 << 20
 """Below it even an event cannot be relied on to find room."""
 
@@ -282,11 +285,20 @@ def _remove_file(path: Path) -> int:
 
 
 def _remove_tree(folder: Path) -> int:
+    """Others may add and remove files there meanwhile: the projection of the analytics files does."""
     size = _tree_size(folder)
-    if folder.is_dir():
-        shutil.rmtree(folder)
+    for attempt in range(_REMOVALS):
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            if not folder.is_dir():
+                break
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY) or attempt == _REMOVALS - 1:
+                raise
+        else:
+            break
     return size
 
 
 def _tree_size(folder: Path) -> int:
-    return sum(_size(path) for path in folder.rglob("*") if path.is_file())
+    return sum(_size(Path(parent, name)) for parent, _, names in os.walk(folder) for name in names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -151,3 +153,26 @@ async def test_a_report_is_kept(tmp_path: Path) -> None:
     assert await RetentionFile(tmp_path).load() == report
     (tmp_path / "retention.json").write_bytes(b"{")
     assert await reports.load() is None
+
+
+async def test_a_video_goes_though_its_files_come_and_go_meanwhile(
+    storage: FileStorage, tmp_path: Path
+) -> None:
+    """The projection of the analytics files writes and removes in the same folder."""
+    folder = tmp_path / "analytics" / "v" / "run"
+
+    def busy() -> None:
+        for number in reversed(range(300)):
+            with contextlib.suppress(FileNotFoundError):  # it went first, or its folder has gone
+                (folder / str(number)).unlink()
+                if number % 60 == 0:
+                    (folder / f"new-{number}").touch()
+
+    for _ in range(20):
+        folder.mkdir(parents=True)
+        for number in range(300):
+            (folder / str(number)).touch()
+        other = asyncio.create_task(asyncio.to_thread(busy))
+        await storage.remove_video("v")
+        await other
+        assert not folder.parent.exists()
