@@ -22,6 +22,8 @@ from monolith.ingest.messages import FrameReady
 
 BATCH_FRAMES: Final = 32
 BATCH_SECONDS: Final = 0.25
+_LOSS_SECONDS: Final = 1.0
+"""Live, losses may be as many as pictures: for so long they are gathered, where nothing else is to be written."""
 _MAX_UNWRITTEN: Final = 256
 
 _T = TypeVar("_T")
@@ -38,7 +40,7 @@ class Judged(msgspec.Struct, frozen=True):
 class SegmentRecorder:
     """Takes the frames of one decode session that belong to one segment; `write` appends them until `end`.
 
-    `at_once`: every frame is an event of its own, as soon as it can be one (live sources).
+    `at_once`: every frame that is not lost is an event of its own, as soon as it can be one (live sources).
     """
 
     def __init__(
@@ -57,7 +59,8 @@ class SegmentRecorder:
         self._at_once = at_once
         self._batch = 1 if at_once else BATCH_FRAMES
         self._unstored: list[FrameReady] = []
-        self._lost: list[tuple[tuple[int, ...], str]] = []
+        self._lost: dict[str, list[int]] = {}
+        """Reason → frame numbers."""
         self._judged: list[Judged] = []
         self._unjudged = 0
         self._synced = 0
@@ -80,8 +83,9 @@ class SegmentRecorder:
     def lost(self, frame_numbers: tuple[int, ...], reason: str) -> None:
         """Sampled frames that no model will have."""
         if frame_numbers:
-            self._lost.append((frame_numbers, reason))
-            self._work.set()
+            self._lost.setdefault(reason, []).extend(frame_numbers)
+            if not self._at_once:
+                self._work.set()
 
     def judged(self, judged: Judged) -> None:
         self._judged.append(judged)
@@ -95,10 +99,12 @@ class SegmentRecorder:
         self._work.set()
 
     async def write(self) -> None:
-        """Append what is ready, at least every `BATCH_SECONDS`. Raises SupersededError, EventStoreErrors."""
+        """Append what is ready, at least every `BATCH_SECONDS` (live: what was lost, every `_LOSS_SECONDS`). Raises
+        SupersededError, EventStoreErrors."""
+        longest = _LOSS_SECONDS if self._at_once else BATCH_SECONDS
         while not self._is_done():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if self._at_once else BATCH_SECONDS):
+                async with asyncio.timeout(longest):
                     await self._work.wait()
             self._work.clear()
             await self._flush()
@@ -132,11 +138,12 @@ class SegmentRecorder:
         for batch in self._batches(new):
             await self.log.append_frames([self._stored(batch)])
         self._unstored = [one for one in self._unstored if one.frame.frame_number not in self.log.stored]
-        while self._lost:
-            numbers, reason = self._lost[0]
+        for reason in tuple(self._lost):
+            numbers = tuple(self._lost[reason])
             unsettled = (n for n in numbers if not self.log.is_settled(n, self._run.models))
             await self.log.give_up(unsettled, reason)
-            del self._lost[0]
+            del self._lost[reason][: len(numbers)]
+        self._lost = {reason: numbers for reason, numbers in self._lost.items() if numbers}
 
     def _stored(self, batch: list[FrameReady]) -> FramesStored:
         return FramesStored(

@@ -13,7 +13,7 @@ from monolith.application.recorder import SegmentRecorder
 from monolith.application.segment_log import SegmentLog
 from monolith.domain.commands import SubmitVideo
 from monolith.domain.decisions import decide
-from monolith.domain.events import DOMAIN_EVENTS, RunRequested
+from monolith.domain.events import DOMAIN_EVENTS, FramesDropped, RunRequested, frames_stream
 from monolith.domain.jobs import SegmentJob
 from monolith.domain.segment import StoredFrame
 from monolith.domain.video import Video
@@ -101,10 +101,35 @@ async def test_of_frames_whose_writer_is_cut_off_none_is_forgotten(store: HeldSt
     assert (set(log.stored), log.given_up()) == ({1, 2, 3}, {4, 5})
 
 
+async def test_losses_of_one_reason_are_one_event(store: HeldStore) -> None:
+    recorder = await live_recorder(store)
+    writer = asyncio.create_task(recorder.write())
+    for number in range(1, 51):
+        recorder.lost((number,), "damaged" if number == 7 else "late")
+        await asyncio.sleep(0)
+    recorder.end()
+    await writer
+    events = [CODEC.decode(event) for event in await store.read_stream(frames_stream(VIDEO, 0))]
+    dropped = {event.reason: event.frame_numbers for event in events if isinstance(event, FramesDropped)}
+    assert len(events) == 3
+    assert dropped == {"damaged": (7,), "late": tuple(number for number in range(1, 51) if number != 7)}
+
+
+async def test_losses_are_written_though_nothing_else_is(store: HeldStore) -> None:
+    recorder = await live_recorder(store)
+    writer = asyncio.create_task(recorder.write())
+    recorder.lost((1,), "late")
+    async with asyncio.timeout(20):
+        while not recorder.log.given_up():
+            await asyncio.sleep(0.01)
+    recorder.end()
+    await writer
+
+
 async def test_of_losses_whose_writer_is_cut_off_none_is_forgotten(store: HeldStore) -> None:
     recorder = await live_recorder(store)
     for number in range(1, 4):
-        recorder.lost((number,), "late")
+        recorder.lost((number,), f"late by {number} s")
     await cut_off_in_the_midst_of_an_append(store, recorder)
     await recorder.save("lost with the connection")
     log = await SegmentLog.open(store, CODEC, JOB)
