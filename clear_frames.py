@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).absolute().parent
+ROOT = Path(__file__).resolve().parent
 SCRIPT = """
 . "$1/tools/environment.sh"
 shift

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
-from eventsourcing.errors import EventStoreError, StoreUnavailableError
+from eventsourcing.errors import EventStoreError
 from eventsourcing.projection import ProjectionRunner
 from eventsourcing.store import EventStore
 from monolith.access.control import AccessControl
@@ -30,8 +30,9 @@ from monolith.application.process_manager import ProcessManager
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.analytics import running_analytics, tell_failure
 from monolith.bootstrap.annotated import running_annotated
+from monolith.bootstrap.data import ANALYTICS, EVENTS, READ_MODELS, open_store
 from monolith.bootstrap.engines import concurrent_segments, start_engines
-from monolith.bootstrap.rebuild import ANALYTICS, READ_MODELS, rebuildables
+from monolith.bootstrap.rebuild import rebuildables
 from monolith.bootstrap.retention import retention_of, scheduled
 from monolith.bootstrap.work import Foundations, process_manager
 from monolith.datadir import DataDirLock
@@ -76,7 +77,6 @@ from monolith.storage import FileStorage, SnapshotFile
 from monolith.work_metrics import WorkMetrics
 
 _ANNOTATED_QUALITY: Final = 90
-EVENTS: Final = "events.db"
 
 logger = logging.getLogger(__name__)
 _CATCH_UP_SECONDS: Final = 600.0
@@ -138,7 +138,7 @@ class _Builder:
     async def build(self, lock: DataDirLock) -> Program:
         await asyncio.to_thread(self._storage.prepare)
         access = await open_access(self._settings)
-        store = await self._open_store()
+        store = await open_store(self._folder / EVENTS)
         self._stack.push_async_callback(store.close)
         origin = Origin(store.identity, store.last_position)
         read_models = await ReadModels.open(self._folder / READ_MODELS, self._codec, origin=origin)
@@ -217,15 +217,6 @@ class _Builder:
         await self._start_tasks(manager, projection, engines.inference, access)
         token = access.keys.issue_local() if access.keys else ""
         return Program(self._settings, create_app(services), services, handlers, lock, token)
-
-    async def _open_store(self) -> SqliteEventStore:
-        path = self._folder / EVENTS
-        try:
-            return await SqliteEventStore.open(path)
-        except StoreUnavailableError as error:
-            raise StoreUnavailableError(
-                f"{path}: {error}; put back a sound copy of this file, or name another data directory"
-            ) from error
 
     async def _project(self, store: SqliteEventStore, read_models: ReadModels) -> ProjectionRunner:
         """The read models as they were at the last event: an answer is never older than the program's start."""

@@ -19,8 +19,7 @@ from monolith.application.handlers import FrameOptions, VideoHandlers
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.analytics import running_analytics
 from monolith.bootstrap.annotated import running_annotated
-from monolith.bootstrap.rebuild import ANALYTICS, EVENTS, READ_MODELS, open_store
-from monolith.datadir import DataDirError, DataDirLock
+from monolith.bootstrap.data import ANALYTICS, READ_MODELS, owned_data
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.frames.annotate import annotate
 from monolith.frames.jpeg import decode, encode
@@ -38,13 +37,9 @@ async def reading_alone(settings: Settings) -> AsyncIterator[FastAPI]:
 
     Raises DataDirError, StoreUnavailableError, ProjectionStoppedError, TimeoutError.
     """
-    folder = settings.data_dir.absolute()
-    if not await asyncio.to_thread((folder / EVENTS).is_file):
-        raise DataDirError(f"there are no events in {folder}; name a data directory that has been used")
     async with AsyncExitStack() as stack:
-        stack.enter_context(DataDirLock.acquire(folder))
-        store, codec = await open_store(folder / EVENTS), EventCodec(DOMAIN_EVENTS)
-        stack.push_async_callback(store.close)
+        folder, store = await stack.enter_async_context(owned_data(settings))
+        codec = EventCodec(DOMAIN_EVENTS)
         origin = Origin(store.identity, store.last_position)
         models = await ReadModels.open(folder / READ_MODELS, codec, origin=origin)
         stack.push_async_callback(models.close)

@@ -21,8 +21,7 @@ from monolith.application.retention_report import RetentionRequest
 from monolith.application.retention_schedule import RetentionPlan, RetentionSchedule
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.analytics import following_analytics
-from monolith.bootstrap.rebuild import ANALYTICS, EVENTS, READ_MODELS, open_store
-from monolith.datadir import DataDirError, DataDirLock
+from monolith.bootstrap.data import ANALYTICS, READ_MODELS, owned_data
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.domain.jobs import PurgeSegmentsJob
 from monolith.readmodels.catching_up import caught_up
@@ -68,13 +67,8 @@ async def retaining_alone(settings: Settings) -> AsyncIterator[Retention]:
 
     Raises DataDirError, StoreUnavailableError, ProjectionStoppedError, TimeoutError.
     """
-    folder = settings.data_dir.absolute()
-    if not await asyncio.to_thread((folder / EVENTS).is_file):
-        raise DataDirError(f"there are no events in {folder}; name a data directory that has been used")
     async with AsyncExitStack() as stack:
-        stack.enter_context(DataDirLock.acquire(folder))
-        store = await open_store(folder / EVENTS)
-        stack.push_async_callback(store.close)
+        folder, store = await stack.enter_async_context(owned_data(settings))
         codec = EventCodec(DOMAIN_EVENTS)
         origin = Origin(store.identity, store.last_position)
         read_models = await ReadModels.open(folder / READ_MODELS, codec, origin=origin)

@@ -17,7 +17,7 @@ from monolith.cli.doctor import EXAMPLES, doctor
 from monolith.cli.exits import EPILOG, CliError, Exit
 from monolith.cli.exporting import add_commands
 from monolith.cli.keys import keys_app
-from monolith.cli.running import DataDir, Json
+from monolith.cli.running import DataDir, Json, quiet_settings
 from monolith.cli.running import errors as _errors
 from monolith.cli.running import load as _load
 from monolith.cli.running import log_to as _log_to
@@ -172,11 +172,9 @@ def rebuild(
     """Builds what answers are made from again, from all events; the server, if one runs, goes on serving."""
     from monolith.cli.rebuild import rebuild_program
 
-    loaded = _load(data_dir=data_dir)
-    quiet = loaded.origins["log_level"] == "default"
-    _log_to(loaded.settings, "warning" if quiet else None)
+    settings = quiet_settings(data_dir)
     output = None if as_json else _output
-    raise typer.Exit(_run(rebuild_program(loaded.settings, projections or [], output, _errors)))
+    raise typer.Exit(_run(rebuild_program(settings, projections or [], output, _errors)))
 
 
 @app.command(
@@ -200,11 +198,9 @@ def retention(
     from monolith.cli.retention import request_of, retention_program
 
     request = request_of(days, dry_run=dry_run, keep=keep or [], yes=yes)
-    loaded = _load(data_dir=data_dir)
-    quiet = loaded.origins["log_level"] == "default"
-    _log_to(loaded.settings, "warning" if quiet else None)
+    settings = quiet_settings(data_dir)
     output = None if as_json else _output
-    raise typer.Exit(_run(retention_program(loaded.settings, request, output, _errors)))
+    raise typer.Exit(_run(retention_program(settings, request, output, _errors)))
 
 
 add_commands(app)

@@ -199,8 +199,10 @@ async def test_clear_frames_as_a_user_runs_it(tmp_path: Path) -> None:
     cleared = await run(tmp_path, script, "--days", "30.5", "--data-dir=mine", "--json", cwd=tmp_path)
     assert (cleared.json["segments"], cleared.json["segments_purged"]) == (200, 200)
     assert cleared.json["bytes_freed"] > 200 * 24 * 2000
-    nothing = await run(tmp_path, script, "--days", "30", "--data-dir", "other", cwd=tmp_path)
-    assert nothing.code == 4
+    link = tmp_path / "clear"
+    link.symlink_to(script)
+    nothing = await run(tmp_path, str(link), "--days", "30", "--data-dir", "other", cwd=tmp_path)
+    assert nothing.code == 4, nothing.errors
     assert f"there are no events in {tmp_path / 'other'}" in nothing.errors
     assert not (tmp_path / "other").exists()
 
