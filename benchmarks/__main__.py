@@ -1,6 +1,6 @@
 """All benchmarks, one after another: a table, and `benchmarks/results.json` with the machine that they ran on.
 
-python -m benchmarks [NAME…]      names: event_store read_models rebuild results_api pipeline soak
+python -m benchmarks [NAME…]      names: those in `NAMES`
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from typing import Final
 import msgspec
 
 RESULTS: Final = Path(__file__).with_name("results.json")
-NAMES: Final = ("event_store", "read_models", "rebuild", "results_api", "pipeline", "soak")
+NAMES: Final = (
+    "event_store", "read_models", "rebuild", "results_api", "analytics", "retention", "pipeline", "sources", "soak",
+)  # fmt: skip
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -45,6 +47,12 @@ TARGETS: Final = {
     "rebuild.beside_p99_ms": Target(most=50),
     "results_api.first_byte_ms": Target(most=30),
     "results_api.whole_ms": Target(most=150),
+    "analytics.timeline_ms": Target(most=60),
+    "analytics.parquet_ms": Target(most=1000),
+    "retention.seconds": Target(most=30),
+    "retention.api_p99_ms": Target(most=50),
+    "sources.analysed_per_s": Target(least=19.5),
+    "sources.lost_share": Target(most=0.01),
     "pipeline.program_to_bare": Target(least=0.88),
     "pipeline.program_to_plain": Target(least=1.25),
     "pipeline.api_p99_ms": Target(most=50),

@@ -23,6 +23,8 @@ MOST_BUCKETS: Final = 10_000
 LEAST_SECONDS: Final = 0.001
 _ABOUT: Final = 200
 """Buckets that `auto` makes at most; seldom fewer than half of it."""
+_FINE: Final = 40
+"""Buckets of less than a second that it makes at most: they are often shorter than the time between two frames."""
 _DAY: Final = 86_400.0
 _ROUND: Final = (
     0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1200.0, 1800.0, 3600.0,
@@ -94,8 +96,9 @@ def timeline(tables: DetectionTables, bucket: float | None) -> Timeline:
 
 
 def auto_bucket(seconds: float) -> float:
-    """The least round number of seconds that divides `seconds` into at most about 200 pieces."""
-    return next((one for one in _ROUND if seconds / one <= _ABOUT), seconds / _ABOUT)
+    """The least round number of seconds that divides `seconds` into at most about 200 pieces (40 below a second)."""
+    fitting = (one for one in _ROUND if seconds / one <= (_ABOUT if one >= 1 else _FINE))
+    return next(fitting, seconds / _ABOUT)
 
 
 def _span(tables: DetectionTables) -> tuple[float, float] | None:

@@ -175,8 +175,8 @@ async def test_too_many_buckets_are_refused_with_what_would_be_right(tmp_path: P
     ("seconds", "bucket"),
     [
         (0.0, 0.1),
-        (10.0, 0.1),
-        (60.0, 0.5),
+        (10.0, 0.5),
+        (60.0, 1.0),
         (600.0, 5.0),
         (3600.0, 20.0),
         (86_400.0, 600.0),
