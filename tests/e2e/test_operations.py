@@ -101,7 +101,8 @@ async def test_under_load_it_ends_in_order_and_loses_nothing(tmp_path: Path) -> 
                     assert any(line.startswith("data:") for line in await events)
         assert "Traceback" not in server.output
         assert "a request was cut off by the end of the server" in server.output
-        assert list((server.folder / "data" / "uploads").glob("*.upload")) != []  # that of the analysis
+        left = list((server.folder / "data" / "uploads").glob("*.upload"))
+        assert len(left) <= 1  # that of the analysis, unless it was done by then
         await server.start()
         async with server.client() as client:
             body = await until_ended(client, video_id)
