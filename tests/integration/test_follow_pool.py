@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from monolith.application.ports import FollowMessage
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.decoders import DecoderPool
 from monolith.ingest.errors import DecoderDiedError, SourceError
@@ -68,7 +69,7 @@ async def test_a_killed_follower_is_told_and_its_slots_are_the_callers(
     assert story.shown == {number: number for number in range(31, 61)}
 
 
-async def but_progress(session: FollowSession) -> object:
+async def but_progress(session: FollowSession) -> FollowMessage:
     """The next message that is more than a sign of life."""
     while isinstance(message := await anext(session), Progress):
         pass
