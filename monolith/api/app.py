@@ -52,10 +52,11 @@ def create_app(services: ApiServices) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    turns = Turns(services.limits.event_streams)
+    turns = Turns(services.limits.event_streams, "event streams")
     app.state.services = services
     app.state.event_stream_turns = turns
-    app.state.upload_turns = Turns(services.limits.uploads)
+    app.state.upload_turns = Turns(services.limits.uploads, "uploads")
+    app.state.export_turns = Turns(services.limits.exports, "places for exported files")
     app.state.event_renderer = EventRenderer(services.decoder, asyncio.Semaphore(1))
     app.state.frame_turns = asyncio.Semaphore(services.limits.frame_threads)
     for routes in (
@@ -76,7 +77,7 @@ def create_app(services: ApiServices) -> FastAPI:
         app.include_router(routes.router)
     add_problem_handlers(app)
     add_openapi(app, _version())
-    _observe(services, turns, app.state.upload_turns)
+    _observe(services, turns, app.state.upload_turns, app.state.export_turns)
     access = services.access
     gatekeeper = Gatekeeper(
         services.public_url, loopback_only=services.loopback_only, cors_origins=access.cors_origins
@@ -91,7 +92,7 @@ def create_app(services: ApiServices) -> FastAPI:
     return app
 
 
-def _observe(services: ApiServices, turns: Turns, uploads: Turns) -> None:
+def _observe(services: ApiServices, turns: Turns, uploads: Turns, exports: Turns) -> None:
     registry = services.registry
     taken = Gauge(
         "video_analysis_long_requests", "Requests that take long and are open", ["kind"], registry=registry
@@ -101,7 +102,7 @@ def _observe(services: ApiServices, turns: Turns, uploads: Turns) -> None:
     )
     gauge = Gauge("event_streams", "Open streams of server-sent events", registry=services.registry)
     gauge.set_function(lambda: turns.taken)
-    for name, one in {"event_streams": turns, "uploads": uploads}.items():
+    for name, one in {"event_streams": turns, "uploads": uploads, "exports": exports}.items():
         taken.labels(name).set_function(lambda one=one: one.taken)  # type: ignore[misc]
         places.labels(name).set(one.places)
 

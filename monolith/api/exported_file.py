@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import BinaryIO, Final
 
 from starlette.types import Receive, Scope, Send
@@ -16,9 +16,12 @@ _PIECE: Final = 1 << 20
 
 
 class ExportedFileResponse(PiecewiseResponse):
-    """`send_seconds`: the longest time in which the client may take nothing."""
+    """`send_seconds`: the longest time in which the client may take nothing; `end` closes the file, and gives back what
+    is held as long as it is there."""
 
-    def __init__(self, made: ExportedFile, kind: ExportFormat, send_seconds: float) -> None:
+    def __init__(
+        self, made: ExportedFile, kind: ExportFormat, send_seconds: float, end: Callable[[], None]
+    ) -> None:
         super().__init__(
             _pieces(made.file),
             media_type=kind.media_type,
@@ -26,13 +29,13 @@ class ExportedFileResponse(PiecewiseResponse):
             headers={"Content-Disposition": attachment(made.video_name, kind.ending), "Vary": "Accept"},
         )
         self.headers["Content-Length"] = str(made.size)
-        self._file = made.file
+        self._end = end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._file.close()
+            self._end()
 
 
 async def _pieces(file: BinaryIO) -> AsyncGenerator[bytes, None]:

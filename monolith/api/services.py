@@ -107,6 +107,7 @@ class Limits:
     uploads: int = 8
     send_seconds: float = 60.0
     event_streams: int = 200
+    exports: int = 32
     heartbeat_seconds: float = 15.0
     frame_threads: int = 2
     frame_wait_seconds: float = 30.0

@@ -10,17 +10,24 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from monolith.api.problems import too_busy
+from monolith.api.problems import ApiError, too_busy
 
 logger = logging.getLogger(__name__)
 
 
 class Turns:
-    """How many streams, or uploads, may be open at once. Not a queue: who finds no place is told so."""
+    """How many streams, uploads or files (`what`) may be under way at once. Not a queue: who finds no place is told
+    so."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, what: str) -> None:
         self.places = places
+        self.what = what
         self.taken = 0
+
+    def require(self) -> None:
+        """Raises ApiError (503) when no place is free."""
+        if self.taken >= self.places:
+            raise too_busy(f"all {self.places} {self.what} are taken; try again later")
 
     @contextlib.contextmanager
     def take(self) -> Iterator[None]:
@@ -60,9 +67,11 @@ class PiecewiseResponse(Response):
         if self._turns is None:
             await self._run(scope, receive, send)
             return
-        if self._turns.taken >= self._turns.places:
+        try:
+            self._turns.require()
+        except ApiError:
             await self._pieces.aclose()
-            raise too_busy(f"all {self._turns.places} event streams are taken; try again later")
+            raise
         with self._turns.take():
             await self._run(scope, receive, send)
 

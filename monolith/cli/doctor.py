@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -64,7 +64,12 @@ def show(findings: Sequence[Finding], console: Console) -> None:
         table.add_row(_MARKS[finding.level], finding.check, text)
     console.print(table)
     counts = {level: sum(one.level == level for one in findings) for level in _MARKS}
-    if counts["problem"]:
-        console.print(f"[red]{counts['problem']} problems[/red], {counts['warning']} warnings")
-    else:
-        console.print(f"[green]no problems[/green], {counts['warning']} warnings")
+    problems = (
+        f"[red]{_count(counts, 'problem')}[/red]" if counts["problem"] else "[green]no problems[/green]"
+    )
+    console.print(f"{problems}, {_count(counts, 'warning')}")
+
+
+def _count(counts: Mapping[Level, int], level: Level) -> str:
+    number = counts[level]
+    return f"{number} {level}" if number == 1 else f"{number} {level}s"

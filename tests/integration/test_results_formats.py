@@ -15,6 +15,8 @@ import polars as pl
 import pytest
 
 from eventsourcing.projection import ProjectionRunner
+from monolith.api.services import Limits
+from monolith.api.streaming import Turns
 from monolith.readmodels.analytics import Analytics, AnalyticsProjection
 from monolith.readmodels.table_export import EXPORT_FORMATS
 from tests.unit.api.harness import DEADLINE, Api, running_api
@@ -179,6 +181,28 @@ async def test_many_exports_at_once_are_all_answered(api: Api) -> None:
     )
     assert {answer.status_code for answer in answers} == {200}
     assert {pl.read_parquet(io.BytesIO(answer.content)).height for answer in answers[:12]} == {7 * 5}
+
+
+async def test_exported_files_are_bounded(tmp_path: Path) -> None:
+    """Each is on the disk until its client has all of it, or goes."""
+    async with running_api(tmp_path, limits=Limits(exports=2)) as api:
+        await api.happened(*submitted(MODELS), found_in(range(1, 5), 0))
+        turns: Turns = api.app.state.export_turns
+        files = (*(f"{RESULTS}?format={name}" for name in EXPORT_FORMATS), f"/analysis/{VIDEO}/coco.json")
+        with turns.take(), turns.take():
+            for path in files:
+                refused = await api.get(path)
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+                assert (
+                    refused.json()["detail"] == "all 2 places for exported files are taken; try again later"
+                )
+            assert (await api.get(RESULTS)).status_code == 200
+        for path in files:
+            assert (await api.get(path)).status_code == 200
+        assert (await api.get(f"/analysis/{UNKNOWN}/results?format=csv")).status_code == 404
+        async with asyncio.timeout(DEADLINE):
+            while turns.taken:
+                await asyncio.sleep(0.01)
 
 
 async def test_without_analytics_files_everything_comes_from_the_rows(api: Api, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from monolith.api.file_names import attachment
@@ -52,13 +52,16 @@ CueKind = Annotated[
         **problems(400, 404),
     },
 )
-async def coco(video_id: VideoId, services: Services, base: BaseUrl, wanted: Wanted) -> Response:
+async def coco(
+    request: Request, video_id: VideoId, services: Services, base: BaseUrl, wanted: Wanted
+) -> Response:
     source = await _source(services, video_id, base, wanted)
     return PiecewiseResponse(
         coco_document(source, services.uploads),
         media_type=_JSON,
         send_seconds=services.limits.send_seconds,
         headers={"Content-Disposition": attachment(source.video.video_name, ".coco.json")},
+        turns=request.app.state.export_turns,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from functools import partial
 from typing import Annotated, Any, Final
@@ -27,12 +28,12 @@ from monolith.api.requests import (
 from monolith.api.result_formats import FormatName, chosen_format
 from monolith.api.rows import NDJSON, RowFormat, RowReader
 from monolith.api.services import ApiServices
-from monolith.api.streaming import PiecewiseResponse
+from monolith.api.streaming import PiecewiseResponse, Turns
 from monolith.domain.errors import InvalidRequestError
 from monolith.readmodels.rendering import ResultRow
 from monolith.readmodels.results import START, ResultFilter, select_runs
 from monolith.readmodels.schema import KEY_MASK, MODEL_MASK
-from monolith.readmodels.table_export import EXPORT_FORMATS, ExportFormat, export
+from monolith.readmodels.table_export import EXPORT_FORMATS, ExportedFile, ExportFormat, export
 
 router = APIRouter(tags=["results"])
 
@@ -90,7 +91,7 @@ async def results(
                     " with from_frame, to_frame, from_time or to_time",
                     field=name,
                 )
-        return await _file(services, video_id, wanted, kind)
+        return await _file(services, request.app.state.export_turns, video_id, wanted, kind)
     video = await services.read_models.video(video_id)
     selection = select_runs(video, models=wanted.models, run_id=wanted.run_id)
     reader = RowReader(services.read_models, selection, wanted.wanted, base, kind)
@@ -118,19 +119,30 @@ async def _page(
     return Response(kind.whole(page), headers=headers, media_type=kind.media_type)
 
 
-async def _file(services: ApiServices, video_id: str, wanted: Filters, kind: ExportFormat) -> Response:
+async def _file(
+    services: ApiServices, turns: Turns, video_id: str, wanted: Filters, kind: ExportFormat
+) -> Response:
+    """A client that takes its time keeps the file on the disk: so many, no more."""
+    turns.require()
     await require_room(services)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(turns.take())
+        made = await _made(services, video_id, wanted, kind)
+        stack.callback(made.file.close)
+        return ExportedFileResponse(made, kind, services.limits.send_seconds, stack.pop_all().close)
+
+
+async def _made(services: ApiServices, video_id: str, wanted: Filters, kind: ExportFormat) -> ExportedFile:
     reader = services.detections
     make = partial(export, kind=kind, folder=reader.scratch)
     try:
-        made = await reader.ask(video_id, wanted.wanted, make, models=wanted.models, run_id=wanted.run_id)
+        return await reader.ask(video_id, wanted.wanted, make, models=wanted.models, run_id=wanted.run_id)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         raise ApiError(
             507, "the disk has no room for the file; ask for less of the video", kind="no-room"
         ) from error
-    return ExportedFileResponse(made, kind, services.limits.send_seconds)
 
 
 @router.get(
