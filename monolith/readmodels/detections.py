@@ -3,12 +3,13 @@ models; each frame once, all as it was at one commit position.
 
 A run's closed segments cover its frames between them where their numbers follow one another: nothing of the run lies
 there that is not in their files. What is not covered is read from the read models, up to the position at which the
-question was asked.
+question was asked. A closed segment whose file is missing or damaged counts as not covered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -33,6 +34,8 @@ from monolith.readmodels.schema import MAX_FRAME_NUMBER
 from monolith.readmodels.videos import VideoView, find_video
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 _TRIES: Final = 3
 
@@ -87,18 +90,27 @@ class DetectionReader:
         models: Sequence[str] = (),
         run_id: str | None = None,
     ) -> T:
-        """What `work` makes of the tables; it runs in a thread, and again where a file expired under it. `models`:
+        """What `work` makes of the tables; it runs in a thread, and again where a file went under it. `models`:
         keys; none: all. Raises VideoNotFoundError, StoreUnavailableError, and what `work` raises.
+
+        Where the files are damaged, or keep going away, everything comes from the read models.
         """
-        for _ in range(_TRIES - 1):
+        for _ in range(_TRIES if self._analytics else 0):
             try:
-                return await self._ask(video_id, wanted, work, models, run_id)
+                return await self._ask(self._analytics, video_id, wanted, work, models, run_id)
             except FileNotFoundError:
                 continue
-        return await self._ask(video_id, wanted, work, models, run_id)
+            except pl.exceptions.PolarsError as error:
+                logger.error(
+                    "the analytics files of video %s cannot be read (%s); answers about it are slower until"
+                    " `video-analysis rebuild --projection analytics` makes them again", video_id, error,
+                )  # fmt: skip
+                break
+        return await self._ask(None, video_id, wanted, work, models, run_id)
 
     async def _ask(
         self,
+        analytics: Analytics | None,
         video_id: str,
         wanted: ResultFilter,
         work: Callable[[DetectionTables], T],
@@ -106,12 +118,14 @@ class DetectionReader:
         run_id: str | None,
     ) -> T:
         async with AsyncExitStack() as stack:
-            if self._analytics is not None:
-                await stack.enter_async_context(self._analytics.pinned())
+            if analytics is not None:
+                await stack.enter_async_context(analytics.pinned())
             folder = await stack.enter_async_context(_temporary_folder(self.scratch))
             moment = await self._moment(video_id)
             selection = select_runs(moment.video, models=models, run_id=run_id)
-            runs = [await self._run(moment, source, wanted, folder) for source in selection.sources]
+            runs = [
+                await self._run(analytics, moment, source, wanted, folder) for source in selection.sources
+            ]
             tables = DetectionTables(moment.video, wanted, tuple(runs))
             return await self._in_thread(lambda: work(tables))
 
@@ -128,10 +142,12 @@ class DetectionReader:
         video = msgspec.structs.replace(found.video, generation=generation)
         return msgspec.structs.replace(found, video=video)
 
-    async def _run(self, moment: Moment, source: Source, wanted: ResultFilter, folder: Path) -> RunTable:
+    async def _run(
+        self, analytics: Analytics | None, moment: Moment, source: Source, wanted: ResultFilter, folder: Path
+    ) -> RunTable:
         run_id = next(run.run_id for run in moment.video.runs if run.run_no == source.run_no)
-        known = [] if self._analytics is None else await self._analytics.closed_segments(run_id)
-        closed = [one for one in known if one[0].commit_position <= moment.position]
+        known = [] if analytics is None else await analytics.closed_segments(run_id)
+        closed = [one for one in known if one[0].commit_position <= moment.position and not _lost(*one)]
         parts = list(_parts(closed, len(closed) < len(known), wanted))
         results = OpenResults(
             self._models,
@@ -179,6 +195,11 @@ def _run_table(run_id: str, keys: tuple[str, ...], parts: Sequence[_Part]) -> Ru
 
 
 Closed = tuple[IndexedSegment, Path | None]
+
+
+def _lost(one: IndexedSegment, path: Path | None) -> bool:
+    """Its file should be there. Retention has removed it early, or somebody has: the read models know which."""
+    return one.file is not None and path is None
 
 
 def _parts(closed: Sequence[Closed], some_left_out: bool, wanted: ResultFilter) -> Iterator[_Part]:

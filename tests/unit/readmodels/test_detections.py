@@ -139,13 +139,40 @@ async def test_a_group_that_has_lost_a_segment_in_its_midst_counts_once(
         assert found["frame_number"].to_list() == [*range(1, 5), *range(9, 21)]
 
 
-async def test_a_file_that_vanished_is_asked_for_no_more(tmp_path: Path) -> None:
+async def test_a_file_that_expired_before_the_files_were_told_is_asked_for_no_more(tmp_path: Path) -> None:
     """Retention removes files before its event is projected."""
     events = [event for number in range(2) for event in whole_segment(number)]
     async with world(tmp_path, submitted(), events) as made:
+        await made.happened([expired(0)])
+        await made.projected(files=False)
         (made.root / VIDEO / RUN / "000000.parquet").unlink()
-        found = await table(made)
+        found = await same_as_rows(made)
         assert found["frame_number"].unique().to_list() == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_lines_of_a_lost_file_come_from_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grouped: bool
+) -> None:
+    monkeypatch.setattr("monolith.readmodels.analytics_store.GROUPS", (2,) if grouped else ())
+    events = [event for number in range(5) for event in whole_segment(number)]
+    async with world(tmp_path, submitted(), events) as made:
+        for path in sorted((made.root / VIDEO / RUN).glob("*.parquet"))[1:3]:
+            path.unlink()
+        found = await same_as_rows(made)
+        assert found["frame_number"].unique().to_list() == list(range(1, 21))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"\xff" * 5000, b"PAR1" + b"\xff" * 5000 + b"PAR1"])
+async def test_lines_of_a_damaged_file_come_from_the_rows(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = [event for number in range(3) for event in whole_segment(number)]
+    async with world(tmp_path, submitted(), events) as made:
+        (made.root / VIDEO / RUN / "000001.parquet").write_bytes(content)
+        found = await same_as_rows(made)
+        assert found["frame_number"].unique().to_list() == list(range(1, 13))
+        assert "rebuild --projection analytics" in caplog.text
 
 
 async def test_a_video_that_is_not_there(tmp_path: Path) -> None:
