@@ -53,10 +53,12 @@ def scripts() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a reader has after cloning and the first start, made of links; and a short clip `street.mp4`."""
+    """What a reader has after cloning and the first start, its folders as links; and a short clip `street.mp4`."""
     folder = tmp_path_factory.mktemp("clone")
     for entry in ROOT.iterdir():
-        if entry.name not in (".git", ".venv", "data"):
+        if entry.is_file():
+            shutil.copy2(entry, folder)  # a script that looks where it lies must find this folder
+        elif entry.name not in (".git", ".venv", "data"):
             (folder / entry.name).symlink_to(entry)
     _link_environment(folder / ".venv")
     cut(sample_clip("bikes.mp4"), folder / "street.mp4", FRAMES)
