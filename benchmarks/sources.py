@@ -1,7 +1,8 @@
 """Twenty live sources at once, one frame a second of each: ten over RTSP, ten over HLS.
 
 The peers are real and cheap: GStreamer and ffmpeg pass on an encoded clip (640×272 at 25/s, H.264) at its own speed, so
-that the machine's time is the program's. Every source is a `frameStep` of 25 with all three models.
+that the machine's time is the program's. Every source is a `frameStep` of 25 with all three models, in the
+precision that the program chooses by itself.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ async def run() -> dict[str, float]:
         folder = Path(name)
         async with (
             _peers(folder) as addresses,
-            Server(folder, PRECISION="f32") as server,
+            Server(folder) as server,
             server.client() as client,
         ):
             videos = [await _submit(client, address) for address in addresses]
