@@ -18,6 +18,7 @@ import msgspec
 from eventsourcing.errors import StoreUnavailableError
 from monolith.readmodels.analytics_files import STORED_SCHEMA
 from monolith.readmodels.files import Origin
+from monolith.readmodels.transactions import transaction
 
 SIGNATURE: Final = f"1 {' '.join(f'{name}:{kind}' for name, kind in STORED_SCHEMA.items())}"
 """What the files look like: others are thrown away and written again."""
@@ -90,7 +91,7 @@ class AnalyticsIndex:
     @contextmanager
     def change(self) -> Iterator[_Change]:
         """All that is changed inside becomes durable together, or not at all."""
-        with self._lock, _translated(), self._connection:
+        with self._lock, _translated(), transaction(self._connection):
             yield _Change(self._connection)
 
     def flaw(self, origin: Origin | None) -> str | None:

@@ -22,6 +22,7 @@ import apsw
 from eventsourcing.errors import StoreUnavailableError
 from monolith.readmodels import files
 from monolith.readmodels.files import Origin
+from monolith.readmodels.transactions import transaction
 
 T = TypeVar("T")
 
@@ -82,7 +83,7 @@ class Database:
         """Run `work` in one transaction: all of it, or nothing if it raises."""
 
         def run() -> T:
-            with self._writer:
+            with transaction(self._writer):
                 result = work(self._writer)
             return result
 
