@@ -288,6 +288,7 @@ async def _measure(server: Server, videos: list[_Video], segments: int) -> dict[
         "seconds": seconds,
         "api_median_ms": statistics.median(busy) * 1000,
         "api_p99_ms": _p99(busy) * 1000,
+        "api_median_before_ms": statistics.median(quiet) * 1000,
         "api_p99_before_ms": _p99(quiet) * 1000,
         "api_p99_ratio": _p99(busy) / _p99(quiet),
         "main_process_mb": server.memory_mb(),

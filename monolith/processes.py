@@ -117,7 +117,10 @@ class ChildProcess:
         try:
             self._writer.write(LENGTH.pack(len(message)) + message)
             await self._writer.drain()
-        except (OSError, RuntimeError) as error:  # uvloop raises a RuntimeError where the link is closed already
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # uvloop raises a RuntimeError where the link is closed already
             raise ChildDiedError(self.describe_end()) from error
 
     async def receive(self) -> bytes:
