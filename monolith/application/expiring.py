@@ -38,7 +38,7 @@ from monolith.domain.segment import ExpiredSegment
 from monolith.domain.video import Video
 
 SEGMENTS_AN_EVENT: Final = 64
-_SEGMENTS_AT_ONCE: Final = 4
+_SEGMENTS_AT_ONCE: Final = 2
 _PAGE: Final = 50
 """Events decoded before other tasks get their turn: a few milliseconds at most."""
 

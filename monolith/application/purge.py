@@ -15,7 +15,7 @@ from monolith.domain.events import SegmentsExpired, frames_stream, results_strea
 from monolith.domain.jobs import PurgeJob, PurgeSegmentsJob
 from monolith.domain.video import Video, expired_numbers
 
-_TOMBSTONES_AT_ONCE: Final = 64
+_TOMBSTONES_AT_ONCE: Final = 32
 """The store takes so many together."""
 
 
