@@ -282,4 +282,4 @@ async def test_the_doctor_looks_on_while_a_server_runs(server: Server) -> None:
         subprocess.run, command[:-1], env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
-    assert "VIDEO_ANALYSIS_MIN_FREE_BYTES" in done.stdout and "1 problems" in done.stdout
+    assert "VIDEO_ANALYSIS_MIN_FREE_BYTES" in done.stdout and "1 problem," in done.stdout
