@@ -14,6 +14,8 @@ from prometheus_client.registry import Collector
 
 from eventsourcing.adapters.sqlite import QUEUE_SIZE, SqliteEventStore
 from monolith.application.process_manager import ProcessManager
+from monolith.application.retention import Retention
+from monolith.application.retention_report import RetentionReport
 from monolith.domain.jobs import FollowJob
 from monolith.exports.annotated import AnnotatedVideos
 from monolith.inference.service import InferenceService
@@ -214,4 +216,23 @@ def rebuild_readings(rebuilds: Rebuilds) -> list[Reading]:
         ("rebuild_events_done", "Events that the rebuild has projected which runs, or was the last one",
          lambda: sum(part.events_done for part in rebuilds.status.projections)),
         ("rebuild_failed", "1 when the last rebuild failed", lambda: float(rebuilds.status.state == "failed")),
+    ]  # fmt: skip
+
+
+def retention_readings(retention: Retention) -> list[Reading]:
+    """The retention that runs, or the last one."""
+
+    def of_last(read: Callable[[RetentionReport], float]) -> Callable[[], float]:
+        return lambda: 0.0 if retention.report is None else read(retention.report)
+
+    return [
+        ("retention_running", "1 while a retention runs", lambda: float(retention.running)),
+        ("retention_progress", "How far the retention is that runs, or was the last one, 0 to 1",
+         of_last(lambda report: report.progress)),
+        ("retention_failed", "1 when the last retention failed",
+         of_last(lambda report: float(report.state == "failed"))),
+        ("retention_bytes_freed", "Bytes that the retention has freed which runs, or was the last one",
+         of_last(lambda report: float(report.bytes_freed))),
+        ("retention_ended_timestamp_seconds", "When the last retention ended, in Unix seconds, 0 before the first",
+         of_last(lambda report: report.ended_at or 0.0)),
     ]  # fmt: skip

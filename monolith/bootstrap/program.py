@@ -56,6 +56,7 @@ from monolith.metrics import (
     inference_readings,
     projection_readings,
     rebuild_readings,
+    retention_readings,
     store_readings,
     work_readings,
 )
@@ -209,6 +210,7 @@ class _Builder:
             *log_readings(),
             *annotated_readings(annotated),
             *rebuild_readings(rebuilds),
+            *retention_readings(retention),
         ]
         ReadingsCollector(self._registry, readings)
         add_process_metrics(self._registry)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from monolith.application.retention_report import RetentionRequest
 from monolith.application.retention_schedule import RetentionPlan, RetentionSchedule
+from monolith.metrics import ReadingsCollector, retention_readings
 from tests.unit.api.harness import Api, running_api
 from tests.unit.readmodels.story import OBJECTS, VIDEO, whole_video
 
@@ -148,3 +150,21 @@ async def test_a_retention_that_fails_is_an_error(api: Api) -> None:
     answer = await api.client.post("/retention", json={"days": 1})
     assert (answer.status_code, answer.json()["type"]) == (500, "urn:video-analysis:problem:retention-failed")
     assert answer.json()["detail"] == "the read models are closed"
+
+
+async def test_metrics_tell_of_the_last_one(api: Api) -> None:
+    assert api.services.retention is not None
+    registry = CollectorRegistry()
+    ReadingsCollector(registry, retention_readings(api.services.retention))
+
+    def value(name: str) -> float | None:
+        return registry.get_sample_value(f"video_analysis_retention_{name}")
+
+    names = ("running", "progress", "failed", "bytes_freed", "ended_timestamp_seconds")
+    assert [value(name) for name in names] == [0.0] * 5
+    await ask(api, days=0)
+    assert [value(name) for name in names[:4]] == [0.0, 1.0, 0.0, 0.0]
+    assert (value("ended_timestamp_seconds") or 0.0) > 1_700_000_000
+    await api.services.read_models.close()
+    await api.client.post("/retention", json={"days": 1})
+    assert value("failed") == 1.0

@@ -47,6 +47,7 @@ def _read() -> Iterable[tuple[str, str, str, str]]:
         *metrics.projection_readings([]),
         *metrics.annotated_readings(anything),
         *metrics.rebuild_readings(anything),
+        *metrics.retention_readings(anything),
         *machine_metrics.disk_readings(anything),
         *machine_metrics.log_readings(),
         *machine_metrics.database_readings({}),
