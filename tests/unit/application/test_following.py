@@ -348,7 +348,7 @@ async def test_a_live_source_that_never_came_up_fails_and_says_why(tmp_path: Pat
 
 
 async def test_a_live_source_that_cannot_be_had_for_good_fails_at_once(tmp_path: Path) -> None:
-    world = World(tmp_path, live=True)
+    world = World(tmp_path, live=True, silence=60)
     world.decoders.connections = connections(Connection(error=SourceFailure("401 Unauthorized")))
     await world.submit()
     await world.work()
