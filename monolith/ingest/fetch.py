@@ -13,7 +13,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import httpcore
 import msgspec
@@ -42,6 +42,7 @@ from monolith.ingest.http_rules import (
 from monolith.ingest.tls import verifying_context
 from monolith.ingest.transport import HEAD_BYTES, transport_for
 from monolith.ingest.web_url import WebUrl
+from monolith.threads import in_thread
 
 __all__ = ["FetchError", "FetchLimits", "FetchedFile", "Fetcher"]
 
@@ -99,7 +100,7 @@ class Fetcher:
         first = http_url(url)
         await self._trust()
         partial = PartialFile(target, url, self._limits.min_free_bytes)
-        await _in_thread(partial.load)
+        await in_thread(partial.load)
         try:
             async with asyncio.timeout(self._limits.total_timeout):
                 return await self._persist(first, target, partial, progress or _ignore)
@@ -108,10 +109,10 @@ class Fetcher:
             raise FetchError(f"the download took longer than {limit}", permanent=False) from error
         except FetchError as error:
             if error.permanent:
-                await _in_thread(partial.discard)
+                await in_thread(partial.discard)
             raise
         finally:
-            await _in_thread(partial.close)
+            await in_thread(partial.close)
 
     async def transport_of(self, url: str) -> Transport:
         """How the pictures behind `url` have to be taken, by its first bytes. Raises FetchError."""
@@ -141,7 +142,7 @@ class Fetcher:
             for _ in range(_MOST_ATTEMPTS):
                 with contextlib.suppress(_ChangedError):
                     return await self._attempt(url, target, partial, progress)
-                await _in_thread(partial.discard)
+                await in_thread(partial.discard)
             raise FetchError("the file changes all the time", permanent=False)
 
         return await self._persistently(attempt, lambda: partial.resume_at)
@@ -167,7 +168,7 @@ class Fetcher:
         with translated(), _storing():
             async with self._answer(url, _range_headers(partial)) as (answer, final):
                 await self._receive(answer, partial, progress)
-                await _in_thread(partial.commit)
+                await in_thread(partial.commit)
                 return FetchedFile(
                     path=target,
                     size=partial.size,
@@ -216,7 +217,7 @@ class Fetcher:
             async for piece in pieces:
                 if partial.size + len(piece) > self._limits.max_bytes:
                     raise self._too_large(partial.size + len(piece))
-                await _in_thread(partial.write, piece)
+                await in_thread(partial.write, piece)
                 progress(partial.size, total)
         if total is not None and partial.size < total:
             raise TryLaterError(f"the connection ended after {partial.size} of {total} bytes")
@@ -227,7 +228,7 @@ class Fetcher:
         """Put the partial file where the body goes on; the whole file's size, None where unknown."""
         if answer.status == HTTPStatus.PARTIAL_CONTENT:
             at, total = _continuation(answer, partial)
-            await _in_thread(partial.go_on, at)
+            await in_thread(partial.go_on, at)
             return total
         if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             if partial.resume_at:
@@ -236,7 +237,7 @@ class Fetcher:
         total = content_length(answer)
         if total is not None and total > self._limits.max_bytes:
             raise self._too_large(total)
-        await _in_thread(partial.begin, validator(answer), total)
+        await in_thread(partial.begin, validator(answer), total)
         return total
 
     def _too_large(self, size: int) -> FetchError:
@@ -246,16 +247,6 @@ class Fetcher:
 
 def _ignore(_received: int, _total: int | None) -> None:
     """No one wants to know of progress."""
-
-
-async def _in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
-    """Run a blocking call; when cancelled, wait for it all the same, so that no thread outlives its file."""
-    call = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
-    try:
-        return await asyncio.shield(call)
-    except asyncio.CancelledError:
-        await asyncio.wait({call})
-        raise
 
 
 def _range_headers(partial: PartialFile) -> dict[str, str]:

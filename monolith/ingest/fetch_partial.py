@@ -15,6 +15,8 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from monolith.frames.pack import sync_folder
+
 _SPACE_CHECK_BYTES: Final = 64 * 2**20
 
 
@@ -115,11 +117,7 @@ class PartialFile:
         os.fsync(self._file.fileno())
         self.close()
         self._part.replace(self._target)
-        folder = os.open(self._target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self._target.parent)
         self._sidecar.unlink(missing_ok=True)
 
     def close(self) -> None:

@@ -42,6 +42,7 @@ from monolith.readmodels.analytics_store import (
 )
 from monolith.readmodels.files import Origin
 from monolith.readmodels.projector import EventDecoder
+from monolith.threads import to_its_end
 
 T = TypeVar("T")
 
@@ -159,13 +160,7 @@ class Analytics:
             future = asyncio.get_running_loop().run_in_executor(threads, work)
         except RuntimeError as error:
             raise StoreUnavailableError("the analytics files are closed") from error
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait((future,))
-            if not future.cancelled():
-                future.exception()
-            raise
+        return await to_its_end(future)
 
 
 def _scratch_of(root: Path) -> Path:

@@ -35,6 +35,7 @@ import polars as pl
 from monolith.domain.detection import EMOTIONS, ColorShare, Detection, ObjectDetection
 from monolith.domain.events import AnalysedFrame
 from monolith.domain.models import INFERENCE_MODEL_NAMES, MODEL_KEYS
+from monolith.frames.pack import sync_folder
 from monolith.inference.models.coco import COCO_LABELS
 from monolith.readmodels.export import FACE, SCHEMA
 from monolith.readmodels.rendering import ColorEntry, ObjectEntry, entry
@@ -278,12 +279,3 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

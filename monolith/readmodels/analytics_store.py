@@ -16,13 +16,13 @@ import msgspec
 import polars as pl
 
 from eventsourcing.errors import StoreUnavailableError
+from monolith.frames.pack import sync_folder
 from monolith.readmodels.analytics_files import (
     GROUP_ROWS,
     GROUPS,
     edition_of,
     file_of,
     group_file_of,
-    sync_folder,
     write_lines,
     write_table,
 )

@@ -23,6 +23,7 @@ from eventsourcing.errors import StoreUnavailableError
 from monolith.readmodels import files
 from monolith.readmodels.files import Origin
 from monolith.readmodels.transactions import transaction
+from monolith.threads import in_thread, to_its_end
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ class Database:
         opened: list[apsw.Connection] = []
         with _translated(path):
             try:
-                await to_its_end(lambda: opened.append(files.open_builder(path, origin)))
+                await in_thread(lambda: opened.append(files.open_builder(path, origin)))
             except asyncio.CancelledError:
                 for connection in opened:
                     connection.close()
@@ -139,14 +140,7 @@ class Database:
             raise StoreUnavailableError("the read models are closed")
         future = asyncio.get_running_loop().run_in_executor(threads, run)
         with _translated(self.path):
-            try:
-                return await asyncio.shield(future)
-            except asyncio.CancelledError:
-                # The connection belongs to the thread until it is done with it: wait, then give up.
-                await asyncio.wait((future,))
-                if not future.cancelled():
-                    future.exception()
-                raise
+            return await to_its_end(future)  # the connection belongs to the thread until it is done with it
 
     async def close(self) -> None:
         """Finish what runs and close the file. Idempotent."""
@@ -161,18 +155,6 @@ class Database:
         for _ in range(self._reader_count):
             self._readers.get_nowait().close()
         self._writer.close()
-
-
-async def to_its_end(work: Callable[[], None]) -> None:
-    """Run `work` in a thread; a cancelled caller waits for its end, too: what it changes is not changed by halves."""
-    future = asyncio.get_running_loop().run_in_executor(None, work)
-    try:
-        await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait((future,))
-        if not future.cancelled():
-            future.exception()
-        raise
 
 
 @contextmanager

@@ -21,13 +21,14 @@ from monolith.domain.errors import VideoNotFoundError
 from monolith.readmodels import files, frames, results, videos
 from monolith.readmodels.cleaning import Cleaner
 from monolith.readmodels.connections import ConnectionView, list_connections
-from monolith.readmodels.database import Database, to_its_end
+from monolith.readmodels.database import Database
 from monolith.readmodels.files import Origin
 from monolith.readmodels.frames import FrameLocation
 from monolith.readmodels.projector import EventDecoder, ReadModelProjection
 from monolith.readmodels.rendering import with_base
 from monolith.readmodels.results import FrameDetections, Page, ResultFilter, Selection
 from monolith.readmodels.videos import Metric, Status, VideoView
+from monolith.threads import in_thread
 
 T = TypeVar("T")
 
@@ -90,7 +91,7 @@ class ReadModels:
         old = self._database
         if not await asyncio.to_thread(files.mark_of(old.path).exists):  # else there is nothing worth keeping
             await old.empty_log()
-        await to_its_end(lambda: files.exchange(beside, old.path))
+        await in_thread(files.exchange, beside, old.path)
         self._database = await Database.open_sealed(old.path, readers=old.readers)
         self.projection.use(self._database)
         self._older[self.generation] = old

@@ -19,11 +19,12 @@ from eventsourcing.projection import DependsOnParkedError, Projection, Projectio
 from eventsourcing.store import EventStore
 from monolith.readmodels import files
 from monolith.readmodels.cleaning import Cleaner
-from monolith.readmodels.database import Database, to_its_end
+from monolith.readmodels.database import Database
 from monolith.readmodels.expiries import load_expiries
 from monolith.readmodels.files import Origin
 from monolith.readmodels.projector import PROJECTION_NAME, EventDecoder, ReadModelProjection
 from monolith.readmodels.queries import ReadModels
+from monolith.threads import in_thread
 
 _PAGE: Final = 500
 """Events in one transaction."""
@@ -174,7 +175,7 @@ class ReadModelRebuild:
         if self._live is None:
             await database.seal()
             await asyncio.to_thread(files.fold_log, self._path)
-            await to_its_end(lambda: files.exchange(database.path, self._path))
+            await in_thread(files.exchange, database.path, self._path)
             return
         async with asyncio.timeout(_EXCHANGE_SECONDS), self._live.runner.paused():
             await replay.catch_up()
