@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from rich.markup import escape
 from monolith.cli.analyze import Outcome, Wishes, analyze_all, exit_of
 from monolith.cli.client import VideoStatus
 from monolith.cli.exits import CliError, Exit
+from monolith.cli.running import print_json
 from monolith.cli.session import Request, open_session
 from monolith.cli.summary import Summary, show
 from monolith.domain.models import MODEL_KEYS
@@ -40,9 +40,7 @@ async def analyze_program(
         outcomes = await analyze_all(session, requests, wishes, errors)
     if output is None:
         reports = [_report(outcome) for outcome in outcomes]
-        sys.stdout.write(
-            msgspec.json.format(msgspec.json.encode({"videos": reports}), indent=2).decode() + "\n"
-        )
+        print_json({"videos": reports})
     show_outcomes(outcomes, output, errors)
     return exit_of(outcomes)
 

@@ -17,7 +17,7 @@ from monolith.cli.doctor import EXAMPLES, doctor
 from monolith.cli.exits import EPILOG, CliError, Exit
 from monolith.cli.exporting import add_commands
 from monolith.cli.keys import keys_app
-from monolith.cli.running import DataDir, Json, quiet_settings
+from monolith.cli.running import DataDir, Json, print_json, quiet_settings
 from monolith.cli.running import errors as _errors
 from monolith.cli.running import load as _load
 from monolith.cli.running import log_to as _log_to
@@ -212,7 +212,7 @@ def models_list(as_json: Json = False) -> None:
     from monolith.inference.models.catalogue import CATALOGUE
 
     if as_json:
-        _print_json([msgspec.to_builtins(spec) | {"digest": spec.digest} for spec in CATALOGUE.values()])
+        print_json([msgspec.to_builtins(spec) | {"digest": spec.digest} for spec in CATALOGUE.values()])
         return
     table = Table("model", "network", "shown from", "weights")
     for key, spec in CATALOGUE.items():
@@ -230,7 +230,7 @@ def models_verify(as_json: Json = False) -> None:
 
     checks = verify()
     if as_json:
-        _print_json([check._asdict() for check in checks])
+        print_json([check._asdict() for check in checks])
     else:
         for check in checks:
             what = "ok" if check.ok else "missing" if check.actual is None else f"has sha256 {check.actual}"
@@ -246,7 +246,7 @@ def settings(as_json: Json = False) -> None:
     loaded = _load()
     values = loaded.settings.model_dump(mode="json")
     if as_json:
-        _print_json(
+        print_json(
             {k: {"value": v, "origin": loaded.origins[k], "variable": variable(k)} for k, v in values.items()}
         )
         return
@@ -257,10 +257,6 @@ def settings(as_json: Json = False) -> None:
         meaning = Settings.model_fields[name].description or ""
         table.add_row(variable(name), escape(shown), loaded.origins[name], meaning)
     _output.print(table)
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
 def main() -> None:

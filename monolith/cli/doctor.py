@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from monolith.cli.exits import EPILOG, Exit
+from monolith.cli.running import print_json
 from monolith.doctor.findings import Finding, Level, examine, healthy
 from monolith.settings_loading import SettingsError, load_settings
 
@@ -44,16 +44,11 @@ def doctor(
         error = str(wrong)
     findings = examine(all_checks(loaded, error))
     if as_json:
-        _print_json(findings)
+        print_json({"healthy": healthy(findings), "findings": findings})
     else:
         show(findings, Console(highlight=False))
     sys.stdout.flush()
     raise typer.Exit(Exit.OK if healthy(findings) else Exit.FAILED)
-
-
-def _print_json(findings: Sequence[Finding]) -> None:
-    answer = {"healthy": healthy(findings), "findings": findings}
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode() + "\n")
 
 
 def show(findings: Sequence[Finding], console: Console) -> None:

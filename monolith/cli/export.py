@@ -23,6 +23,7 @@ from monolith.cli.client import AnalysisClient
 from monolith.cli.exits import CliError, Exit
 from monolith.cli.findings import show_summary, show_timeline
 from monolith.cli.progress import frames_bar
+from monolith.cli.running import print_json
 from monolith.cli.session import remote_http, serving_url
 from monolith.datadir import DataDirError
 from monolith.settings import Settings
@@ -163,7 +164,7 @@ async def _show(
     async with open_reading(settings) as client:
         found = await client.call("GET", path, dict[str, Any])
     if output is None:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
+        print_json(found)
     else:
         show(output, found)
     return Exit.OK

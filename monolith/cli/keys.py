@@ -17,6 +17,7 @@ from monolith.access.key_file import KeyFile, KeyFileError
 from monolith.access.keys import KeyRecord
 from monolith.access.scopes import Scope
 from monolith.cli.exits import EPILOG, CliError, Exit
+from monolith.cli.running import print_json
 from monolith.settings_loading import SettingsError, load_settings
 
 _LONGEST_NAME: Final = 100
@@ -55,7 +56,7 @@ def create(
     except KeyFileError as error:
         raise CliError(str(error), Exit.ENVIRONMENT) from error
     if as_json:
-        _print_json({"key": key, **_shown(record)})
+        print_json({"key": key, **_shown(record)})
         return
     _errors.print(
         f"The key {record.key_id} ({', '.join(record.scopes)}) is kept as a hash in {escape(str(file.path))}; "
@@ -74,7 +75,7 @@ def list_keys(as_json: Json = False, data_dir: DataDir = None) -> None:
     except KeyFileError as error:
         raise CliError(str(error), Exit.ENVIRONMENT) from error
     if as_json:
-        _print_json([_shown(record) for record in records])
+        print_json([_shown(record) for record in records])
         return
     table = Table("id", "name", "scopes", "created", "expires", "state", title=escape(str(file.path)))
     for record in records:
@@ -116,7 +117,3 @@ def _shown(record: KeyRecord) -> dict[str, Any]:
     """Without the hash: nobody needs it."""
     shown: dict[str, Any] = msgspec.to_builtins(record)
     return {name: value for name, value in shown.items() if name != "digest"} | {"state": _state(record)}
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +25,7 @@ from rich.text import Text
 from eventsourcing.errors import StoreUnavailableError
 from monolith.cli.client import AnalysisClient
 from monolith.cli.exits import CliError, Exit
+from monolith.cli.running import print_json
 from monolith.cli.session import open_session, serving_url
 from monolith.datadir import DataDirError
 from monolith.domain.errors import DomainError
@@ -183,8 +183,7 @@ def _bars(console: Console) -> Progress:
 
 def _show(report: RebuildReport, output: Console | None) -> None:
     if output is None:
-        text = msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
-        sys.stdout.write(text + "\n")
+        print_json(report)
         return
     for part in report.projections:
         if part.state == "completed":

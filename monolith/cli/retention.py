@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from monolith.application.retention import Retention
 from monolith.application.retention_report import RetentionReport, RetentionRequest
 from monolith.cli.client import AnalysisClient
 from monolith.cli.exits import CliError, Exit
+from monolith.cli.running import print_json
 from monolith.cli.session import open_session, serving_url
 from monolith.datadir import DataDirError
 from monolith.domain.errors import DomainError, InvalidRequestError
@@ -208,8 +208,7 @@ def _iso_time(seconds: float) -> str:
 
 def _show(result: Result, output: Console | None) -> None:
     if output is None:
-        text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
-        sys.stdout.write(text + "\n")
+        print_json(result)
         return
     if result.by_video:
         output.print(_table(result))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
@@ -34,6 +36,11 @@ def load(**flags: object) -> LoadedSettings:
         return load_settings(flags)
     except SettingsError as error:
         raise CliError(str(error), Exit.ENVIRONMENT) from error
+
+
+def print_json(value: object) -> None:
+    """The answer of `--json`, on standard output."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
 def quiet_settings(data_dir: Path | None) -> Settings:
