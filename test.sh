@@ -4,6 +4,8 @@
 #   ./test.sh [--full] [PYTEST ARGUMENT…]
 #
 # Makes or mends the environment (.venv) first; on Debian as root also the packages that tests need.
+# Files of tests run side by side, one process more than there are cores, since many tests wait for real programs;
+# `-n 0` runs them one after the other, as a debugger needs it.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/tools/environment.sh"
 cd "$root"
@@ -26,4 +28,7 @@ step "ruff check" "$python" -m ruff check .
 step "ruff format" "$python" -m ruff format --check .
 step "mypy" "$python" -m mypy
 step "installed packages" "$python" -m tools.check_lock
-step "pytest" "$python" -m pytest ${marker[@]+"${marker[@]}"} "$@"
+processes=$(nproc)
+processes=$((processes < 7 ? processes + 1 : 8))
+step "pytest" "$python" -m pytest -n "$processes" --dist loadfile --no-loadscope-reorder \
+  ${marker[@]+"${marker[@]}"} "$@"

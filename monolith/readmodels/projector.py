@@ -172,15 +172,30 @@ def _apply(
 
 def _park(event: RecordedEvent, error: BaseException, connection: apsw.Connection) -> int:
     """How many are parked now."""
-    text = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
-    connection.execute(
-        "INSERT OR REPLACE INTO parked VALUES(?, ?, ?, ?)",
-        (event.commit_position, event.stream_name, event.event_type, text),
-    )
+    if not _belongs_to_none(event.stream_name, connection):
+        text = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
+        connection.execute(
+            "INSERT OR REPLACE INTO parked VALUES(?, ?, ?, ?)",
+            (event.commit_position, event.stream_name, event.event_type, text),
+        )
     done = _checkpoint(connection)
     if done is None or event.commit_position > done:
         _advance(connection, event.commit_position)
     return _count_parked(connection)
+
+
+def _belongs_to_none(stream_name: str, connection: apsw.Connection) -> bool:
+    """Whether it holds remains of a deleted video: nobody will ask for them, and a rebuild may not see them."""
+    kind, _, rest = stream_name.partition("-")
+    owner = rest.rpartition("-")[0]
+    match kind:
+        case "frames":
+            found = connection.execute("SELECT 1 FROM videos WHERE video_id = ?", (owner,))
+        case "results":
+            found = connection.execute("SELECT 1 FROM runs WHERE run_id = ?", (owner,))
+        case _:
+            return False
+    return found.get is None
 
 
 class _Projector:
