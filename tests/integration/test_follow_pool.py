@@ -57,10 +57,12 @@ async def test_a_killed_follower_is_told_and_its_slots_are_the_callers(
         with pytest.raises(DecoderDiedError, match="was killed by signal 9"):
             async with pool.follow(request) as session:
                 await session.lend([0, 1])
-                async for message in session:
-                    if isinstance(message, FrameReady):
-                        (pid,) = pool.pids
-                        os.kill(pid, signal.SIGKILL)
+                while not isinstance(await anext(session), FrameReady):
+                    pass
+                (pid,) = pool.pids
+                os.kill(pid, signal.SIGKILL)
+                async for _ in session:
+                    pass
         assert session.outstanding_slots <= {0, 1}
 
     async with serving(answering(whole(data))) as server:
