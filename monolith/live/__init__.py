@@ -1,0 +1,1 @@
+"""Live video that publishers push to the program: packets as they were encoded, for whoever follows or watches."""

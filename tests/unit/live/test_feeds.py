@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+
+from monolith.live.feeds import GROUP_SECONDS, READER_SECONDS, FeedBusyError, LiveFeed, LiveFeeds, LiveReader
+from monolith.live.packets import CLOCK_RATE, LivePacket, VideoFormat
+
+FORMAT = VideoFormat("h264", b"avcC")
+FRAME = CLOCK_RATE // 25
+
+
+def packet(number: int, *, keyframe: bool = False, size: int = 10) -> LivePacket:
+    return LivePacket(FORMAT, bytes(size), number * FRAME, number * FRAME, keyframe, 0.0)
+
+
+def publish(feed: LiveFeed, numbers: Iterable[int], keyframes: Iterable[int] = ()) -> None:
+    for number in numbers:
+        feed.publish(packet(number, keyframe=number in set(keyframes)))
+
+
+async def rest(reader: LiveReader) -> list[int]:
+    async with asyncio.timeout(5), reader:
+        return [one.pts // FRAME async for one in reader]
+
+
+async def test_a_reader_begins_with_the_newest_group_and_ends_with_the_feed() -> None:
+    feeds = LiveFeeds()
+    feed = feeds.open("v")
+    publish(feed, range(7), keyframes=(0, 5))
+    reader = feed.read()
+    publish(feed, range(7, 9))
+    feeds.close(feed, "the network is gone")
+    assert await rest(reader) == [5, 6, 7, 8]
+    assert (feed.reason, feed.readers, len(feeds)) == ("the network is gone", 0, 0)
+    assert await rest(feed.read()) == [5, 6, 7, 8]
+
+
+async def test_a_reader_without_a_group_waits_for_a_keyframe() -> None:
+    feed = LiveFeed("v")
+    reader = feed.read()
+    publish(feed, range(5), keyframes=(3,))
+    feed.end()
+    assert await rest(reader) == [3, 4]
+    assert reader.dropped == 3
+
+
+async def test_a_slow_reader_loses_up_to_the_next_keyframe_and_others_nothing() -> None:
+    feed = LiveFeed("v")
+    slow, quick = feed.read(), feed.read()
+    most = int(READER_SECONDS * 25)
+    seen = []
+    for number in range(most + 20):
+        publish(feed, (number,), keyframes=(0, most + 10))
+        seen.append((await anext(quick)).pts // FRAME)
+    feed.end()
+    assert seen == list(range(most + 20))
+    got = await rest(slow)
+    assert got == list(range(most + 1)), "nothing more is taken while the oldest still waits"
+    assert slow.dropped == 19
+
+
+async def test_a_reader_that_caught_up_goes_on_at_the_next_keyframe() -> None:
+    feed = LiveFeed("v")
+    reader = feed.read()
+    most = int(READER_SECONDS * 25)
+    publish(feed, range(most + 5), keyframes=(0,))
+    for _ in range(most + 1):
+        await anext(reader)
+    publish(feed, range(most + 5, most + 10), keyframes=(most + 7,))
+    feed.end()
+    assert await rest(reader) == [most + 7, most + 8, most + 9]
+    assert reader.dropped == 6
+
+
+async def test_a_group_that_is_too_long_is_not_kept() -> None:
+    feed = LiveFeed("v")
+    publish(feed, range(int(GROUP_SECONDS * 25) + 5), keyframes=(0,))
+    reader = feed.read()
+    feed.end()
+    assert await rest(reader) == []
+
+
+def test_a_video_has_one_publisher() -> None:
+    feeds = LiveFeeds()
+    first = feeds.open("v")
+    with pytest.raises(FeedBusyError, match="being published already"):
+        feeds.open("v")
+    feeds.close(first)
+    second = feeds.open("v")
+    feeds.close(first)
+    assert feeds.get("v") is second
