@@ -14,13 +14,24 @@ import msgspec
 
 from monolith.application.errors import RetryableFailure, SourceFailure
 from monolith.application.judging import MAX_LENT, FrameJudge, SlotLoans
-from monolith.application.ports import DecodeRequest, Decoders, DecodeSession, Inference, Slots
+from monolith.application.ports import (
+    DecodeRequest,
+    Decoders,
+    DecodeSession,
+    FrameWatcher,
+    Inference,
+    Slots,
+)
 from monolith.application.recorder import SegmentRecorder
 from monolith.application.segment_log import SegmentLog
 from monolith.domain.events import RunRequested
 from monolith.ingest.messages import FrameReady, PackSynced, SegmentDone
 
 _T = TypeVar("_T")
+
+
+def _nobody(video_id: str, ready: FrameReady) -> None:
+    """Who watches where nobody does."""
 
 
 class Resources(msgspec.Struct, frozen=True):
@@ -30,6 +41,7 @@ class Resources(msgspec.Struct, frozen=True):
     slots: Slots
     inference: Inference
     live_slots: Slots
+    watcher: FrameWatcher = _nobody
 
 
 class Attempt:

@@ -108,6 +108,7 @@ class Follower:
             match message:
                 case FrameReady():
                     self._loans.filled(message.slot)
+                    self._resources.watcher(self._run.video_id, message)
                     await recorder.frame(message)
                     self._newest = message
                     tasks.create_task(self._judge.judge(message, recorder, self._loans))

@@ -35,6 +35,10 @@ FollowMessage: TypeAlias = (
     Connected | FrameReady | PackSynced | FramesLost | SegmentCut | SegmentDone | Progress
 )
 
+FrameWatcher: TypeAlias = Callable[[str, FrameReady], None]
+"""Is told of each sampled picture of a source that is followed (video id, what the decoder said) before any model sees
+it. Must return at once."""
+
 
 class DecodeSession(Protocol):
     """One request at work in a decoder process. Iterate until `SegmentDone`."""

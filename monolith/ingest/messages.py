@@ -157,6 +157,8 @@ class FrameReady(msgspec.Struct, frozen=True, tag="frame"):
     """A frame lies in `slot` (RGB, `frame.height` × `frame.width`) and, not yet synced, in the pack.
 
     `decode_seconds`: since the frame before; `resize_seconds`: conversion and scaling; `encode_seconds`: JPEG.
+    `source_time`: seconds as the source says (pts × time base), where it says anything; `frame.timestamp` is on the
+    video's timeline.
     """
 
     slot: int
@@ -164,6 +166,7 @@ class FrameReady(msgspec.Struct, frozen=True, tag="frame"):
     decode_seconds: float
     resize_seconds: float
     encode_seconds: float
+    source_time: float | None = None
 
 
 class PackSynced(msgspec.Struct, frozen=True, tag="synced"):

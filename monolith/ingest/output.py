@@ -65,6 +65,7 @@ class FrameOutput:
                 decode_seconds=decode_seconds,
                 resize_seconds=resized - started,
                 encode_seconds=encoded - resized,
+                source_time=_source_time(numbered),
             )
         )
 
@@ -121,3 +122,10 @@ class FrameOutput:
             self.sync()
         finally:
             self._pack.close()
+
+
+def _source_time(numbered: NumberedPicture) -> float | None:
+    picture = numbered.picture
+    if picture.pts is None or not picture.time_base:
+        return None
+    return float(picture.pts * picture.time_base)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
@@ -97,6 +98,8 @@ class LiveFeed:
         self.video_id = video_id
         self.ended = False
         self.reason = ""
+        self.ask_keyframe: Callable[[], None] | None = None
+        """Asks the publisher for a keyframe, where its protocol knows a way (WebRTC); its owner limits how often."""
         self._group: list[LivePacket] = []
         self._group_bytes = 0
         self._readers: set[LiveReader] = set()
