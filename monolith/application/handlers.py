@@ -20,7 +20,7 @@ from monolith.application.redaction import redacted
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import CancelRuns, DeleteVideo, SubmitVideo, VideoCommand
 from monolith.domain.errors import InvalidRequestError, NotPossibleError, VideoNotFoundError
-from monolith.domain.events import SourceKind
+from monolith.domain.events import PushKind, SourceKind
 from monolith.domain.ids import id_of, new_id
 from monolith.domain.requests import check_frame_step, check_models, check_name, check_url
 from monolith.domain.video import Video
@@ -148,6 +148,27 @@ class VideoHandlers:
             raise InvalidRequestError(f"there is no file {str(path)!r}", field="path")
         source = _Source(
             kind="file", location=str(absolute), shown_url=absolute.as_uri(), default_name=absolute.name
+        )
+        return await self._submit(source, video_name, models, frame_step, idempotency_key)
+
+    async def submit_push(
+        self,
+        *,
+        kind: PushKind,
+        secret: str,
+        video_name: object = None,
+        models: object,
+        frame_step: object = None,
+        idempotency_key: str | None = None,
+    ) -> Submitted:
+        """A video whose pictures a publisher will push, who knows `secret` (kept as secret URLs are; a repeat keeps the
+        first one)."""
+        source = _Source(
+            kind=kind,
+            location=f"{kind}:live",
+            shown_url=f"{kind}:live",
+            default_name=f"{kind} live",
+            secret_url=secret,
         )
         return await self._submit(source, video_name, models, frame_step, idempotency_key)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from monolith.domain.events import Transport
 from monolith.domain.models import ModelIdentity
@@ -160,6 +160,13 @@ class Storage(Protocol):
         ...
 
 
+class Invitation(NamedTuple):
+    """`address`: of a socket; `token`: to be said there first, once."""
+
+    address: str
+    token: str
+
+
 class Secrets(Protocol):
     """URLs that carry a password or a token: kept in files that only this user reads, never in events."""
 
@@ -170,6 +177,28 @@ class Secrets(Protocol):
     async def forget(self, video_id: str) -> None: ...
 
     async def forget_all_but(self, video_ids: Set[str]) -> None: ...
+
+
+class Publishers(Protocol):
+    """Who pushes pictures to the program."""
+
+    async def wait(self, video_id: str, timeout: float) -> bool:
+        """Until there is something to follow: a publisher, or one who has gone and left what nobody has followed yet.
+        False after `timeout` seconds without."""
+        ...
+
+    def dismiss(self, video_id: str, reason: str) -> None:
+        """The video takes no more: its publisher, if there is one, is told why and sent away."""
+        ...
+
+
+class Handover(Protocol):
+    """Where decoder processes get what publishers push."""
+
+    def invite(self, video_id: str, *, look: bool) -> Invitation:
+        """For one connection to what is published to the video now. `look`: only to see what it is; the follower that
+        comes next gets the same pictures."""
+        ...
 
 
 class ReadModelGate(Protocol):

@@ -14,10 +14,14 @@ from monolith.domain.detection import Detection
 from monolith.domain.models import ModelIdentity
 from monolith.domain.segment import ExpiredSegment, SegmentPlan, SourceInfo, StoredFrame
 
-SourceKind: TypeAlias = Literal["file", "url", "upload"]
-Transport: TypeAlias = Literal["file", "hls", "http", "rtsp"]
+SourceKind: TypeAlias = Literal["file", "url", "upload", "rtmp", "webrtc"]
+"""`rtmp`, `webrtc`: publishers push the pictures to the program."""
+Transport: TypeAlias = Literal["file", "hls", "http", "rtsp", "rtmp", "webrtc"]
 """How the pictures come: from a file on the disk (all of it is there before the work begins), or followed while they
-come: an HLS playlist, an HTTP answer that is read as it arrives, RTSP."""
+come: an HLS playlist, an HTTP answer that is read as it arrives, RTSP; or pushed by a publisher (RTMP, WebRTC)."""
+PushKind: TypeAlias = Literal["rtmp", "webrtc"]
+"""Of the sources that are pushed."""
+PUSH_KINDS: Final[tuple[PushKind, ...]] = ("rtmp", "webrtc")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

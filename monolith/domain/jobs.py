@@ -11,10 +11,12 @@ from monolith.domain.video import Video
 
 
 class ProbeJob(msgspec.Struct, frozen=True):
-    """Fetch the source if need be, probe it, plan its segments. `live`: it is known to be a live one by its URL."""
+    """Fetch the source if need be, probe it, plan its segments. `live`: it is known to be a live one by its URL;
+    `pushed`: its publisher is waited for first."""
 
     video_id: str
     live: bool = False
+    pushed: bool = False
 
 
 class SegmentJob(msgspec.Struct, frozen=True):
@@ -68,7 +70,7 @@ def _analyses(video: Video, at_most: int) -> list[Job]:
     if not active:
         return []
     if video.probe is None:
-        return [ProbeJob(video.video_id, live=video.live_by_url)]
+        return [ProbeJob(video.video_id, live=video.live_by_url, pushed=video.pushed)]
     if video.followed:
         return [FollowJob(video.video_id, finish=video.stopping, live=video.live)]
     return [job for run in active for job in _segment_jobs(video, run)][:at_most]

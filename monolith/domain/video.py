@@ -20,6 +20,7 @@ from typing import assert_never
 import msgspec
 
 from monolith.domain.events import (
+    PUSH_KINDS,
     RunCancelled,
     RunCompleted,
     RunFailed,
@@ -90,6 +91,17 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def live(self) -> bool:
         return self.probe is not None and self.probe.source.live
+
+    @property
+    def pushed(self) -> bool:
+        """Its pictures come from publishers, who connect to us."""
+        return self.submitted is not None and self.submitted.source_kind in PUSH_KINDS
+
+    @property
+    def takes_publishers(self) -> bool:
+        """Whether what is published to it is still analysed."""
+        going_on = self.frames is None and not self.stopping and not self.deleted
+        return self.pushed and going_on and bool(self.active_runs())
 
     @property
     def live_by_url(self) -> bool:

@@ -100,6 +100,9 @@ class LiveFeed:
         self.reason = ""
         self.ask_keyframe: Callable[[], None] | None = None
         """Asks the publisher for a keyframe, where its protocol knows a way (WebRTC); its owner limits how often."""
+        self.dismissed = asyncio.Event()
+        """Set when the video takes no more: its publisher is to leave. `dismissal`: why, for the publisher."""
+        self.dismissal = ""
         self._group: list[LivePacket] = []
         self._group_bytes = 0
         self._readers: set[LiveReader] = set()
@@ -131,6 +134,13 @@ class LiveFeed:
             self.ended, self.reason = True, reason
             for reader in self._readers:
                 reader.end()
+
+    def dismiss(self, reason: str) -> None:
+        """The video takes no more: the feed ends in order, and its publisher is told. Idempotent."""
+        self.end()
+        if not self.dismissed.is_set():
+            self.dismissal = reason
+            self.dismissed.set()
 
     def forget(self, reader: LiveReader) -> None:
         """For the reader, when it leaves."""

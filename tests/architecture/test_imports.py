@@ -26,6 +26,9 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
         # the words that its ports share with the processes behind them
         "monolith.ingest.messages",
         "monolith.inference.messages",
+        # live packets and who reads them: plain data in memory
+        "monolith.live.feeds",
+        "monolith.live.packets",
     ),
 }
 """Our own packages that a package may import; packages that are not named here may import any but `OUTERMOST`."""
