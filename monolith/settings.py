@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -207,6 +207,38 @@ class Settings(BaseModel):
         300.0, "a live source that gives no picture for so long has ended", _SECONDS_IS
     )
 
+    webrtc_publishers: Annotated[int, Field(ge=1, le=1024)] = _setting(
+        32, "WebRTC publishers at the same time; more are refused", "a whole number from 1 to 1024, such as 32"
+    )
+    webrtc_max_bitrate: Annotated[int, Field(ge=100, le=10**6)] = _setting(
+        8000,
+        "kilobits a second that a WebRTC publisher may send; one that sends more for long is ended",
+        "a whole number from 100 to 1000000, such as 8000",
+    )
+    webrtc_connect_timeout: Seconds = _setting(15.0, "a WebRTC peer must be connected by then", _SECONDS_IS)
+    ice_servers: Annotated[tuple[str, ...], BeforeValidator(_split)] = _setting(
+        (),
+        "STUN and TURN servers for WebRTC peers and this program",
+        "addresses separated by commas, such as stun:stun.example.org:3478,turn:turn.example.org:3478?transport=udp",
+    )
+    ice_username: str = _setting("", "user name at the TURN servers", "a name, or nothing")
+    ice_credential: SecretStr = _setting(
+        SecretStr(""), "password at the TURN servers; told to those who publish and watch", "text, or nothing"
+    )
+    ice_interfaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = _setting(
+        (),
+        "network interfaces for WebRTC; empty: all, and loopback where there is no other",
+        "names or addresses separated by commas, such as eth0,127.0.0.1",
+    )
+    ice_ports: str = _setting(
+        "", "UDP ports for WebRTC; empty: any", "two port numbers and a hyphen, such as 50000-50100, or nothing"
+    )
+    ice_public_address: Annotated[tuple[IPv4Address | IPv6Address, ...], BeforeValidator(_split)] = _setting(
+        (),
+        "addresses by which WebRTC peers reach this machine through NAT or out of a container",
+        "IP addresses separated by commas, such as 203.0.113.7",
+    )
+
     @field_validator("host")
     @classmethod
     def _host_is_plain(cls, host: str) -> str:
@@ -232,6 +264,22 @@ class Settings(BaseModel):
                    for o in origins):  # fmt: skip
             raise ValueError("not origins")
         return origins
+
+    @field_validator("ice_servers")
+    @classmethod
+    def _ice_servers_are_uris(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
+        pattern = r"stun:[^\s?@/]+|turns?:[^\s?@/]+(\?transport=(udp|tcp))?"
+        if not all(re.fullmatch(pattern, server) for server in servers):
+            raise ValueError("not STUN or TURN servers")
+        return servers
+
+    @field_validator("ice_ports")
+    @classmethod
+    def _ports_are_a_range(cls, ports: str) -> str:
+        first, _, last = ports.partition("-")
+        if ports and not (re.fullmatch(r"\d{1,5}-\d{1,5}", ports) and 0 < int(first) <= int(last) <= 65535):
+            raise ValueError("not a range of ports")
+        return ports
 
     @field_validator("retention_at")
     @classmethod

@@ -1,0 +1,1 @@
+"""WebRTC: peers that publish to the program, and what they share with those that watch."""

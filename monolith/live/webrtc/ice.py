@@ -1,0 +1,188 @@
+"""Where WebRTC peers may reach this machine: interfaces, ports, public addresses, STUN and TURN servers.
+
+aiortc gathers on every interface but loopback and on any port; a `RuledConnection` takes the place of its connection
+for that, before it gathers. It also hears when the peer last showed a sign of life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, Final, TypeAlias
+
+import ifaddr
+from aioice.candidate import Candidate, candidate_foundation, candidate_priority
+from aioice.ice import Connection, StunProtocol, server_reflexive_candidate
+from aiortc import RTCIceServer
+from aiortc.rtcicetransport import RTCIceGatherer
+
+IpAddress: TypeAlias = IPv4Address | IPv6Address
+
+_STUN_SECONDS: Final = 3
+_RECEIVE_BUFFER: Final = 1 << 20
+_WAITING_DATAGRAMS: Final = 4096
+"""So many may wait for the loop; those that come then are lost, as in a full socket."""
+_HIGHEST: Final = 65535
+
+
+@dataclass(frozen=True, kw_only=True)
+class IceOptions:
+    """`servers`: STUN and TURN URIs (RFC 7064, 7065). `interfaces`: names or addresses; none: all, and loopback where
+    there is no other. `ports`: first and last; None: any. `public`: addresses that reach this machine from outside."""
+
+    servers: tuple[str, ...] = ()
+    username: str = ""
+    credential: str = ""
+    interfaces: tuple[str, ...] = ()
+    ports: tuple[int, int] | None = None
+    public: tuple[IpAddress, ...] = ()
+
+    def for_aiortc(self) -> list[RTCIceServer]:
+        """Never None: aiortc would then ask a public STUN server."""
+        return [
+            RTCIceServer(uri, self.username or None, self.credential or None)
+            if uri.startswith("turn")
+            else RTCIceServer(uri)
+            for uri in self.servers
+        ]
+
+    def links(self) -> list[str]:
+        """Values of `Link` headers, as WHIP and WHEP tell their clients the servers (RFC 9725, section 4.6)."""
+        secret = f'; username="{_quoted(self.username)}"; credential="{_quoted(self.credential)}"'
+        with_secret = f'{secret}; credential-type="password"' if self.username else ""
+        return [
+            f'<{uri}>; rel="ice-server"' + (with_secret if uri.startswith("turn") else "")
+            for uri in self.servers
+        ]
+
+
+class RuledConnection(Connection):
+    """An ICE agent that gathers as `options` say. `heard_at`: when the peer was last heard, in seconds of the monotonic
+    clock."""
+
+    options: IceOptions
+    heard_at: float
+
+    @classmethod
+    def rule(cls, gatherer: RTCIceGatherer, options: IceOptions) -> RuledConnection:
+        """The connection of `gatherer`, which has not gathered yet, from now on ruled by `options`."""
+        connection: Any = gatherer._connection
+        connection.__class__ = cls
+        connection.options, connection.heard_at = options, time.monotonic()
+        assert isinstance(connection, cls)
+        return connection
+
+    async def get_component_candidates(
+        self, component: int, addresses: list[str], timeout: int = _STUN_SECONDS
+    ) -> list[Candidate]:
+        """Candidates of our addresses, not of `addresses`, and of the servers; those of the public address first."""
+        sockets = [await self._bind(address) for address in local_addresses(self.options.interfaces)]
+        protocols = [protocol for protocol in sockets if protocol is not None]
+        hosts = [self._host_candidate(component, protocol) for protocol in protocols]
+        self._protocols += protocols
+        seen_from_outside, relayed = await asyncio.gather(
+            self._reflexive(protocols, timeout),
+            super().get_component_candidates(component, [], timeout),
+        )
+        return [*self._public(hosts), *hosts, *seen_from_outside, *relayed]
+
+    def data_received(self, data: bytes, component: int) -> None:
+        """For the sockets. Anyone may send to them: an empty datagram would end aiortc's reading."""
+        if data and self._queue.qsize() < _WAITING_DATAGRAMS:
+            self.heard_at = time.monotonic()
+            super().data_received(data, component)
+
+    def request_received(self, message: Any, addr: tuple[str, int], protocol: StunProtocol) -> None:
+        self.heard_at = time.monotonic()
+        super().request_received(message, addr, protocol)
+
+    async def _bind(self, address: str) -> StunProtocol | None:
+        """None where the address cannot be used now, or has no port left."""
+        loop = asyncio.get_running_loop()
+        for port in ports_to_try(self.options.ports):
+            try:
+                transport, protocol = await loop.create_datagram_endpoint(
+                    lambda: StunProtocol(self), local_addr=(address, port)
+                )
+            except OSError:
+                continue
+            connected = transport.get_extra_info("socket")
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            return protocol
+        return None
+
+    def _host_candidate(self, component: int, protocol: StunProtocol) -> Candidate:
+        host, port = protocol.transport.get_extra_info("sockname")[:2]
+        protocol.local_candidate = _candidate(component, host, port, _HIGHEST - 1)
+        return protocol.local_candidate
+
+    def _public(self, hosts: Sequence[Candidate]) -> list[Candidate]:
+        """Told to the peer only: what it sends there arrives at the sockets of `hosts`."""
+        return [
+            _candidate(host.component, str(public), host.port, _HIGHEST)
+            for public in self.options.public
+            for host in hosts
+            if ip_address(host.host).version == public.version and not ip_address(host.host).is_loopback
+        ]
+
+    async def _reflexive(self, protocols: Sequence[StunProtocol], timeout: float) -> list[Candidate]:
+        if not self.stun_server:
+            return []
+        asked = [
+            asyncio.create_task(server_reflexive_candidate(protocol, self.stun_server))
+            for protocol in protocols
+            if ip_address(protocol.local_candidate.host).version == 4
+        ]
+        if not asked:
+            return []
+        done, pending = await asyncio.wait(asked, timeout=timeout)
+        for task in pending:
+            task.cancel()
+        return [task.result()[0] for task in done if task.exception() is None]
+
+
+def local_addresses(interfaces: Sequence[str]) -> list[str]:
+    """Addresses to gather on: of `interfaces` (names or addresses), else of all but loopback, else 127.0.0.1."""
+    found = list(_addresses())
+    if interfaces:
+        return [address for name, address in found if name in interfaces or address in interfaces]
+    beyond = [address for _, address in found if not ip_address(address).is_loopback]
+    return beyond or ["127.0.0.1"]
+
+
+def ports_to_try(ports: tuple[int, int] | None) -> list[int]:
+    """In an order by chance, so that peers do not meet at the first one."""
+    if ports is None:
+        return [0]
+    first, last = ports
+    return random.sample(range(first, last + 1), last - first + 1)
+
+
+def _addresses() -> Iterator[tuple[str, str]]:
+    """Interface and address, without those that are good on one link only."""
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips:
+            address = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
+            if not ip_address(address).is_link_local:
+                yield adapter.name, address
+
+
+def _candidate(component: int, host: str, port: int, preference: int) -> Candidate:
+    return Candidate(
+        foundation=candidate_foundation("host", "udp", host),
+        component=component,
+        transport="udp",
+        priority=candidate_priority(component, "host", preference),
+        host=host,
+        port=port,
+        type="host",
+    )
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
