@@ -17,6 +17,7 @@ from typing import Final
 from av.video.frame import VideoFrame
 
 from monolith.child import ParentGoneError
+from monolith.domain.events import PUSH_KINDS
 from monolith.domain.segment import SourceInfo
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.checked_network import Resolver, pause, system_resolver
@@ -38,6 +39,8 @@ _MAX_WARNINGS: Final = 20
 _MEASURED_PICTURES: Final = 25
 _MEASURED_SECONDS: Final = 2.0
 _LEAST_STEPS: Final = 2
+_PUSHED_SPEED: Final = 4.0
+"""What is pushed comes picture by picture; but what came until we looked is there at once: there is to catch up."""
 
 
 class Pulse:
@@ -106,6 +109,7 @@ class Followed:
         self._number = work.first_frame - 1 if work.live else 0
         self._seen = 0
         self._connected = False
+        self._arrived: float | None = None
         self._picture_at = time.monotonic()
         self._decode_seconds = 0.0
         self._warnings: list[str] = []
@@ -140,7 +144,8 @@ class Followed:
             on_cancel=self._request.on_cancel,
             resolver=self._resolver,
         ) as source:
-            self._pacer = Pacer() if source.live else None
+            pushed = self._work.access.transport in PUSH_KINDS
+            self._pacer = Pacer(_PUSHED_SPEED if pushed else Pacer.SPEED) if source.live else None
             try:
                 with contextlib.closing(source.inputs()) as inputs:
                     for video in inputs:
@@ -157,8 +162,9 @@ class Followed:
 
     def _decode(self, video: OpenVideo) -> None:
         """All pictures of one input."""
-        if self._timeline is not None:
+        if self._timeline is not None and not video.continued:
             self._timeline.break_off()
+        self._arrived = video.arrived
         rate = frame_rate(video)
         try:
             for picture in self._pictures(video):
@@ -187,7 +193,7 @@ class Followed:
         if self._number < self._work.first_frame:
             return
         if not self._connected:
-            self._request.say(Connected(self._number, timestamp, self._clock()))
+            self._request.say(Connected(self._number, timestamp, self._wall_time()))
             self._connected = True
         if self._cutter.is_cut_before(timestamp, keyframe=picture.key_frame):
             self._outbox.cut(self._number - 1, self._seen, self._pulse.beat)
@@ -210,7 +216,11 @@ class Followed:
         if not self._work.live:
             return None
         start = self._work.timeline_start
-        return max(self._work.timeline_least, 0.0 if start is None else self._clock() - start)
+        return max(self._work.timeline_least, 0.0 if start is None else self._wall_time() - start)
+
+    def _wall_time(self) -> float:
+        """When the first picture came, in Unix seconds."""
+        return self._clock() if self._arrived is None else self._arrived
 
     def _done(self, *, ended: bool, broken: str | None) -> SegmentDone:
         seen = self._seen + self._outbox.unsaid_seen

@@ -64,10 +64,12 @@ def open_feed(
     *,
     live: bool,
     demuxer: str | None = None,
+    at_once: bool = False,
     limits: Limits = LIMITS,
 ) -> OpenVideo:
     """The video in what `feed` gives. `demuxers`: those that may be chosen; `demuxer`: the one to be taken, where it
-    cannot be told by the first bytes. Raises what `feed` raised, or SourceError."""
+    cannot be told by the first bytes; `at_once`: nothing is read ahead to find out more. Raises what `feed`
+    raised, or SourceError."""
     options = {
         "format_whitelist": ",".join(demuxers),
         "protocol_whitelist": "none",
@@ -76,6 +78,8 @@ def open_feed(
         "analyzeduration": str(_ANALYSE_MICROSECONDS),
         "fpsprobesize": "0",
     }
+    if at_once:
+        options |= {"probesize": str(_HEAD_BYTES), "analyzeduration": "0"}
     try:
         container = av.open(
             feed, "r", format=demuxer, options=options, metadata_errors="replace", io_open=_open_nothing

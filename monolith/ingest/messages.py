@@ -70,7 +70,8 @@ class ReadStored(msgspec.Struct, frozen=True, tag="stored"):
 class SourceAccess(msgspec.Struct, frozen=True):
     """Where a source that is followed is, and what may be connected to for it.
 
-    `url`: whole, with its secrets. `loopback_only`, `networks` (CIDR): as in `monolith.ingest.addresses.AddressPolicy`;
+    `url`: whole, with its secrets; of what is pushed (`rtmp`, `webrtc`): the path of a socket of the program, where
+    `token` is said first. `loopback_only`, `networks` (CIDR): as in `monolith.ingest.addresses.AddressPolicy`;
     every address is checked, those in playlists and redirects too. `rtsp_transport`: `tcp`, `udp`, or `auto` (TCP
     first). Timeouts in seconds; `max_bytes`: of a source that is not live.
     """
@@ -83,6 +84,7 @@ class SourceAccess(msgspec.Struct, frozen=True):
     connect_timeout: float = 10.0
     read_timeout: float = 30.0
     max_bytes: int = 20 << 30
+    token: str = ""
 
 
 class ProbeSource(msgspec.Struct, frozen=True, tag="probe_source"):

@@ -57,6 +57,10 @@ class OpenVideo:
     damaged: int = 0
     last_error: str = field(default="")
     failure: av.error.FFmpegError | None = None
+    arrived: float | None = None
+    """Of a source that is followed: when the first picture came, in Unix seconds, where it was not just now."""
+    continued: bool = False
+    """The times of its packets go on from the input before."""
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """The stream's packets in file order, then one empty packet (flush). Skips what cannot be demuxed."""

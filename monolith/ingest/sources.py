@@ -7,12 +7,14 @@ from collections.abc import Callable, Generator, Iterator
 from ipaddress import ip_network
 from typing import Protocol
 
+from monolith.domain.events import PUSH_KINDS
 from monolith.ingest.addresses import AddressPolicy
 from monolith.ingest.checked_http import CheckedHttp, HttpLimits
 from monolith.ingest.checked_network import CheckedNetwork, Resolver, Watch, system_resolver
 from monolith.ingest.errors import SourceError
 from monolith.ingest.hls.source import HlsSource
 from monolith.ingest.http_rules import http_url
+from monolith.ingest.live_source import LiveSource
 from monolith.ingest.messages import SourceAccess
 from monolith.ingest.progressive import ProgressiveSource
 from monolith.ingest.reader import OpenVideo
@@ -61,7 +63,9 @@ def open_source(
     policy = AddressPolicy(access.loopback_only, tuple(map(ip_network, access.networks)))
     network = CheckedNetwork(policy, watch, resolver)
     source: FollowedSource
-    if access.transport == "rtsp":
+    if access.transport in PUSH_KINDS:
+        source = LiveSource(access, watch)
+    elif access.transport == "rtsp":
         source = RtspSource(network, _rtsp_url(access.url), access, on_cancel)
     else:
         source = _over_http(access, network, live)

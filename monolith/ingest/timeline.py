@@ -79,7 +79,8 @@ class Pacer:
 
     SPEED: Final = 1.25
 
-    def __init__(self) -> None:
+    def __init__(self, speed: float = SPEED) -> None:
+        self._speed = speed
         self._due = 0.0
         self._last: float | None = None
 
@@ -88,6 +89,6 @@ class Pacer:
         if self._last is None:
             self._due = now
         else:
-            self._due = max(now, self._due + (timestamp - self._last) / self.SPEED)
+            self._due = max(now, self._due + (timestamp - self._last) / self._speed)
         self._last = timestamp
         return self._due - now

@@ -42,6 +42,11 @@ class LiveReader:
         self.dropped = 0
         """Packets that this reader was too slow for, or that stood before its first keyframe."""
 
+    @property
+    def reason(self) -> str:
+        """Why the feed ended, once it has; empty where its publisher ended it."""
+        return self._feed.reason
+
     def __aiter__(self) -> LiveReader:
         return self
 
@@ -103,6 +108,9 @@ class LiveFeed:
         self.dismissed = asyncio.Event()
         """Set when the video takes no more: its publisher is to leave. `dismissal`: why, for the publisher."""
         self.dismissal = ""
+        self.group_seconds: float | None = None
+        """From the keyframe before the newest one to the newest one; None before there were two."""
+        self._keyframe: LivePacket | None = None
         self._group: list[LivePacket] = []
         self._group_bytes = 0
         self._readers: set[LiveReader] = set()
@@ -110,6 +118,11 @@ class LiveFeed:
     @property
     def readers(self) -> int:
         return len(self._readers)
+
+    @property
+    def newest_group(self) -> list[LivePacket]:
+        """The newest keyframe and what followed it so far; empty where that is not kept."""
+        return list(self._group)
 
     def publish(self, packet: LivePacket) -> None:
         """Hand `packet` to every reader. Never waits. After the end it does nothing."""
@@ -119,9 +132,9 @@ class LiveFeed:
         for reader in self._readers:
             reader.offer(packet)
 
-    def read(self) -> LiveReader:
-        """A reader that begins with the newest group of pictures."""
-        reader = LiveReader(self, list(self._group))
+    def read(self, *, past: bool = True) -> LiveReader:
+        """A reader that begins with the newest group of pictures, or without `past` with the next keyframe."""
+        reader = LiveReader(self, list(self._group) if past else [])
         if self.ended:
             reader.end()
         else:
@@ -148,6 +161,9 @@ class LiveFeed:
 
     def _keep(self, packet: LivePacket) -> None:
         if packet.keyframe:
+            if self._keyframe is not None:
+                self.group_seconds = (packet.dts - self._keyframe.dts) / CLOCK_RATE
+            self._keyframe = packet
             self._group, self._group_bytes = [], 0
         elif not self._group:
             return
@@ -163,6 +179,7 @@ class LiveFeeds:
 
     def __init__(self) -> None:
         self._feeds: dict[str, LiveFeed] = {}
+        self._opened = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -174,10 +191,18 @@ class LiveFeeds:
                 f"video {video_id} is being published already; end that first, or use another key"
             )
         feed = self._feeds[video_id] = LiveFeed(video_id)
+        self._opened.set()
         return feed
 
     def get(self, video_id: str) -> LiveFeed | None:
         return self._feeds.get(video_id)
+
+    async def wait_for(self, video_id: str) -> LiveFeed:
+        """The feed of the video's publisher, as soon as there is one."""
+        while (feed := self.get(video_id)) is None:
+            self._opened.clear()
+            await self._opened.wait()
+        return feed
 
     def close(self, feed: LiveFeed, reason: str = "") -> None:
         """The publisher has gone: `reason`, where it did not end in order. Idempotent."""
