@@ -100,7 +100,7 @@ def _observe(services: ApiServices, turns: Turns, uploads: Turns, exports: Turns
     places = Gauge(
         "video_analysis_long_requests_limit", "Of them that may be open at once", ["kind"], registry=registry
     )
-    gauge = Gauge("event_streams", "Open streams of server-sent events", registry=services.registry)
+    gauge = Gauge("video_analysis_event_streams", "Open streams of server-sent events", registry=registry)
     gauge.set_function(lambda: turns.taken)
     for name, one in {"event_streams": turns, "uploads": uploads, "exports": exports}.items():
         taken.labels(name).set_function(lambda one=one: one.taken)  # type: ignore[misc]

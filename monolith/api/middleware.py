@@ -32,10 +32,13 @@ class RequestMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._count = Counter(
-            "http_requests", "Requests answered", ["method", "route", "status"], registry=registry
+            "video_analysis_http_requests",
+            "Requests answered",
+            ["method", "route", "status"],
+            registry=registry,
         )
         self._seconds = Histogram(
-            "http_request_seconds",
+            "video_analysis_http_request_seconds",
             "Time from the request to the end of its answer",
             ["route"],
             buckets=_BUCKETS,

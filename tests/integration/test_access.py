@@ -331,8 +331,8 @@ async def test_wrong_keys_are_counted_strictly_and_right_ones_let_in(tmp_path: P
         assert wrong == [401, 401, 429]
         assert (await guarded.asked("GET", "/analysis/videos", guarded.keys[Scope.READ])).status_code == 200
         metrics = (await guarded.asked("GET", "/metrics", guarded.keys[Scope.READ])).text
-        assert 'access_refusals_total{reason="wrong key"} 2.0' in metrics
-        assert 'access_refusals_total{reason="too often"} 1.0' in metrics
+        assert 'video_analysis_access_refusals_total{reason="wrong key"} 2.0' in metrics
+        assert 'video_analysis_access_refusals_total{reason="too often"} 1.0' in metrics
 
 
 # Pages of other sites

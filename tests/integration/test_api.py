@@ -447,7 +447,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(tmp_path: Path) -> None:
             await loop.sock_sendall(client, f"GET {HERE}/results HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             registry = api.services.registry
             labels = {"method": "GET", "route": "/analysis/{video_id}/results", "status": "200"}
-            await until(lambda: registry.get_sample_value("http_requests_total", labels) == 1)
+            await until(lambda: registry.get_sample_value("video_analysis_http_requests_total", labels) == 1)
             last = b""
             async with asyncio.timeout(10):
                 while piece := await loop.sock_recv(client, 1 << 20):
@@ -586,7 +586,7 @@ async def test_heartbeats_and_the_number_of_streams(tmp_path: Path) -> None:
                 while not (await anext(lines)).startswith(": "):
                     pass
             problem(await api.get(f"{HERE}/events/stream"), 503)
-        await until(lambda: api.services.registry.get_sample_value("event_streams") == 0)
+        await until(lambda: api.services.registry.get_sample_value("video_analysis_event_streams") == 0)
 
 
 async def test_a_stopping_server_ends_streams_cleanly(tmp_path: Path) -> None:
@@ -616,7 +616,7 @@ async def test_health(api: Api) -> None:
 async def test_metrics_count_requests_by_route(api: Api) -> None:
     await api.get(f"/analysis/{uuid4()}")
     text = (await api.get("/metrics")).text
-    assert 'http_requests_total{method="GET",route="/analysis/{video_id}",status="404"} 1.0' in text
+    assert 'video_analysis_http_requests_total{method="GET",route="/analysis/{video_id}",status="404"} 1.0' in text
 
 
 async def test_other_errors_are_problems_too(api: Api) -> None:
