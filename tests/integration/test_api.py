@@ -616,7 +616,13 @@ async def test_health(api: Api) -> None:
 async def test_metrics_count_requests_by_route(api: Api) -> None:
     await api.get(f"/analysis/{uuid4()}")
     text = (await api.get("/metrics")).text
-    assert 'video_analysis_http_requests_total{method="GET",route="/analysis/{video_id}",status="404"} 1.0' in text
+    assert (
+        'video_analysis_http_requests_total{method="GET",route="/analysis/{video_id}",status="404"} 1.0'
+        in text
+    )
+    names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")]
+    assert len(names) > 5
+    assert all(name.startswith("video_analysis_") for name in names), names
 
 
 async def test_other_errors_are_problems_too(api: Api) -> None:
