@@ -363,7 +363,6 @@ async def test_pages_follow_their_links(api: Api) -> None:
         ("model=Object Detection&to_frame=1", [1]),
         ("model=color_detection", []),
         (f"run={RUN}&to_frame=1", [1]),
-        (f"run={SECOND_RUN}", []),
     ],
 )
 async def test_filters(api: Api, query: str, frames: list[int]) -> None:
@@ -371,6 +370,24 @@ async def test_filters(api: Api, query: str, frames: list[int]) -> None:
     for more in ("", "&limit=2"):
         rows = (await api.get(f"{HERE}/results?{query}{more}")).json()
         assert [row["frame_number"] for row in rows] == frames
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "results", "results?format=csv", "frame/1/results", "frame/1", "metrics", "timeline", "summary", "coco.json",
+        "subtitles.vtt", "annotated.mp4",
+    ],
+)  # fmt: skip
+async def test_a_run_of_another_video_is_not_found(api: Api, path: str) -> None:
+    await api.happened(*whole_video())
+    mark = "&" if "?" in path else "?"
+    found = problem(await api.get(f"{HERE}/{path}{mark}run={SECOND_RUN}"), 404)
+    assert found["type"] == "urn:video-analysis:problem:run-not-found"
+    assert found["field"] == "run"
+    assert found["detail"].startswith(
+        f"video {VIDEO} has no run {SECOND_RUN}; GET /analysis/{VIDEO} lists its runs"
+    )
 
 
 async def test_confidence_and_label_choose_detections(api: Api) -> None:
