@@ -42,7 +42,7 @@ class PutOff:
     def put(self, job: Job) -> float:
         """Let it wait. The seconds: twice as many as the last time, unless it was `done` meanwhile."""
         times = self._times.get(job, 0)
-        pause = min(FIRST_PAUSE * 2**times, LONGEST_PAUSE)
+        pause = min(FIRST_PAUSE * 2.0**times, LONGEST_PAUSE)
         self._times[job] = times + 1
         if self._tasks is not None and job not in self._waiting:
             self._waiting[job] = self._tasks.create_task(self._wait(job, pause), name=f"pause of {job}")
