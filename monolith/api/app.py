@@ -39,7 +39,8 @@ from monolith.api.streaming import Turns
 
 _DESCRIPTION: Final = (
     "Finds objects, faces with their emotions, and colours in videos. Every error is an"
-    " `application/problem+json` (RFC 9457)."
+    " `application/problem+json` (RFC 9457). Query parameters that a call does not know are ignored, as scripts of the"
+    " older pipeline expect: a misspelt filter filters nothing."
 )
 
 
