@@ -38,6 +38,13 @@ class Target(msgspec.Struct, frozen=True):
         return f"≥ {self.least:,g}" if self.least is not None else f"≤ {self.most:,g}"
 
 
+USAGE: Final = f"""usage: ./bench.sh [--help] [NAME…]
+
+Runs benchmarks, one after another: all of them, or those that are named. Each figure is shown with its target, and kept
+in benchmarks/{RESULTS.name}; figures of benchmarks that do not run stay as they are.
+
+Names: {" ".join(NAMES)}"""
+
 TARGETS: Final = {
     "event_store.appended_at_128_per_s": Target(least=35_000),
     "event_store.read_and_decoded_per_s": Target(least=250_000),
@@ -76,10 +83,15 @@ def machine() -> dict[str, object]:
 
 
 def main(names: list[str]) -> None:
-    """Run the named benchmarks (all, by default) and keep the figures of the others."""
+    """Run the named benchmarks (all, by default) and keep the figures of the others; or show the usage."""
+    if {"-h", "--help"} & set(names):
+        print(USAGE)
+        return
     unknown = set(names) - set(NAMES)
     if unknown:
-        sys.exit(f"unknown benchmark {', '.join(sorted(unknown))}; there are: {' '.join(NAMES)}")
+        sys.exit(
+            f"unknown benchmark {', '.join(sorted(unknown))}; there are: {' '.join(NAMES)} (--help says more)"
+        )
     kept: dict[str, object] = json.loads(RESULTS.read_text())["figures"] if RESULTS.exists() else {}
     for name in names or NAMES:
         print(f"{name} …", file=sys.stderr, flush=True)

@@ -39,7 +39,8 @@ from monolith.api.streaming import Turns
 
 _DESCRIPTION: Final = (
     "Finds objects, faces with their emotions, and colours in videos. Every error is an"
-    " `application/problem+json` (RFC 9457)."
+    " `application/problem+json` (RFC 9457). Query parameters that a call does not know are ignored, as scripts of the"
+    " older pipeline expect: a misspelt filter filters nothing."
 )
 
 
@@ -100,7 +101,7 @@ def _observe(services: ApiServices, turns: Turns, uploads: Turns, exports: Turns
     places = Gauge(
         "video_analysis_long_requests_limit", "Of them that may be open at once", ["kind"], registry=registry
     )
-    gauge = Gauge("event_streams", "Open streams of server-sent events", registry=services.registry)
+    gauge = Gauge("video_analysis_event_streams", "Open streams of server-sent events", registry=registry)
     gauge.set_function(lambda: turns.taken)
     for name, one in {"event_streams": turns, "uploads": uploads, "exports": exports}.items():
         taken.labels(name).set_function(lambda one=one: one.taken)  # type: ignore[misc]

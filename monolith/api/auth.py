@@ -43,7 +43,10 @@ class Guard:
         self._access = access
         self._needs = needs
         self._refused = Counter(
-            "access_refusals", "Requests refused before they were looked at", ["reason"], registry=registry
+            "video_analysis_access_refusals",
+            "Requests refused before they were looked at",
+            ["reason"],
+            registry=registry,
         )
 
     def admit(self, scope: AsgiScope) -> Identity | None:

@@ -5,6 +5,8 @@ Plain ASGI, no buffering.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
 from typing import Final
@@ -24,6 +26,7 @@ from monolith.api.security_headers import add_security_headers
 logger = logging.getLogger(__name__)
 
 _UNROUTED: Final = "none"
+_END_SECONDS: Final = 1.0
 _BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
 
@@ -32,10 +35,13 @@ class RequestMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._count = Counter(
-            "http_requests", "Requests answered", ["method", "route", "status"], registry=registry
+            "video_analysis_http_requests",
+            "Requests answered",
+            ["method", "route", "status"],
+            registry=registry,
         )
         self._seconds = Histogram(
-            "http_request_seconds",
+            "video_analysis_http_request_seconds",
             "Time from the request to the end of its answer",
             ["route"],
             buckets=_BUCKETS,
@@ -66,12 +72,14 @@ class OuterLayer:
             await self._app(scope, receive, send)
             return
         status = 0
+        endless = False
         caller: Identity | None = None
 
         async def watch(message: Message) -> None:
-            nonlocal status
+            nonlocal status, endless
             if message["type"] == "http.response.start":
                 status = message["status"]
+                endless = _is_endless(message)
                 add_security_headers(message, hsts=self._hsts)
             elif message.get("more_body"):
                 self._guard.check_still(caller)
@@ -83,6 +91,8 @@ class OuterLayer:
             await self._app(scope, receive, watch)
         except AccessEndedError as error:
             logger.info("an answer was cut off: %s", error)
+            if endless:
+                await _end(send)
         except Exception as error:
             if status:
                 raise  # the answer has begun: all that is left is to cut the connection
@@ -99,3 +109,15 @@ class OuterLayer:
             request = Request(scope, receive)
             await drain(request, request.stream())
             raise
+
+
+async def _end(send: Send) -> None:
+    """For a client that takes it; the connection of another one is cut."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END_SECONDS):
+            await send({"type": "http.response.body", "body": b""})
+
+
+def _is_endless(start: Message) -> bool:
+    """Whether the answer has no end of its own, so that an early one cuts nothing short: server-sent events."""
+    return Headers(raw=start["headers"]).get("content-type", "").startswith("text/event-stream")

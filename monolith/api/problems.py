@@ -20,6 +20,7 @@ from monolith.domain.errors import (
     FrameNotSampledError,
     InvalidRequestError,
     NotPossibleError,
+    RunNotFoundError,
     VideoNotFoundError,
 )
 
@@ -105,6 +106,8 @@ def answer_to(instance: str, error: Exception) -> Response:
             return problem_response(instance, 400, str(error), kind="invalid-request", field=error.field)
         case VideoNotFoundError():
             return problem_response(instance, 404, str(error), kind="video-not-found")
+        case RunNotFoundError():
+            return problem_response(instance, 404, str(error), kind="run-not-found", field="run")
         case FrameNotSampledError():
             return problem_response(
                 instance, 404, str(error), kind="frame-not-sampled", before=error.before, after=error.after

@@ -80,9 +80,15 @@ def no_room(reason: str = _NO_ROOM) -> ApiError:
 
 
 async def receive_upload(
-    content_type: str, chunks: AsyncIterator[bytes], folder: Path, room_bytes: Callable[[], int]
+    content_type: str,
+    chunks: AsyncIterator[bytes],
+    folder: Path,
+    room_bytes: Callable[[], int],
+    *,
+    keep: bool = True,
 ) -> UploadForm:
-    """Store the part `file` in a new file in `folder`, synced; the caller owns it. On any error it is removed.
+    """Store the part `file` in a new file in `folder`, synced; the caller owns it. On any error it is removed. Without
+    `keep` nothing is stored: only its digest is taken, and there is nothing at `path`.
 
     `room_bytes` (called in a thread) says how much may still be written. Raises InvalidRequestError, ApiError (507: no
     room), StoreUnavailableError (the disk fails), and what `chunks` raises.
@@ -90,7 +96,7 @@ async def receive_upload(
     boundary = _boundary(content_type)
     path = folder / f"{uuid4()}.upload"
     try:
-        file = await asyncio.to_thread(_UploadFile, path, room_bytes)
+        file = await asyncio.to_thread(_UploadFile, path, room_bytes) if keep else _DigestOnly()
     except OSError as error:
         raise _translated(error) from error
     try:
@@ -113,6 +119,23 @@ def _translated(error: OSError) -> Exception:
     if error.errno in _FULL:
         return no_room()
     return StoreUnavailableError(f"the upload cannot be stored: {error.strerror}")
+
+
+class _DigestOnly:
+    """What `_UploadFile` is to its caller, without the file."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def write(self, data: bytes) -> None:
+        self._hash.update(data)
+
+    def finish(self, rest: bytes) -> str:
+        self.write(rest)
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def discard(self) -> None:
+        pass
 
 
 class _UploadFile:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from monolith.application.attempt import first_cause, in_own_task
-from monolith.application.errors import RetryableFailure, SourceFailure
+from monolith.application.errors import EnvironmentFailure, RetryableFailure, SourceFailure
 from monolith.application.followed_run import FollowedRun, OpenSegment, SegmentEnd
 from monolith.application.judging import MAX_HELD_LIVE, MAX_LENT, FrameJudge, SlotLoans
 from monolith.application.ports import FollowMessage, FollowSession
@@ -63,7 +63,7 @@ class Follower:
                 return await in_own_task(self._work_through(session, segment, patience))
         except BaseExceptionGroup as group:
             cause = first_cause(group)
-            if isinstance(cause, SourceFailure | RetryableFailure):
+            if isinstance(cause, SourceFailure | RetryableFailure | EnvironmentFailure):
                 await self._save(str(cause))
             raise cause from group
         finally:

@@ -16,7 +16,7 @@ import logging
 import random
 from typing import Final
 
-from monolith.application.errors import RetryableFailure, SourceFailure
+from monolith.application.errors import EnvironmentFailure, RetryableFailure, SourceFailure
 from monolith.application.followed_run import FollowedRun, OpenSegment
 from monolith.application.follower import Follower
 from monolith.application.segments import Segments
@@ -164,24 +164,32 @@ class _LiveSource:
         self, follower: Follower, segment: OpenSegment
     ) -> SourceFailure | RetryableFailure | None:
         """One connection to its end. Why it gave no more; None when the source came to its end in order."""
-        request = await self._following.request(self._run, segment)
         started = _now()
-        failure: SourceFailure | RetryableFailure | None = None
         try:
-            done = await follower.follow(request, segment, patience=max(1.0, self._left()))
-            if not done.end_of_source:
-                failure = RetryableFailure(done.broken or "the connection ended")
-        except (SourceFailure, RetryableFailure) as error:
-            self._run.segments.storage.require_room()  # a full disk is not the source's fault
-            failure = error
+            failure = await self._to_its_end(follower, segment)
+        except EnvironmentFailure as error:  # the machine's fault, and the next connection's business
             if follower.came_up:
                 await self._run.disconnected(str(error))
-                await self._run.finish_all()
+            raise
         if follower.came_up:
             self._last_picture = _now() - follower.waited
             if _now() - started > _LONGEST_PAUSE:
                 self._pause = _FIRST_PAUSE
         return failure
+
+    async def _to_its_end(
+        self, follower: Follower, segment: OpenSegment
+    ) -> SourceFailure | RetryableFailure | None:
+        request = await self._following.request(self._run, segment)
+        try:
+            done = await follower.follow(request, segment, patience=max(1.0, self._left()))
+        except (SourceFailure, RetryableFailure) as error:
+            self._run.segments.storage.require_room()  # a full disk is not the source's fault
+            if follower.came_up:
+                await self._run.disconnected(str(error))
+                await self._run.finish_all()
+            return error
+        return None if done.end_of_source else RetryableFailure(done.broken or "the connection ended")
 
     async def _has_ended(self, failure: SourceFailure | RetryableFailure) -> bool:
         if self._left() <= 0:

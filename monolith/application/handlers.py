@@ -172,6 +172,10 @@ class VideoHandlers:
         )
         return await self._submit(source, video_name, models, frame_step, idempotency_key)
 
+    async def knows(self, idempotency_key: str) -> bool:
+        """Whether a submission with this key was taken in: another one is answered from events and stores nothing."""
+        return (await self._streams.load(_video_id(idempotency_key))).submitted is not None
+
     async def cancel(self, video_id: str) -> None:
         """End every unfinished run; what was analysed is kept. A live source ends in order first (see `CancelRuns`)."""
         await self._existing(video_id)

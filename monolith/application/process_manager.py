@@ -26,6 +26,7 @@ from monolith.application.open_videos import (
 from monolith.application.pipeline import SegmentPipeline
 from monolith.application.ports import Clock
 from monolith.application.purge import Purge
+from monolith.application.put_off import PutOff
 from monolith.application.scheduler import Lane, Scheduler
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import FailVideo
@@ -88,12 +89,14 @@ class ProcessManager:
             PurgeJob: 1,
             PurgeSegmentsJob: 1,
         }
+        self._put_off = PutOff(lambda job: self._look_at(job.video_id))
         self.scheduler = Scheduler(self._run_job, self._give_up, places, lane_of=_lane_of)
 
     async def run(self) -> None:
         """Act until cancelled."""
         try:
             async with (
+                self._put_off,
                 self.scheduler,
                 self._store.subscribe(after=self._open.position, prefixes=(PREFIX,)) as items,
             ):
@@ -158,7 +161,7 @@ class ProcessManager:
 
     async def _act_on(self, video: Video) -> None:
         self._end_needless(video)
-        self.scheduler.offer(video.video_id, next_jobs(video))
+        self.scheduler.offer(video.video_id, [job for job in next_jobs(video) if job not in self._put_off])
         if not video.active_runs() and not self._keep_sources:
             try:
                 await self._purge.remove_source(video)
@@ -201,10 +204,12 @@ class ProcessManager:
             case PurgeJob():
                 await self.scheduler.until_alone(job)  # a job on its way out may still write files
                 await self._purge.run(job)
+                self._put_off.done(job)
             case PurgeSegmentsJob():
                 # What expired is written by no active run; the job of one that has just ended may still write files.
                 await self.scheduler.until_ended(self._needless(await self._streams.load(job.video_id)))
                 await self._purge.run_segments(job)
+                self._put_off.done(job)
 
     def _others_that_follow(self, job: FollowJob) -> list[Job]:
         """The same video's job on its way out, when its source is to end."""
@@ -217,8 +222,9 @@ class ProcessManager:
 
     async def _give_up(self, job: Job, error: Exception) -> None:
         if isinstance(job, PurgeJob | PurgeSegmentsJob):
+            pause = self._put_off.put(job)
             logger.error(
-                "video %s could not be purged: %s; it is tried again after a restart", job.video_id, error
+                "video %s could not be purged: %s; it is tried again in %.0f s", job.video_id, error, pause
             )
             return
         await self._streams.execute(

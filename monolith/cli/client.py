@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -15,6 +18,8 @@ from monolith.cli.exits import CliError, Exit
 from monolith.readmodels.export import Row
 from monolith.readmodels.rebuilds import RebuildStatus
 
+logger = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
 _POLL_SECONDS: Final = 0.3
 _ROWS_A_PAGE: Final = 2000
@@ -23,6 +28,13 @@ _SLOW: Final = httpx.Timeout(30.0, read=600.0)
 """For answers that come only when a large file has been stored."""
 
 _NOT_LET_IN: Final = (401, 403, 429)
+_TOO_OFTEN: Final = 429
+_MOST_WAITS: Final = 5
+"""So often a request that came too early is tried again."""
+_LONGEST_WAIT: Final = 120.0
+"""Seconds: who is to wait longer is told so instead."""
+_USUAL_WAIT: Final = 5.0
+"""Where the server does not say how long."""
 
 StatusName: TypeAlias = Literal["Pending", "Processing", "Completed", "Failed"]
 
@@ -87,7 +99,9 @@ class _Problem(msgspec.Struct, frozen=True):
 
 
 class AnalysisClient:
-    """Calls raise CliError with the server's own words."""
+    """Calls raise CliError with the server's own words. One that comes too early (429) waits as long as the server
+    says, a few times; the log tells.
+    """
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
@@ -165,18 +179,18 @@ class AnalysisClient:
 
     async def download(self, path: str, file: BinaryIO) -> int:
         """Write an answer of any length to `file`; how many bytes. Raises OSError, too."""
-        size = 0
+        waits = _Waits()
         try:
-            async with self._http.stream("GET", path, timeout=_SLOW) as answer:
-                if answer.is_error:
+            while True:
+                async with self._http.stream("GET", path, timeout=_SLOW) as answer:
+                    if answer.is_success:
+                        return await _written(answer, file)
                     await answer.aread()
+                if not await waits.before_another(answer):
                     raise CliError(_words(answer), _exit_for(answer))
-                async for piece in answer.aiter_bytes():
-                    size += await asyncio.to_thread(file.write, piece)
         except httpx.TransportError as error:
             words = f"{self._http.base_url} broke off: {error or type(error).__name__}"
             raise CliError(words, Exit.ENVIRONMENT) from error
-        return size
 
     async def cancel(self, video_id: str) -> None:
         await self._ask("POST", f"/analysis/{video_id}/cancel")
@@ -200,16 +214,59 @@ class AnalysisClient:
         headers: Mapping[str, str] | None = None,
         timeout: httpx.Timeout = _TIMEOUT,
     ) -> httpx.Response:
-        try:
-            answer = await self._http.request(
-                method, path, json=json, data=data, files=files, headers=headers, timeout=timeout
-            )
-        except httpx.TransportError as error:
-            words = f"{self._http.base_url} does not answer: {error or type(error).__name__}"
-            raise CliError(words, Exit.ENVIRONMENT) from error
-        if answer.is_error:
-            raise CliError(_words(answer), _exit_for(answer))
-        return answer
+        waits = _Waits()
+        while True:
+            try:
+                answer = await self._http.request(
+                    method, path, json=json, data=data, files=files, headers=headers, timeout=timeout
+                )
+            except httpx.TransportError as error:
+                words = f"{self._http.base_url} does not answer: {error or type(error).__name__}"
+                raise CliError(words, Exit.ENVIRONMENT) from error
+            if not answer.is_error:
+                return answer
+            if not await waits.before_another(answer):
+                raise CliError(_words(answer), _exit_for(answer))
+
+
+class _Waits:
+    """How often one request has waited."""
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    async def before_another(self, answer: httpx.Response) -> bool:
+        """Wait until `answer`, when it says that the request came too early, allows another; False: give up."""
+        if answer.status_code != _TOO_OFTEN or self._done == _MOST_WAITS:
+            return False
+        seconds = _retry_after(answer)
+        if seconds > _LONGEST_WAIT:
+            return False
+        self._done += 1
+        logger.warning(
+            "%s; waiting %.0f s, then trying again (%d of %d)",
+            _words(answer), seconds, self._done, _MOST_WAITS,
+        )  # fmt: skip
+        await asyncio.sleep(seconds)
+        return True
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    """Seconds. A proxy may name a time instead (RFC 9110)."""
+    text = answer.headers.get("retry-after", "")
+    if text.isascii() and text.isdecimal():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return _USUAL_WAIT
+
+
+async def _written(answer: httpx.Response, file: BinaryIO) -> int:
+    size = 0
+    async for piece in answer.aiter_bytes():
+        size += await asyncio.to_thread(file.write, piece)
+    return size
 
 
 def _exit_for(answer: httpx.Response) -> Exit:

@@ -3,6 +3,7 @@
 DomainError
 ├── InvalidRequestError   the request is wrong; the message says what would be right
 ├── VideoNotFoundError    no such video
+├── RunNotFoundError      the video has no such run
 ├── FrameNotSampledError  the frame was not sampled; names its sampled neighbours
 ├── FrameExpiredError     retention has removed the frame
 ├── NotPossibleError      right request, wrong moment (cancel a completed run)
@@ -30,6 +31,16 @@ class VideoNotFoundError(DomainError):
     def __init__(self, video_id: str) -> None:
         super().__init__(f"there is no video {video_id}")
         self.video_id = video_id
+
+
+class RunNotFoundError(DomainError):
+    def __init__(self, video_id: str, run_id: str) -> None:
+        super().__init__(
+            f"video {video_id} has no run {run_id}; GET /analysis/{video_id} lists its runs, and without run= the"
+            " newest completed one of each model answers"
+        )
+        self.video_id = video_id
+        self.run_id = run_id
 
 
 class FrameNotSampledError(DomainError):

@@ -46,7 +46,8 @@ class SourceInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 class StoredFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """A sampled picture in a frame pack: `length` bytes of JPEG from `offset`; `timestamp` in seconds from the source's
-    time base (pts × time_base, the first picture's pts taken as it is); width and height in pixels as stored."""
+    time base (pts × time_base, the first picture's pts taken as it is; in a sequential source breaks are closed);
+    width and height in pixels as stored."""
 
     frame_number: int
     timestamp: float

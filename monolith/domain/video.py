@@ -190,7 +190,9 @@ def _with_run(video: Video, run: Run) -> Video:
 
 
 def _ended(video: Video, run_id: str, status: RunStatus) -> Video:
-    return _with_run(video, video.runs[run_id].ended(status))
+    """A connection that is open when the last run ends goes with it."""
+    after = _with_run(video, video.runs[run_id].ended(status))
+    return msgspec.structs.replace(after, connected=after.connected and bool(after.active_runs()))
 
 
 def _with_expired(video: Video, event: SegmentsExpired) -> Video:

@@ -10,7 +10,6 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from types import TracebackType
 from typing import Final
 
@@ -22,7 +21,7 @@ from monolith.domain.segment import SourceInfo
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.checked_network import Resolver, pause, system_resolver
 from monolith.ingest.errors import SourceError
-from monolith.ingest.media import packets_of, pictures_of
+from monolith.ingest.media import frame_rate, own_timestamp, packets_of, pictures_of
 from monolith.ingest.messages import Connected, FollowSource, Probed, ProbeSource, SegmentDone, SourceAccess
 from monolith.ingest.numbering import NumberedPicture
 from monolith.ingest.outbox import Outbox
@@ -162,7 +161,7 @@ class Followed:
 
     def _decode(self, video: OpenVideo) -> None:
         """All pictures of one input."""
-        if self._timeline is not None and not video.continued:
+        if self._timeline is not None and not video.goes_on:
             self._timeline.break_off()
         self._arrived = video.arrived
         rate = frame_rate(video)
@@ -209,8 +208,7 @@ class Followed:
     def _timestamp(self, picture: VideoFrame, rate: float | None) -> float:
         if self._timeline is None:
             self._timeline = Timeline(self._first_timestamp(), live=self._work.live)
-        own = None if picture.pts is None else float(picture.pts * (picture.time_base or Fraction(0)))
-        return self._timeline.at(own, time.monotonic(), rate)
+        return self._timeline.at(own_timestamp(picture), time.monotonic(), rate)
 
     def _first_timestamp(self) -> float | None:
         if not self._work.live:
@@ -273,8 +271,8 @@ def _measured_rate(pictures: Iterator[VideoFrame]) -> float | None:
     until = time.monotonic() + _MEASURED_SECONDS
     times: list[float] = []
     for picture in itertools.islice(pictures, _MEASURED_PICTURES):
-        if picture.pts is not None and picture.time_base:
-            times.append(float(picture.pts * picture.time_base))
+        if (own := own_timestamp(picture)) is not None:
+            times.append(own)
         if time.monotonic() > until:
             break
     steps = [later - earlier for earlier, later in itertools.pairwise(times) if later > earlier]
@@ -302,9 +300,3 @@ def _described(
         warnings=source.warnings,
         live=source.live,
     )
-
-
-def frame_rate(video: OpenVideo) -> float | None:
-    """Pictures per second as the source says, None where it says nothing that could be."""
-    said = video.stream.average_rate
-    return float(said) if said and 0.01 <= said <= 1000 else None

@@ -61,7 +61,7 @@ class LiveSource:
         while (arrived := self._next_input()) is not None:
             feed = Feed(self._read)
             with open_feed(feed, _CONTAINER, live=True, demuxer="matroska", at_once=True) as video:
-                video.arrived, video.continued = arrived, continued
+                video.arrived, video.goes_on = arrived, continued
                 yield video
             feed.check()
             self._pass_over_the_rest()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Final
 
 import av
@@ -13,13 +14,16 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from monolith.ingest.errors import SourceError
-from monolith.ingest.reader import LIMITS, Limits, OpenVideo, choose_stream, pixel_option
+from monolith.ingest.reader import LIMITS, Limits, OpenVideo, choose_stream, open_video, pixel_option
+from monolith.ingest.transport_stream import TransportParts
 
 STREAMABLE: Final = (
     "mpegts", "flv", "mov", "matroska", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "vvc", "obu", "ivf", "ogg", "asf",
     "mjpeg", "mpjpeg", "yuv4mpegpipe", "nut",
 )  # fmt: skip
 """Demuxers that can read from the start on, without a seek."""
+READ_AS_IT_ARRIVES: Final = ("mpegts", "flv")
+"""Of these, files whose length is known are not brought here as a whole first (see `transport_for`)."""
 _MAX_ERRORS_IN_A_ROW: Final = 64
 _ANALYSE_MICROSECONDS: Final = 2_000_000
 _PROBE_BYTES: Final = 4 << 20
@@ -93,6 +97,39 @@ def open_feed(
     return opened(container, live=live, limits=limits)
 
 
+def inputs_of(
+    read: Callable[[int], bytes],
+    demuxers: tuple[str, ...],
+    *,
+    live: bool,
+    demuxer: str | None = None,
+) -> Generator[OpenVideo, None, None]:
+    """The video in what `read` gives, its parts one after another: where the video of a transport stream changes to
+    another codec, a new demuxer and decoder begin. Raises what `read` raised, or SourceError."""
+    parts = TransportParts(read)
+    goes_on = False
+    while not goes_on or parts.next_part():
+        feed = Feed(parts.read)
+        with open_feed(feed, demuxers, live=live, demuxer=demuxer) as video:
+            parts.chosen = video.stream.id
+            video.goes_on = goes_on
+            yield video
+        feed.check()
+        goes_on = True
+
+
+def inputs_of_file(path: Path) -> Generator[OpenVideo, None, None]:
+    """The same of a local file. What can be followed over HTTP before all of it is there is read in the same way, so
+    that it gives the same pictures with the same timestamps. Raises SourceError, OSError."""
+    with open_video(path) as video:
+        demuxer = video.container.format.name
+        if demuxer not in READ_AS_IT_ARRIVES:
+            yield video
+            return
+    with path.open("rb") as file:
+        yield from inputs_of(file.read, (demuxer,), live=False)
+
+
 def opened(container: InputContainer, *, live: bool, limits: Limits = LIMITS) -> OpenVideo:
     """The best video stream of `container`, ready to be decoded: with as little delay as can be where it is live, else
     with all cores. Closes the container where it raises SourceError."""
@@ -131,6 +168,17 @@ def packets_of(video: OpenVideo) -> Iterator[Packet[VideoStream]]:
 def pictures_of(video: OpenVideo) -> Iterator[VideoFrame]:
     """Decoded pictures, in presentation order."""
     return video.pictures(packets_of(video))
+
+
+def own_timestamp(picture: VideoFrame) -> float | None:
+    """Seconds as the source has them: pts × time base; None where it has none."""
+    return float(picture.pts * picture.time_base) if picture.pts is not None and picture.time_base else None
+
+
+def frame_rate(video: OpenVideo) -> float | None:
+    """Pictures per second as the source says, None where it says nothing that could be."""
+    said = video.stream.average_rate
+    return float(said) if said and 0.01 <= said <= 1000 else None
 
 
 def _words(error: Exception) -> str:

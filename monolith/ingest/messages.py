@@ -109,7 +109,8 @@ class FollowSource(msgspec.Struct, frozen=True, tag="follow"):
     at 0.0), but never from less than `timeline_least`, however the clock was set meanwhile; a sampled picture for which
     there is no slot in time is lost, the newest one wins.
     Not live: pictures are numbered from 1 as they are decoded and those before `first_frame` are passed over;
-    timestamps are pts × time base; slots are waited for.
+    timestamps are pts × time base with breaks closed (`Timeline`), as a file of the same bytes has them; slots are
+    waited for.
 
     A segment is cut when it holds `segment_seconds` of media, at a keyframe if one comes soon.
     """

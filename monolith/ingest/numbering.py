@@ -15,12 +15,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from monolith.ingest.errors import SourceError
+from monolith.ingest.media import frame_rate, inputs_of_file, own_timestamp
 from monolith.ingest.reader import OpenVideo, open_video
 from monolith.ingest.scan import PtsTable
+from monolith.ingest.timeline import Timeline
 
 _SEEK_BACK: Final = (0.0, 2.0, 10.0, 60.0)
 """Seconds before the wanted picture at which to look for its keyframe, one try after the other; then the start."""
-_FALLBACK_RATE: Final = 25.0
 _STRANGERS_ALLOWED: Final = 100
 
 
@@ -137,22 +138,32 @@ class IndexedReader:
 
 
 class SequentialReader:
-    """Pictures of a sequential source, numbered as they are decoded; stays open between segments."""
+    """Pictures of a sequential source, numbered as they are decoded; stays open between segments. Timestamps: see
+    `Timeline`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._restart()
 
     def _restart(self) -> None:
-        self._video = open_video(self.path)
-        self._pictures = self._video.pictures()
+        self._inputs = inputs_of_file(self.path)
+        self._video = next(self._inputs)
+        self._pictures = self._all()
+        self._timeline = Timeline(None, live=False)
+        self._damaged_before = 0
         self.next_number = 1
         self.at_end = False
-        self._timestamp: float | None = None
+
+    def _all(self) -> Iterator[VideoFrame]:
+        yield from self._video.pictures()
+        for video in self._inputs:
+            self._damaged_before += self._video.damaged
+            self._video = video
+            yield from video.pictures()
 
     @property
     def damaged(self) -> int:
-        return self._video.damaged
+        return self._damaged_before + self._video.damaged
 
     @property
     def last_error(self) -> str:
@@ -174,19 +185,9 @@ class SequentialReader:
             progress()
             number = self.next_number
             self.next_number += 1
-            timestamp = self._timestamp_of(picture)
+            timestamp = self._timeline.at(own_timestamp(picture), 0.0, frame_rate(self._video))
             if number >= first:
                 yield NumberedPicture(number, timestamp, picture)
 
-    def _timestamp_of(self, picture: VideoFrame) -> float:
-        """pts × time base; where there is no pts: one frame after the picture before."""
-        if picture.pts is not None and picture.time_base:
-            self._timestamp = float(picture.pts * picture.time_base)
-        elif self._timestamp is None:
-            self._timestamp = 0.0
-        else:
-            self._timestamp += 1 / float(self._video.stream.average_rate or _FALLBACK_RATE)
-        return self._timestamp
-
     def close(self) -> None:
-        self._video.close()
+        self._inputs.close()

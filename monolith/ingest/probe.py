@@ -11,9 +11,10 @@ from av.video.frame import VideoFrame
 
 from monolith.domain.segment import SegmentPlan, SourceInfo
 from monolith.ingest.errors import SourceError
+from monolith.ingest.media import READ_AS_IT_ARRIVES, inputs_of_file
 from monolith.ingest.picture import Orientation, orientation_of
 from monolith.ingest.reader import LIMITS, Limits, OpenVideo, check_dimensions, open_video
-from monolith.ingest.scan import PacketScan, digest_of, save_table, scan_packets, seconds
+from monolith.ingest.scan import PacketScan, digest_of, joined, save_table, scan_packets, seconds
 from monolith.ingest.segments import plan_indexed, plan_sequential
 from monolith.ingest.unreadable import announced_size
 
@@ -38,13 +39,33 @@ def probe_file(
     Indexed sources leave their pts table at `scan_path` (atomically). Raises SourceError, OSError for `scan_path`.
     """
     with open_video(path, limits) as video:
-        scan = scan_packets(video, progress)
+        scan = _scan(path, video, progress)
         if not scan.packets:
             raise SourceError(_no_pictures(path, video))
         first = first_picture(path, limits)
         if scan.pts is not None:
             save_table(scan_path, scan.pts)
         return _describe(path, video, scan, first, segment_seconds)
+
+
+def _scan(path: Path, video: OpenVideo, progress: Callable[[], None]) -> PacketScan:
+    """Of `video`, which is what is first in `path`, and of what comes after it where it changes. What cannot be read
+    then is a failure of the segment that comes to it, not of the file."""
+    if video.container.format.name not in READ_AS_IT_ARRIVES:
+        return scan_packets(video, progress)
+    scans: list[PacketScan] = []
+    try:
+        for part in inputs_of_file(path):
+            scans.append(scan_packets(part, progress))
+            video.damaged, video.last_error = (
+                video.damaged + part.damaged,
+                part.last_error or video.last_error,
+            )
+    except SourceError as error:
+        if not scans:
+            raise
+        video.damage(error)
+    return joined(scans)
 
 
 def first_picture(path: Path, limits: Limits = LIMITS) -> VideoFrame:

@@ -7,7 +7,7 @@ from typing import Final
 
 from monolith.ingest.checked_http import WHOLE, CheckedHttp, HttpBody
 from monolith.ingest.errors import SourceError
-from monolith.ingest.media import STREAMABLE, Feed, open_feed
+from monolith.ingest.media import STREAMABLE, inputs_of
 from monolith.ingest.reader import OpenVideo
 from monolith.ingest.transport import is_multipart
 from monolith.ingest.web_url import WebUrl
@@ -34,11 +34,8 @@ class ProgressiveSource:
         self.live = self._body.length is None if live is None else live
 
     def inputs(self) -> Generator[OpenVideo, None, None]:
-        feed = Feed(self._read)
         demuxer = _MULTIPART if is_multipart(self._body.content_type) else None
-        with open_feed(feed, STREAMABLE, live=self.live, demuxer=demuxer) as video:
-            yield video
-        feed.check()
+        return inputs_of(self._read, STREAMABLE, live=self.live, demuxer=demuxer)
 
     def _read(self, size: int) -> bytes:
         data = self._body.read(size)

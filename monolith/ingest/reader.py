@@ -50,17 +50,16 @@ LIMITS: Final = Limits()
 @dataclass
 class OpenVideo:
     """An open file and its best video stream. `damaged`: packets that could not be read or decoded so far; `failure`:
-    what ended the input of a source that is followed, other than its end."""
+    what ended the input of a source that is followed, other than its end; `goes_on`: its timestamps go on from those of
+    the input before; `arrived`: when its first picture came, in Unix seconds, where it was not just now."""
 
     container: InputContainer
     stream: VideoStream
     damaged: int = 0
     last_error: str = field(default="")
     failure: av.error.FFmpegError | None = None
+    goes_on: bool = False
     arrived: float | None = None
-    """Of a source that is followed: when the first picture came, in Unix seconds, where it was not just now."""
-    continued: bool = False
-    """The times of its packets go on from the input before."""
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """The stream's packets in file order, then one empty packet (flush). Skips what cannot be demuxed."""

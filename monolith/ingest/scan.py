@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -72,6 +72,18 @@ def scan_packets(video: OpenVideo, progress: Callable[[], None] = lambda: None) 
         packets=packets,
         span=_span(table),
         why_sequential=why,
+    )
+
+
+def joined(scans: Sequence[PacketScan]) -> PacketScan:
+    """Of the parts of a sequential source, in the time base of all of them, as one."""
+    spans = [scan.span for scan in scans if scan.span is not None]
+    return PacketScan(
+        pts=None,
+        keyframes=np.concatenate([scan.keyframes for scan in scans]),
+        packets=sum(scan.packets for scan in scans),
+        span=sum(spans) if spans else None,
+        why_sequential=scans[0].why_sequential,
     )
 
 

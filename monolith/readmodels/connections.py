@@ -13,9 +13,9 @@ _COLUMNS: Final = "connection, segment, first_frame, timestamp, wall_time, ended
 
 
 class ConnectionView(msgspec.Struct, frozen=True, kw_only=True):
-    """Frames from `first_frame` to `last_frame` (None: it goes on, or gave none) came by this connection, from
-    `wall_time` to `ended_at` (Unix seconds; None: it goes on). The first one is at `timestamp` seconds of the video: a
-    frame at t came at wall_time + t - timestamp. `reason`: why it ended."""
+    """Frames from `first_frame` to `last_frame` (None: it goes on, gave none, or ended with its run) came by this
+    connection, from `wall_time` to `ended_at` (Unix seconds; None: it goes on). The first one is at `timestamp` seconds
+    of the video: a frame at t came at wall_time + t - timestamp. `reason`: why it ended."""
 
     connection: int
     segment: int
@@ -54,6 +54,19 @@ def end_connection(
         "UPDATE connections SET ended_at = ?, reason = ?, last_frame = ?, commit_position = ?"
         " WHERE video_no = ? AND connection = ?",
         (event.disconnected_at, event.reason, event.last_frame, position, video_no, event.connection),
+    )
+
+
+def end_with_run(
+    connection: apsw.Connection, video_no: int, at: float, reason: str | None, position: int
+) -> None:
+    """A connection that is open when the last run of its video ends (cancelled, failed) ends with it: nobody is there
+    any more to say that it gave no more."""
+    connection.execute(
+        "UPDATE connections SET ended_at = ?, reason = ?, commit_position = ?"
+        " WHERE video_no = ? AND ended_at IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM runs WHERE video_no = ? AND ended_at IS NULL)",
+        (at, reason, position, video_no, video_no),
     )
 
 

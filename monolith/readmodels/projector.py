@@ -40,7 +40,7 @@ from monolith.domain.events import (
 )
 from monolith.domain.models import DEFAULT_THRESHOLDS, MODEL_KEYS
 from monolith.readmodels.cleaning import doom
-from monolith.readmodels.connections import add_connection, end_connection
+from monolith.readmodels.connections import add_connection, end_connection, end_with_run
 from monolith.readmodels.database import Database
 from monolith.readmodels.expiries import Expiries, expire, forget_parked
 from monolith.readmodels.rendering import RowRenderer, encode_detections
@@ -403,6 +403,7 @@ class _Projector:
         )
         run = self._run(run_id)
         if run is not None:
+            end_with_run(self._connection, run.video_no, at, error, position)
             self._show_status(run.video_no, position)
 
     def _show_status(self, video_no: int | None, position: int) -> None:

@@ -9,6 +9,7 @@ import apsw
 import msgspec
 
 from monolith.domain.detection import Detection
+from monolith.domain.errors import RunNotFoundError
 from monolith.domain.events import AnalysedFrame
 from monolith.domain.models import MODEL_KEYS, shown_from
 from monolith.readmodels.rendering import RowRenderer, decode_detections
@@ -86,7 +87,12 @@ class FrameDetections(msgspec.Struct, frozen=True):
 
 def select_runs(video: VideoView, *, models: Sequence[str] = (), run_id: str | None = None) -> Selection:
     """For each model (of `models`, if any are named) the newest completed run, else the newest one under way, else the
-    newest that failed. `run_id`: this run alone."""
+    newest that failed. `run_id`: this run alone.
+
+    Raises RunNotFoundError where it is no run of the video.
+    """
+    if run_id is not None and all(run.run_id != run_id for run in video.runs):
+        raise RunNotFoundError(video.video_id, run_id)
     best: dict[str, RunView] = {}
     for run in sorted(video.runs, key=lambda run: run.run_no):
         for model in run.models:

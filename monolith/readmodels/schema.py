@@ -17,7 +17,7 @@ import msgspec
 
 from monolith.domain.models import DEFAULT_THRESHOLDS, MODEL_KEYS
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 MAX_FRAME_NUMBER: Final = 2**32 - 1
 
 MODEL_BITS: Final = 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -170,9 +171,26 @@ async def test_a_disk_that_fills_up_pauses_work_in_hand_and_refuses_new(
         body = await until_ended(client, video_id)
         assert (body["status"], body["frames_analyzed"]) == ("Completed", FRAMES)
         assert (await client.get("/health/ready")).status_code == 200
+        await retention_needs_a_little_room(client, small_disk)
     log = server.output
-    assert log.count("no new work is taken in, work in hand waits: the disk of") == 1
-    assert log.count("there is room on the disk again: work goes on") == 1
+    assert log.count("no new work is taken in, work in hand waits: the disk of") == 2
+    assert 1 <= log.count("there is room on the disk again: work goes on") <= 2
+
+
+async def retention_needs_a_little_room(client: httpx.AsyncClient, disk: Path) -> None:
+    """What goes is written down first. Without a byte for it nothing goes; later it does."""
+    ballast = disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"\0" * 4096)
+    assert shutil.disk_usage(disk).free == 0
+    answer = await client.post("/retention", json={"days": 0})
+    assert answer.status_code == 507, answer.text
+    assert answer.json()["type"].endswith(":no-room")
+    assert "is nearly full: 0 MiB are free" in answer.json()["detail"]
+    ballast.unlink()
+    again = (await client.post("/retention", json={"days": 0})).raise_for_status().json()
+    assert (again["videos"], again["frames"]) == (1, FRAMES)
 
 
 async def start(client: httpx.AsyncClient) -> httpx.Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator, Callable
@@ -196,7 +195,7 @@ async def test_keys_come_and_go_without_a_restart(guarded: Guarded) -> None:
     await until(shut_out)
 
 
-async def test_a_stream_ends_when_its_key_is_revoked(
+async def test_a_stream_ends_in_order_when_its_key_is_revoked(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -210,10 +209,26 @@ async def test_a_stream_ends_when_its_key_is_revoked(
             pieces = answer.aiter_raw()
             assert await anext(pieces)
             guarded.file.revoke(record.key_id)
-            with contextlib.suppress(httpx.RemoteProtocolError):  # cut off
+            async for _ in pieces:
+                pass
+    assert "an answer was cut off: this API key was revoked" in caplog.text
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_a_document_whose_key_is_revoked_is_never_taken_for_whole(tmp_path: Path) -> None:
+    async with guarded_api(tmp_path) as guarded:
+        await guarded.api.happened(*whole_video(frames=20_000))
+        key, record = guarded.file.add("", (Scope.READ,), None)
+        await guarded.ring.load()
+        request = guarded.api.client.stream("GET", f"{HERE}/results", headers={"X-API-Key": key})
+        async with request as answer, asyncio.timeout(20):
+            pieces = answer.aiter_raw(1000)
+            assert await anext(pieces)
+            guarded.file.revoke(record.key_id)
+            await guarded.ring.load()
+            with pytest.raises(httpx.RemoteProtocolError):
                 async for _ in pieces:
                     pass
-    assert "an answer was cut off: this API key was revoked" in caplog.text
 
 
 async def test_without_authentication_keys_are_not_looked_at(tmp_path: Path) -> None:
@@ -331,8 +346,8 @@ async def test_wrong_keys_are_counted_strictly_and_right_ones_let_in(tmp_path: P
         assert wrong == [401, 401, 429]
         assert (await guarded.asked("GET", "/analysis/videos", guarded.keys[Scope.READ])).status_code == 200
         metrics = (await guarded.asked("GET", "/metrics", guarded.keys[Scope.READ])).text
-        assert 'access_refusals_total{reason="wrong key"} 2.0' in metrics
-        assert 'access_refusals_total{reason="too often"} 1.0' in metrics
+        assert 'video_analysis_access_refusals_total{reason="wrong key"} 2.0' in metrics
+        assert 'video_analysis_access_refusals_total{reason="too often"} 1.0' in metrics
 
 
 # Pages of other sites

@@ -363,7 +363,6 @@ async def test_pages_follow_their_links(api: Api) -> None:
         ("model=Object Detection&to_frame=1", [1]),
         ("model=color_detection", []),
         (f"run={RUN}&to_frame=1", [1]),
-        (f"run={SECOND_RUN}", []),
     ],
 )
 async def test_filters(api: Api, query: str, frames: list[int]) -> None:
@@ -371,6 +370,24 @@ async def test_filters(api: Api, query: str, frames: list[int]) -> None:
     for more in ("", "&limit=2"):
         rows = (await api.get(f"{HERE}/results?{query}{more}")).json()
         assert [row["frame_number"] for row in rows] == frames
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "results", "results?format=csv", "frame/1/results", "frame/1", "metrics", "timeline", "summary", "coco.json",
+        "subtitles.vtt", "annotated.mp4",
+    ],
+)  # fmt: skip
+async def test_a_run_of_another_video_is_not_found(api: Api, path: str) -> None:
+    await api.happened(*whole_video())
+    mark = "&" if "?" in path else "?"
+    found = problem(await api.get(f"{HERE}/{path}{mark}run={SECOND_RUN}"), 404)
+    assert found["type"] == "urn:video-analysis:problem:run-not-found"
+    assert found["field"] == "run"
+    assert found["detail"].startswith(
+        f"video {VIDEO} has no run {SECOND_RUN}; GET /analysis/{VIDEO} lists its runs"
+    )
 
 
 async def test_confidence_and_label_choose_detections(api: Api) -> None:
@@ -447,7 +464,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(tmp_path: Path) -> None:
             await loop.sock_sendall(client, f"GET {HERE}/results HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             registry = api.services.registry
             labels = {"method": "GET", "route": "/analysis/{video_id}/results", "status": "200"}
-            await until(lambda: registry.get_sample_value("http_requests_total", labels) == 1)
+            await until(lambda: registry.get_sample_value("video_analysis_http_requests_total", labels) == 1)
             last = b""
             async with asyncio.timeout(10):
                 while piece := await loop.sock_recv(client, 1 << 20):
@@ -586,7 +603,7 @@ async def test_heartbeats_and_the_number_of_streams(tmp_path: Path) -> None:
                 while not (await anext(lines)).startswith(": "):
                     pass
             problem(await api.get(f"{HERE}/events/stream"), 503)
-        await until(lambda: api.services.registry.get_sample_value("event_streams") == 0)
+        await until(lambda: api.services.registry.get_sample_value("video_analysis_event_streams") == 0)
 
 
 async def test_a_stopping_server_ends_streams_cleanly(tmp_path: Path) -> None:
@@ -616,7 +633,13 @@ async def test_health(api: Api) -> None:
 async def test_metrics_count_requests_by_route(api: Api) -> None:
     await api.get(f"/analysis/{uuid4()}")
     text = (await api.get("/metrics")).text
-    assert 'http_requests_total{method="GET",route="/analysis/{video_id}",status="404"} 1.0' in text
+    assert (
+        'video_analysis_http_requests_total{method="GET",route="/analysis/{video_id}",status="404"} 1.0'
+        in text
+    )
+    names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")]
+    assert len(names) > 5
+    assert all(name.startswith("video_analysis_") for name in names), names
 
 
 async def test_other_errors_are_problems_too(api: Api) -> None:

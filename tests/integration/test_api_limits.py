@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,30 @@ async def test_a_repeated_upload_must_be_the_same_file(api: Api) -> None:
     assert (again.status_code, again.json()) == (201, first.json())
     other = {**UPLOAD, "files": {"file": ("a.mp4", b"y" * 1000)}}
     problem(await api.client.post("/analysis/upload", **other, headers=headers), 409)
+    (path,) = api.services.uploads.iterdir()
+    assert path.read_bytes() == b"x" * 1000
+
+
+async def test_repeats_are_answered_while_the_disk_is_full(api: Api) -> None:
+    """A repeat starts nothing; one that is not the same is told so, and a new submission is refused."""
+
+    async def full() -> str | None:
+        return "the disk is full"
+
+    post, key = api.client.post, {"Idempotency-Key": "k"}
+    uploaded = await post("/analysis/upload", **UPLOAD, headers=key)
+    started = await post("/analysis/start", json=START, headers={"Idempotency-Key": "s"})
+    api.answer_by(replace(api.services, no_room=full, room_bytes=lambda: -1))
+    again = await post("/analysis/upload", **UPLOAD, headers=key)
+    assert (again.status_code, again.json()) == (201, uploaded.json())
+    assert again.headers["idempotent-replayed"] == "true"
+    again = await post("/analysis/start", json=START, headers={"Idempotency-Key": "s"})
+    assert (again.status_code, again.json()) == (201, started.json())
+    other = {**UPLOAD, "files": {"file": ("a.mp4", b"y" * 1000)}}
+    problem(await post("/analysis/upload", **other, headers=key), 409)
+    for headers in ({}, {"Idempotency-Key": "new"}):
+        problem(await post("/analysis/upload", **UPLOAD, headers=headers), 507)
+        problem(await post("/analysis/start", json=START, headers=headers), 507)
     (path,) = api.services.uploads.iterdir()
     assert path.read_bytes() == b"x" * 1000
 

@@ -38,7 +38,8 @@ def api_page() -> str:
         "The running server has this as an OpenAPI document at `/openapi.json` and as a page at `/docs`."
         " Times in rows are seconds, `ts` and `recorded_at` are ISO 8601 in UTC, coordinates are"
         " pixels of the stored frame. Every error is a problem document ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)):"
-        " see [Problem](#problem)."
+        " see [Problem](#problem). Query parameters that a call does not know are ignored, as scripts of the older"
+        " pipeline expect: a misspelt filter filters nothing. A known one with a wrong value is a 400."
     )
     operations = list(_operations(document))
     overview = table(("call", "what for"), [(_link(call), op["summary"]) for call, op in operations])

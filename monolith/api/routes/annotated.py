@@ -146,6 +146,10 @@ async def cancel(video_id: VideoId, options: Options, videos: Videos, services: 
 @router.get(
     f"{_PLACE}.mp4",
     summary="The annotated video; what is not there is made",
+    description=(
+        "Also for keys that only read: it changes nothing that is recorded. So many are made at once, and so many wait;"
+        " then 429."
+    ),
     response_class=Response,
     responses={
         200: {

@@ -73,7 +73,7 @@ _BODY: Final[dict[str, Any]] = {
     responses={
         **json_answer(ref(RetentionAnswer), "The report"),
         **json_answer(ref(RetentionAnswer), "It goes on", status=202, headers={"Location": "Where to look"}),
-        **problems(400, 409, 413),
+        **problems(400, 409, 413, 507),
     },
     openapi_extra=_BODY,
 )
@@ -82,7 +82,7 @@ async def start_retention(request: Request, services: Services) -> Response:
     report = await retention.start(_request_of(await json_object(request, services)))
     await retention.wait(_WAIT_SECONDS)
     if report.state == "failed":
-        raise ApiError(500, report.error or "it failed", kind="retention-failed")
+        raise await _failure(services, report.error or "it failed")
     text = msgspec.json.encode(retention_answer(report))
     if report.state == "done":
         return Response(text, media_type="application/json")
@@ -103,6 +103,14 @@ async def retention(services: Services) -> Response:
         schedule=schedule_answer(schedule) if schedule else None,
     )
     return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+async def _failure(services: ApiServices, error: str) -> ApiError:
+    """Letting go of something is written down first: on a disk without any room that fails, and nobody is at fault."""
+    reason = await services.no_room()
+    if reason is not None:
+        return ApiError(507, f"{error}; {reason}", kind="no-room", headers={"Retry-After": "60"})
+    return ApiError(500, error, kind="retention-failed")
 
 
 def _retention(services: ApiServices) -> Retention:

@@ -23,7 +23,7 @@ from monolith.api.requests import (
     declared_bytes,
     drain,
     json_object,
-    require_room,
+    require_room_for,
 )
 from monolith.api.services import ApiServices, SubmittedVideo
 from monolith.api.streaming import Turns
@@ -119,7 +119,7 @@ async def start(
     request: Request, services: Services, base: BaseUrl, idempotency_key: IdempotencyKey = None
 ) -> Response:
     body = await json_object(request, services)
-    await require_room(services)
+    await require_room_for(services, idempotency_key)
     submitted = await services.handlers.submit_url(
         url=body.get("videoURL"),
         video_name=body.get("videoName"),
@@ -145,11 +145,10 @@ async def upload(
     if turns.taken >= turns.places:
         await _refuse(request, too_busy(f"{turns.places} uploads are under way; try again later"))
     with turns.take():
-        if (reason := await services.no_room()) is not None:
-            await _refuse(request, no_room(reason))
-        if await asyncio.to_thread(services.room_bytes) < max(1, declared_bytes(request)):
-            await _refuse(request, no_room())
-        form = await _receive(request, services)
+        repeat = idempotency_key is not None and await services.handlers.knows(idempotency_key)
+        if not repeat:
+            await _require_room(request, services)
+        form = await _receive(request, services, keep=not repeat)
     submitted = await _submit_upload(services, form, idempotency_key)
     return _created(submitted, base)
 
@@ -159,12 +158,21 @@ async def _refuse(request: Request, error: ApiError) -> NoReturn:
     raise error
 
 
-async def _receive(request: Request, services: ApiServices) -> UploadForm:
+async def _require_room(request: Request, services: ApiServices) -> None:
+    """Raises ApiError (507)."""
+    if (reason := await services.no_room()) is not None:
+        await _refuse(request, no_room(reason))
+    if await asyncio.to_thread(services.room_bytes) < max(1, declared_bytes(request)):
+        await _refuse(request, no_room())
+
+
+async def _receive(request: Request, services: ApiServices, *, keep: bool) -> UploadForm:
+    """`keep`: False for a repeat, of which only the digest is wanted; it needs no room."""
     limits = services.limits
     chunks = body_chunks(request, limits.upload_bytes, limits.upload_stall_seconds)
     content_type = request.headers.get("content-type", "")
     try:
-        return await receive_upload(content_type, chunks, services.uploads, services.room_bytes)
+        return await receive_upload(content_type, chunks, services.uploads, services.room_bytes, keep=keep)
     except ApiError as error:
         if error.status == HTTPStatus.INSUFFICIENT_STORAGE:
             await drain(request, request.stream())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -142,11 +143,13 @@ class ScriptedDecoders:
 
 
 class ScriptedInference:
-    """Every model finds one colour that names model and slot; frames in `refuses` end their worker."""
+    """Every model finds one colour that names model and slot; frames in `refuses` end their worker. The first calls
+    raise what is in `unavailable`."""
 
     def __init__(self, models: Sequence[str]) -> None:
         self._identities = {model: identity(model) for model in models}
         self.refuses: set[str] = set()
+        self.unavailable: deque[Exception] = deque()
         self.judged = 0
 
     @property
@@ -155,6 +158,8 @@ class ScriptedInference:
 
     async def infer(self, model_key: str, frame: FrameRef, *, key: str) -> FrameResult:
         await asyncio.sleep(0)
+        if self.unavailable:
+            raise self.unavailable.popleft()
         self.judged += 1
         if model_key in self.refuses:
             raise FrameRefusedError("the frame ended its worker twice")

@@ -386,6 +386,24 @@ async def test_a_full_disk_is_not_the_fault_of_a_live_source(
     await world.work()
     assert await world.status() == "completed"
     assert frames_of(await world.events()) == once(range(1, 5))
+    first, _ = (e for e in await world.events() if isinstance(e, StreamDisconnected))
+    assert (first.reason, first.last_frame) == ("the disk is full", 2)
+
+
+async def test_a_machine_that_cannot_go_on_is_said_to_be_why_a_connection_ended(tmp_path: Path) -> None:
+    world = World(tmp_path, live=True, silence=60)
+    no_worker = EnvironmentFailure("no frame can be judged now: no worker starts")
+    world.inference.unavailable = deque([no_worker])
+    world.decoders.connections = connections(Connection(pictures=3, hangs=True), Connection(pictures=2))
+    await world.submit()
+    with pytest.raises(EnvironmentFailure, match="no worker starts"):
+        await world.work()
+    assert world.slots.all_back
+    await world.work()
+    assert await world.status() == "completed"
+    first, _ = (e for e in await world.events() if isinstance(e, StreamDisconnected))
+    assert first.reason == "no frame can be judged now: no worker starts"
+    await check_live(world)
 
 
 def _no_room() -> None:

@@ -317,3 +317,28 @@ async def test_a_key_used_twice_gives_the_first_answer(world: World) -> None:
 async def test_a_missing_file_is_refused(world: World) -> None:
     with pytest.raises(InvalidRequestError, match="there is no file"):
         await world.handlers.submit_file(path=world.folder / "nothing.mp4", models=MODELS)
+
+
+async def test_a_purge_that_fails_is_tried_again_for_as_long_as_the_program_runs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monolith.application.put_off.FIRST_PAUSE", 0.01)
+    removed, failures = world.storage.remove_video, 12  # more than twice as many as a job has tries
+
+    async def remove(video_id: str) -> int:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise PermissionError("somebody holds the folder")
+        return await removed(video_id)
+
+    monkeypatch.setattr(world.storage, "remove_video", remove)
+    async with world.running():
+        submitted = await world.upload()
+        await world.until(submitted, "completed")
+        await world.handlers.delete(submitted.video_id)
+        async with asyncio.timeout(10):
+            while not (await world.streams.load(submitted.video_id)).purged:
+                await asyncio.sleep(0.005)
+    assert failures == -1
+    assert not (world.folder / "videos" / submitted.video_id).exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -131,6 +132,65 @@ async def test_the_servers_words_are_passed_on(status: int, body: object, text: 
         with pytest.raises(CliError) as caught:
             await client.status(VIDEO_ID)
     assert (str(caught.value), caught.value.code) == (text, code)
+
+
+def busy(times: int, answer: Response, **headers: str) -> tuple[FastAPI, list[bytes]]:
+    """An app that so many requests come too early for, and the bodies that it was sent."""
+    app, bodies = FastAPI(), list[bytes]()
+
+    @app.api_route("/{path:path}", methods=["GET", "POST"])
+    async def any_path(path: str, request: Request) -> Response:
+        bodies.append(await request.body())
+        if len(bodies) > times:
+            return answer
+        return JSONResponse({"detail": "you ask too often"}, 429, headers=headers)
+
+    return app, bodies
+
+
+async def test_what_comes_too_early_waits_as_the_server_says(caplog: pytest.LogCaptureFixture) -> None:
+    app, bodies = busy(2, JSONResponse(STATUS | {"status": "Completed"}), **{"Retry-After": "0"})
+    async with client_of(app) as client:
+        assert (await client.status(VIDEO_ID)).status == "Completed"
+    assert len(bodies) == 3
+    assert caplog.messages == [
+        "you ask too often; waiting 0 s, then trying again (1 of 5)",
+        "you ask too often; waiting 0 s, then trying again (2 of 5)",
+    ]
+
+
+async def test_a_time_in_the_past_is_no_wait() -> None:
+    app, _ = busy(
+        1, JSONResponse(STATUS | {"status": "Failed"}), **{"Retry-After": "Fri, 01 Jan 2021 00:00:00 GMT"}
+    )
+    async with client_of(app) as client:
+        assert (await client.status(VIDEO_ID)).status == "Failed"
+
+
+@pytest.mark.parametrize(("wait", "asked"), [("0", 6), ("3600", 1)])
+async def test_it_does_not_wait_for_ever(wait: str, asked: int) -> None:
+    app, bodies = busy(100, JSONResponse({}), **{"Retry-After": wait})
+    async with client_of(app) as client:
+        for call in (client.status(VIDEO_ID), client.download("/x", io.BytesIO())):
+            bodies.clear()
+            with pytest.raises(CliError, match=r"^you ask too often$") as caught:
+                await call
+            assert (caught.value.code, len(bodies)) == (Exit.ENVIRONMENT, asked)
+
+
+async def test_a_download_and_an_upload_begin_anew(tmp_path: Path) -> None:
+    app, _ = busy(1, Response(b"whole"), **{"Retry-After": "0"})
+    file = io.BytesIO()
+    async with client_of(app) as client:
+        assert await client.download("/x", file) == 5
+    assert file.getvalue() == b"whole"
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(bytes(range(256)) * 1000)
+    app, bodies = busy(1, JSONResponse({"video_id": VIDEO_ID}), **{"Retry-After": "0"})
+    async with client_of(app) as client:
+        assert await client.upload(clip, name=None, models=["m"], frame_step=1) == VIDEO_ID
+    assert len(bodies) == 2
+    assert all(clip.read_bytes() in body for body in bodies)
 
 
 async def test_an_answer_of_another_program_is_refused() -> None:

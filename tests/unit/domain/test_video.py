@@ -223,6 +223,7 @@ def test_a_live_source_is_ended_in_order_first_and_cancelled_then() -> None:
     video = after(*CAMERA, plan(0, 1), connect())
     assert types(decide(video, stop)) == ["StopRequested"]
     assert types(decide(after(*CAMERA, plan(0, 1), connect(), stop), stop)) == ["RunCancelled"]
+    assert not after(*CAMERA, plan(0, 1), connect(), stop, stop).connected
 
 
 def test_a_live_source_that_has_ended_completes_its_run() -> None:

@@ -18,12 +18,27 @@ def test_live_timestamps_count_from_their_start() -> None:
     assert found == pytest.approx([7.0, 7.04, 7.08])
 
 
-@pytest.mark.parametrize("jump", [-400.0, 0.0, 3600.0])
+@pytest.mark.parametrize("jump", [-400.0, 3600.0])
 def test_a_break_in_the_source_is_closed(jump: float) -> None:
     line = Timeline(None, live=False)
     line.at(400.0, 0.0, RATE)
     assert line.at(400.0 + jump, 0.0, RATE) == pytest.approx(400.04)
     assert line.at(400.04 + jump, 0.0, RATE) == pytest.approx(400.08)
+
+
+def test_after_a_break_comes_a_picture_as_long_as_those_before() -> None:
+    line = Timeline(None, live=False)
+    found = [line.at(own, 0.0, None) for own in (9.0, 9.02, 39.02, 0.0, 0.02)]
+    assert found == pytest.approx([9.0, 9.02, 39.02, 39.04, 39.06])
+
+
+def test_timestamps_that_repeat_are_kept_but_live() -> None:
+    repeated = (1.0, 1.0, 1.04, 1.04, 1.08)
+    line = Timeline(None, live=False)
+    assert [line.at(own, 0.0, RATE) for own in repeated] == list(repeated)
+    line = Timeline(0.0, live=True)
+    times = [line.at(own, 0.0, RATE) for own in repeated]
+    assert times == sorted(set(times))
 
 
 def test_a_live_break_takes_as_long_as_it_took() -> None:

@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from monolith.domain.events import (
+    RunCancelled,
     RunCompleted,
+    RunFailed,
     SegmentsPlanned,
     SourceEnded,
     StopRequested,
@@ -21,8 +23,10 @@ from monolith.domain.events import (
 )
 from monolith.domain.segment import SegmentPlan
 from monolith.readmodels.videos import VideoView
+from tests.readmodel_rows import assert_same_rows, count
 from tests.unit.api.harness import Api, running_api
 from tests.unit.readmodels.story import RUN, VIDEO, Streamed, probed, stored, submitted
+from tests.unit.readmodels.test_rebuilding import in_use
 
 STREAM = video_stream(VIDEO)
 
@@ -108,6 +112,38 @@ async def test_what_has_ended_is_neither_connected_nor_being_ended(api: Api) -> 
     await api.happened(*connected(1, 1, 0.0), *((STREAM, event) for event in (stop, over, ended)))
     found = await view(api)
     assert (found.status, found.connected, found.stopping) == ("Completed", False, False)
+
+
+CANCELLED = RunCancelled(video_id=VIDEO, run_id=RUN, reason="by the user", cancelled_at=1_700_000_005.0)
+FAILED = RunFailed(video_id=VIDEO, run_id=RUN, error="the disk broke", failed_at=1_700_000_005.0)
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"), [(CANCELLED, "cancelled: by the user"), (FAILED, "the disk broke")], ids=["cancelled", "failed"]
+)  # fmt: skip
+async def test_a_connection_that_is_open_at_the_end_of_its_run_ends_with_it(
+    api: Api, end: RunCancelled | RunFailed, reason: str
+) -> None:
+    await api.happened(*connected(1, 1, 0.0), disconnected(1, 40, 4.0), *connected(2, 41, 4.5), (STREAM, end))
+    assert not (await view(api)).connected
+    first, second = (await api.client.get(f"/analysis/{VIDEO}/connections")).json()
+    assert (first["reason"], first["last_frame"]) == ("connection reset", 40)
+    assert (second["reason"], second["last_frame"]) == (reason, None)
+    assert second["ended"] == "2023-11-14T22:13:25.000000+00:00"
+
+
+async def test_rebuilt_connections_are_those_that_were_there(tmp_path: Path) -> None:
+    async with in_use(tmp_path) as running:
+        story = (
+            *submitted(),
+            camera(),
+            *connected(1, 1, 0.0),
+            disconnected(1, 9, 1.0),
+            *connected(2, 10, 2.0),
+        )
+        await running.happened(*story, (STREAM, CANCELLED))
+        await running.caught_up()
+        assert count(assert_same_rows(running.path, await running.from_scratch()), "connections") == 2
 
 
 async def test_a_file_has_no_connections(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""Jobs that failed too often to be tried again at once, and that nobody can be spared: they wait, longer every time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+from monolith.domain.jobs import Job
+
+Again: TypeAlias = Callable[[Job], Awaitable[None]]
+
+FIRST_PAUSE: Final = 30.0
+LONGEST_PAUSE: Final = 3600.0
+
+
+class PutOff:
+    """Use it with `async with`; leaving forgets what waits. `again` is called with a job whose pause is over; what it
+    raises ends whoever is inside the `async with`."""
+
+    def __init__(self, again: Again) -> None:
+        self._again = again
+        self._times: dict[Job, int] = {}
+        self._waiting: dict[Job, asyncio.Task[None]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def __aenter__(self) -> PutOff:
+        self._tasks = await asyncio.TaskGroup().__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        assert self._tasks is not None
+        tasks, self._tasks = self._tasks, None
+        for task in self._waiting.values():
+            task.cancel()
+        await tasks.__aexit__(None, None, None)
+
+    def __contains__(self, job: Job) -> bool:
+        """Whether its pause goes on."""
+        return job in self._waiting
+
+    def put(self, job: Job) -> float:
+        """Let it wait. The seconds: twice as many as the last time, unless it was `done` meanwhile."""
+        times = self._times.get(job, 0)
+        pause = min(FIRST_PAUSE * 2.0**times, LONGEST_PAUSE)
+        self._times[job] = times + 1
+        if self._tasks is not None and job not in self._waiting:
+            self._waiting[job] = self._tasks.create_task(self._wait(job, pause), name=f"pause of {job}")
+        return pause
+
+    def done(self, job: Job) -> None:
+        """It succeeded: should it ever fail again, that is the first time."""
+        self._times.pop(job, None)
+
+    async def _wait(self, job: Job, pause: float) -> None:
+        await asyncio.sleep(pause)
+        del self._waiting[job]
+        await self._again(job)
