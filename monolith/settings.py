@@ -207,8 +207,38 @@ class Settings(BaseModel):
         300.0, "a live source that gives no picture for so long has ended", _SECONDS_IS
     )
 
+    rtmp: bool = _setting(True, "take in what is published by RTMP", "one of true, false")
+    rtmp_host: str = _setting(
+        "", "address to take RTMP on; empty: the same as host", "an IP address or a host name, or nothing"
+    )
+    rtmp_port: Annotated[int, Field(ge=0, le=65535)] = _setting(
+        1935, "TCP port of RTMP (0: any free one)", "a whole number from 0 to 65535, such as 1935"
+    )
+    rtmp_max_connections: Annotated[int, Field(ge=1, le=4096)] = _setting(
+        128, "open RTMP connections; more are refused", "a whole number from 1 to 4096, such as 128"
+    )
+    rtmp_max_connections_per_client: Annotated[int, Field(ge=1, le=4096)] = _setting(
+        32, "open RTMP connections of one address", "a whole number from 1 to 4096, such as 32"
+    )
+    rtmp_handshake_timeout: Seconds = _setting(
+        10.0, "an RTMP connection must publish by then, with a key that is right", _SECONDS_IS
+    )
+    rtmp_idle_timeout: Seconds = _setting(
+        30.0, "an RTMP publisher that sends nothing for so long is cut off; it may come again", _SECONDS_IS
+    )
+    rtmp_max_bitrate: Annotated[int, Field(ge=100, le=10**6)] = _setting(
+        50_000,
+        "kilobits a second that an RTMP publisher may send; one that sends more for long is cut off",
+        "a whole number from 100 to 1000000, such as 50000",
+    )
+    publish_wait: Seconds = _setting(
+        24 * 3600.0, "an endpoint that nobody has published to by then is given up", _SECONDS_IS
+    )
+
     webrtc_publishers: Annotated[int, Field(ge=1, le=1024)] = _setting(
-        32, "WebRTC publishers at the same time; more are refused", "a whole number from 1 to 1024, such as 32"
+        32,
+        "WebRTC publishers at the same time; more are refused",
+        "a whole number from 1 to 1024, such as 32",
     )
     webrtc_max_bitrate: Annotated[int, Field(ge=100, le=10**6)] = _setting(
         8000,
@@ -231,7 +261,9 @@ class Settings(BaseModel):
         "names or addresses separated by commas, such as eth0,127.0.0.1",
     )
     ice_ports: str = _setting(
-        "", "UDP ports for WebRTC; empty: any", "two port numbers and a hyphen, such as 50000-50100, or nothing"
+        "",
+        "UDP ports for WebRTC; empty: any",
+        "two port numbers and a hyphen, such as 50000-50100, or nothing",
     )
     ice_public_address: Annotated[tuple[IPv4Address | IPv6Address, ...], BeforeValidator(_split)] = _setting(
         (),
@@ -245,6 +277,11 @@ class Settings(BaseModel):
         if not re.fullmatch(r"[A-Za-z0-9.:_-]+", host):
             raise ValueError("not a host")
         return host
+
+    @field_validator("rtmp_host")
+    @classmethod
+    def _rtmp_host_is_plain(cls, host: str) -> str:
+        return cls._host_is_plain(host) if host else host
 
     @field_validator("public_url")
     @classmethod

@@ -67,6 +67,7 @@ class FollowedRun:
         self.request = run.request
         self.probe: VideoProbed = video.probe
         self.live = video.live
+        self.pushed = video.pushed
         self.log: SegmentLog | None = None
         """Of the segment that was worked on last: where a failure is counted."""
 

@@ -6,6 +6,7 @@ Rules:
   of a file's segment.
 - A live source that breaks off is connected to again, after growing pauses, as a new connection in a new segment, until
   no picture has come for `live_silence` seconds. Then it has ended: its run completes if anything was analysed.
+- One that is pushed is not connected to: its publisher is waited for, as long.
 - A live source that cannot be had for good (forbidden, not found, no video) has ended at once if it never came up.
 """
 
@@ -19,6 +20,7 @@ from typing import Final
 from monolith.application.errors import EnvironmentFailure, RetryableFailure, SourceFailure
 from monolith.application.followed_run import FollowedRun, OpenSegment
 from monolith.application.follower import Follower
+from monolith.application.ports import Publishers
 from monolith.application.segments import Segments
 from monolith.application.source_access import SourceAccesses
 from monolith.domain.errors import SupersededError
@@ -28,6 +30,8 @@ from monolith.ingest.messages import FollowSource
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
+_LONGEST_PUSHED_PAUSE: Final = 2.0
+"""Its publisher has connected already: this is for what goes wrong behind that."""
 _INTERRUPTED: Final = "the program was interrupted"
 _ENDED_BY_USER: Final = "ended by the user"
 
@@ -44,12 +48,14 @@ class Following:
         self,
         segments: Segments,
         accesses: SourceAccesses,
+        publishers: Publishers,
         *,
         segment_seconds: float,
         live_silence: float,
     ) -> None:
         self._segments = segments
         self._accesses = accesses
+        self.publishers = publishers
         self._segment_seconds = segment_seconds
         self.live_silence = live_silence
 
@@ -135,6 +141,8 @@ class _LiveSource:
         """Until the source has ended."""
         segment = await self._left_open()
         while True:
+            if not await self._is_there():
+                return await self._run.end(f"nobody published for {self._limit:g} s")
             if segment is None:
                 segment = await self._following.new_segment(self._run)
             follower = Follower(self._run, silence=self._limit)
@@ -146,6 +154,12 @@ class _LiveSource:
             logger.warning("video %s: the live source gives nothing: %s", self._run.video_id, failure)
             segment = None if follower.came_up else self._run.again(segment)
             await self._wait()
+
+    async def _is_there(self) -> bool:
+        """Whether there is anything to connect to: a publisher may come again, others are just tried."""
+        if not self._run.pushed:
+            return True
+        return await self._following.publishers.wait(self._run.video_id, max(0.0, self._left()))
 
     async def _left_open(self) -> OpenSegment | None:
         """The newest segment if no connection was ever made for it; all others are finished."""
@@ -213,7 +227,7 @@ class _LiveSource:
 
     async def _wait(self) -> None:
         pause = self._pause * random.uniform(0.75, 1.25)  # noqa: S311
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        self._pause = min(self._pause * 2, _LONGEST_PUSHED_PAUSE if self._run.pushed else _LONGEST_PAUSE)
         await asyncio.sleep(min(pause, max(0.1, self._left())))
 
 

@@ -4,6 +4,7 @@ taken as they come, connect to it and see what comes."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from pathlib import Path
@@ -12,17 +13,20 @@ from typing import Final
 import msgspec
 
 from monolith.application.errors import RetryableFailure, SourceFailure
-from monolith.application.ports import Clock, Decoders, Fetcher, Storage
+from monolith.application.ports import Clock, Decoders, Fetcher, Publishers, Storage
 from monolith.application.source_access import SourceAccesses
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import FailVideo, RecordProbe, VideoCommand
-from monolith.domain.events import Transport, VideoProbed, VideoSubmitted
+from monolith.domain.events import PushKind, Transport, VideoProbed, VideoSubmitted
 from monolith.domain.jobs import ProbeJob
 from monolith.domain.requests import is_rtsp
 from monolith.domain.segment import SourceInfo
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
+_LONGEST_PUSHED_PAUSE: Final = 2.0
+
+logger = logging.getLogger(__name__)
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -40,22 +44,26 @@ class Ingestion:
         decoders: Decoders,
         storage: Storage,
         accesses: SourceAccesses,
+        publishers: Publishers,
         clock: Clock,
         *,
         segment_seconds: float,
         live_silence: float,
+        publish_wait: float,
         live_probes: int = 4,
     ) -> None:
-        """`live_silence`: for so many seconds a live source is waited for; `live_probes`: how many at the same time are
-        being connected to for it."""
+        """`publish_wait`: for so many seconds a first publisher is waited for; `live_silence`: and a live source;
+        `live_probes`: how many at the same time are being connected to for it."""
         self._streams = streams
         self._fetcher = fetcher
         self._decoders = decoders
         self._storage = storage
         self._accesses = accesses
+        self._publishers = publishers
         self._clock = clock
         self._segment_seconds = segment_seconds
         self._live_silence = live_silence
+        self._publish_wait = publish_wait
         self._live_probes = asyncio.Semaphore(live_probes)
 
     async def run(self, job: ProbeJob) -> None:
@@ -73,19 +81,40 @@ class Ingestion:
         await self._streams.execute(job.video_id, command)
 
     async def _ingest(self, video: VideoSubmitted) -> RecordProbe:
+        if video.source_kind == "rtmp" or video.source_kind == "webrtc":
+            return await self._ingest_pushed(video, video.source_kind)
         started = time.perf_counter()
         transport = await self._transport_of(video)
         if transport == "file":
             return await self._ingest_file(video, started)
+        return self._followed(await self._probe_followed(video, transport), transport, started)
+
+    def _followed(self, source: SourceInfo, transport: Transport, started: float) -> RecordProbe:
         return RecordProbe(
             at=self._clock(),
             path="",
             spooled=False,
             size_bytes=0,
-            source=await self._probe_followed(video, transport),
+            source=source,
             ingest_seconds=time.perf_counter() - started,
             transport=transport,
         )
+
+    async def _ingest_pushed(self, video: VideoSubmitted, kind: PushKind) -> RecordProbe:
+        """Wait for the first publisher who sends pictures."""
+        until, pause = time.monotonic() + self._publish_wait, _FIRST_PAUSE
+        while await self._publishers.wait(video.video_id, max(0.0, until - time.monotonic())):
+            started = time.perf_counter()
+            try:
+                async with self._live_probes:
+                    access = await self._accesses.of(video, kind, look=True)
+                    return self._followed(await self._decoders.probe_source(access), kind, started)
+            except RetryableFailure as error:
+                logger.warning("video %s: its publisher gave no picture: %s", video.video_id, error)
+                self._publishers.give_up(video.video_id)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PUSHED_PAUSE)
+        raise SourceFailure(f"nobody published within {self._publish_wait:g} s; ask for a new endpoint")
 
     async def _transport_of(self, video: VideoSubmitted) -> Transport:
         if video.source_kind != "url":

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from monolith.domain.events import Transport
 from monolith.domain.models import ModelIdentity
 from monolith.domain.segment import SourceInfo
+from monolith.domain.video import Video
 from monolith.inference.messages import FrameRef, FrameResult
 from monolith.ingest.messages import (
     Connected,
@@ -187,8 +188,12 @@ class Publishers(Protocol):
         False after `timeout` seconds without."""
         ...
 
-    def dismiss(self, video_id: str, reason: str) -> None:
-        """The video takes no more: its publisher, if there is one, is told why and sent away."""
+    def give_up(self, video_id: str) -> None:
+        """What a publisher left who has gone is of no use."""
+        ...
+
+    def note(self, video: Video) -> None:
+        """How the video stands now: when it takes no more, its publisher is told why and sent away."""
         ...
 
 

@@ -24,7 +24,7 @@ from monolith.application.open_videos import (
     video_id_of,
 )
 from monolith.application.pipeline import SegmentPipeline
-from monolith.application.ports import Clock
+from monolith.application.ports import Clock, Publishers
 from monolith.application.purge import Purge
 from monolith.application.put_off import PutOff
 from monolith.application.scheduler import Lane, Scheduler
@@ -37,6 +37,9 @@ _SNAPSHOT_EVENTS: Final = 1000
 """How many events of videos are counted before the counts are kept again."""
 _STORE_PAUSE: Final = 1.0
 _LIVE_PROBES: Final = "live_probe"
+_PUSHED: Final = "pushed"
+_MOST_AWAITED: Final = 10_000
+"""Videos whose first publisher is waited for: waiting costs next to nothing."""
 _LIVE: Final = "live"
 _FINISHING: Final = "live_end"
 CONCURRENT_LIVE_STEPS: Final = 4
@@ -56,6 +59,7 @@ class ProcessManager:
         pipeline: SegmentPipeline,
         following: Following,
         purge: Purge,
+        publishers: Publishers,
         open_videos: OpenVideos,
         snapshots: Snapshots,
         clock: Clock,
@@ -71,6 +75,7 @@ class ProcessManager:
         self._pipeline = pipeline
         self._following = following
         self._purge = purge
+        self._publishers = publishers
         self._clock = clock
         self._keep_sources = keep_sources
         self._snapshots = snapshots
@@ -82,6 +87,7 @@ class ProcessManager:
         places: dict[Lane, int] = {
             ProbeJob: concurrent_fetches,
             _LIVE_PROBES: live_sources,
+            _PUSHED: _MOST_AWAITED,
             SegmentJob: concurrent_segments,
             FollowJob: concurrent_segments,
             _LIVE: live_sources,
@@ -161,6 +167,7 @@ class ProcessManager:
 
     async def _act_on(self, video: Video) -> None:
         self._end_needless(video)
+        self._publishers.note(video)
         self.scheduler.offer(video.video_id, [job for job in next_jobs(video) if job not in self._put_off])
         if not video.active_runs() and not self._keep_sources:
             try:
@@ -235,6 +242,8 @@ class ProcessManager:
 def _lane_of(job: Job) -> Lane:
     """A live source may hold its place for ever: neither files nor the ends of others wait for it."""
     match job:
+        case ProbeJob(pushed=True):
+            return _PUSHED
         case ProbeJob(live=True):
             return _LIVE_PROBES
         case FollowJob(finish=True):

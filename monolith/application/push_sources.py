@@ -172,11 +172,17 @@ class PushSources:
             return None
         return publication.feed.read() if look else publication.take()
 
-    def dismiss(self, video_id: str, reason: str) -> None:
-        self._forget(video_id)
-        feed = self.feeds.get(video_id)
-        if feed is not None:
-            feed.dismiss(reason)
+    def give_up(self, video_id: str) -> None:
+        publication = self._publications.get(video_id)
+        if publication is not None and publication.feed.ended:
+            self._forget(video_id)
+
+    def note(self, video: Video) -> None:
+        if video.pushed and not video.takes_publishers:
+            self._forget(video.video_id)
+            feed = self.feeds.get(video.video_id)
+            if feed is not None:
+                feed.dismiss(_why_over(video))
 
     def _is_there(self, video_id: str) -> bool:
         publication = self._publications.get(video_id)

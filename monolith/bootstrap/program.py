@@ -32,6 +32,7 @@ from monolith.bootstrap.analytics import running_analytics, tell_failure
 from monolith.bootstrap.annotated import running_annotated
 from monolith.bootstrap.data import ANALYTICS, EVENTS, READ_MODELS, open_store
 from monolith.bootstrap.engines import concurrent_segments, start_engines
+from monolith.bootstrap.live import publishing_of
 from monolith.bootstrap.rebuild import rebuildables
 from monolith.bootstrap.retention import retention_of, scheduled
 from monolith.bootstrap.work import Foundations, process_manager
@@ -158,8 +159,16 @@ class _Builder:
         engines = await start_engines(
             self._stack, self._settings, self._registry, self._work, self._disk, max_height=max_height
         )
+        publishing = await publishing_of(self._stack, self._folder, streams, self._secrets)
         base = Foundations(
-            self._settings, observed, self._codec, streams, self._storage, self._secrets, self._work
+            self._settings,
+            observed,
+            self._codec,
+            streams,
+            self._storage,
+            self._secrets,
+            publishing,
+            self._work,
         )
         segments = concurrent_segments(self._settings)
         manager = process_manager(base, engines, open_videos, snapshots, segments=segments)

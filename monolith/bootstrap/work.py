@@ -20,6 +20,7 @@ from monolith.application.segments import Segments
 from monolith.application.source_access import SourceAccesses
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.engines import CONCURRENT_FETCHES, Engines
+from monolith.bootstrap.live import Publishing
 from monolith.ingest.addresses import AddressPolicy
 from monolith.ingest.fetch import Fetcher, FetchLimits
 from monolith.ingest.messages import SourceAccess
@@ -41,6 +42,7 @@ class Foundations(NamedTuple):
     streams: VideoStreams
     storage: FileStorage
     secrets: SecretUrls
+    publishing: Publishing
     metrics: WorkMetrics
 
 
@@ -49,11 +51,12 @@ def process_manager(
 ) -> ProcessManager:
     """`segments`: how many of files are analysed at the same time."""
     settings = base.settings
-    accesses = SourceAccesses(base.secrets, _source_access(settings))
+    accesses = SourceAccesses(base.secrets, _source_access(settings), base.publishing.handover)
     work_on = _segments(base, engines)
     following = Following(
         work_on,
         accesses,
+        base.publishing.sources,
         segment_seconds=settings.segment_seconds,
         live_silence=settings.live_silence,
     )
@@ -64,6 +67,7 @@ def process_manager(
         SegmentPipeline(work_on),
         following,
         Purge(base.streams, base.store, base.storage, base.secrets, time.time),
+        base.publishing.sources,
         open_videos,
         snapshots,
         time.time,
@@ -81,9 +85,11 @@ def _ingestion(base: Foundations, engines: Engines, accesses: SourceAccesses) ->
         engines.resources.decoders,
         base.storage,
         accesses,
+        base.publishing.sources,
         time.time,
         segment_seconds=base.settings.segment_seconds,
         live_silence=base.settings.live_silence,
+        publish_wait=base.settings.publish_wait,
         live_probes=CONCURRENT_LIVE_STEPS,
     )
 

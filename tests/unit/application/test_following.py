@@ -15,6 +15,7 @@ from monolith.application.attempt import Resources
 from monolith.application.errors import EnvironmentFailure, RetryableFailure, SourceFailure
 from monolith.application.following import Following
 from monolith.application.judging import MAX_HELD_LIVE, MAX_LENT
+from monolith.application.push_sources import PushSources
 from monolith.application.segments import Segments
 from monolith.application.source_access import SourceAccesses
 from monolith.application.video_stream import VideoStreams
@@ -35,6 +36,8 @@ from monolith.domain.events import (
     StreamDisconnected,
 )
 from monolith.domain.jobs import FollowJob, next_jobs
+from monolith.live.feeds import LiveFeeds
+from monolith.live.handover import FeedHandover
 from monolith.secret_urls import SecretUrls
 from monolith.storage import FileStorage
 from tests.builders import RUN, VIDEO, followed, submit
@@ -89,9 +92,11 @@ class World:
             owner="test",
             attempts_allowed=3,
         )
+        push = PushSources(self.streams, self.secrets, LiveFeeds())
         following = Following(
             segments,
-            SourceAccesses(self.secrets, ANYWHERE),
+            SourceAccesses(self.secrets, ANYWHERE, FeedHandover(push, Path("live.sock"))),
+            push,
             segment_seconds=60,
             live_silence=self.silence,
         )

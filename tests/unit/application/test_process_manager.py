@@ -22,6 +22,7 @@ from monolith.application.open_videos import Snapshot, load_open_videos
 from monolith.application.pipeline import SegmentPipeline
 from monolith.application.process_manager import ProcessManager
 from monolith.application.purge import Purge
+from monolith.application.push_sources import PushSources
 from monolith.application.segments import Segments
 from monolith.application.source_access import SourceAccesses
 from monolith.application.video_stream import VideoStreams
@@ -30,6 +31,8 @@ from monolith.domain.events import DOMAIN_EVENTS, Transport
 from monolith.domain.run import Run
 from monolith.domain.segment import SourceInfo
 from monolith.inference.shared_memory import SlotPool
+from monolith.live.feeds import LiveFeeds
+from monolith.live.handover import FeedHandover
 from monolith.secret_urls import SecretUrls
 from monolith.storage import FileStorage, SnapshotFile
 from tests.builders import source
@@ -89,6 +92,8 @@ class World:
         self.storage = FileStorage(folder)
         self.storage.prepare()
         self.secrets = SecretUrls(folder)
+        self.push = PushSources(self.streams, self.secrets, LiveFeeds())
+        self.publish_wait = 60.0
         self.snapshots = SnapshotFile(folder, "store-1")
         self.decoders: ProbingDecoders = ProbingDecoders(40)
         self.live_sources = 4
@@ -100,7 +105,7 @@ class World:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ProcessManager]:
         resources = Resources(self.decoders, SlotPool(4), ScriptedInference(MODELS), SlotPool(4))
-        accesses = SourceAccesses(self.secrets, ANYWHERE)
+        accesses = SourceAccesses(self.secrets, ANYWHERE, FeedHandover(self.push, self.folder / "live.sock"))
         segments = Segments(
             self.streams,
             self.store,
@@ -120,13 +125,16 @@ class World:
                 self.decoders,
                 self.storage,
                 accesses,
+                self.push,
                 time.time,
                 segment_seconds=60,
                 live_silence=self.live_silence,
+                publish_wait=self.publish_wait,
             ),
             SegmentPipeline(segments),
-            Following(segments, accesses, segment_seconds=60, live_silence=self.live_silence),
+            Following(segments, accesses, self.push, segment_seconds=60, live_silence=self.live_silence),
             Purge(self.streams, self.store, self.storage, self.secrets, time.time),
+            self.push,
             await load_open_videos(self.store, self.snapshots),
             self.snapshots,
             time.time,
