@@ -65,6 +65,7 @@ class FrameOutput:
                 decode_seconds=decode_seconds,
                 resize_seconds=resized - started,
                 encode_seconds=encoded - resized,
+                position=numbered.position,
             )
         )
 

@@ -21,6 +21,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from monolith.domain.segment import SourcePosition
 from monolith.ingest.errors import SourceError
 from monolith.ingest.unreadable import explain_unreadable
 
@@ -84,6 +85,14 @@ class OpenVideo:
                 return
             except (av.error.FFmpegError, ValueError) as error:
                 self.damage(error)
+
+    def position_of(self, picture: VideoFrame) -> SourcePosition | None:
+        """Where the source can be taken up again behind `picture`, one of the newest pictures; None: nowhere."""
+        return None
+
+    def age_of(self, picture: VideoFrame) -> float:
+        """How many seconds before what is newest in the source `picture` is, where that is known to be more than 0."""
+        return 0.0
 
     def damage(self, error: Exception) -> None:
         """Count a packet that could not be read or decoded."""
