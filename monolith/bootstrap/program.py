@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -18,7 +18,6 @@ from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
 from eventsourcing.errors import EventStoreError
 from eventsourcing.projection import Projection, ProjectionRunner
-from eventsourcing.store import EventStore
 from monolith.access.control import AccessControl
 from monolith.access.startup import open_access
 from monolith.adapters import ProjectionGate
@@ -26,15 +25,14 @@ from monolith.api.app import create_app
 from monolith.api.services import ApiServices, Limits
 from monolith.application.handlers import VideoHandlers
 from monolith.application.open_videos import OpenVideos, load_open_videos
-from monolith.application.process_manager import ProcessManager
-from monolith.application.retention import Retention
-from monolith.application.retention_schedule import RetentionSchedule
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.analytics import running_analytics, tell_failure
 from monolith.bootstrap.annotated import annotated_jpeg, running_annotated
-from monolith.bootstrap.data import ANALYTICS, EVENTS, READ_MODELS, open_store
-from monolith.bootstrap.engines import Engines, concurrent_segments, start_engines
+from monolith.bootstrap.data import ANALYTICS, EVENTS, open_store
+from monolith.bootstrap.engines import concurrent_segments, start_engines
 from monolith.bootstrap.handlers import video_handlers
+from monolith.bootstrap.measuring import measure
+from monolith.bootstrap.parts import Data, Extras, Work
 from monolith.bootstrap.read_models import running_read_models
 from monolith.bootstrap.rebuild import rebuildables
 from monolith.bootstrap.retention import retention_of, scheduled
@@ -42,25 +40,7 @@ from monolith.bootstrap.work import Foundations, process_manager
 from monolith.datadir import DataDirLock
 from monolith.disk_watch import DiskWatch
 from monolith.domain.events import DOMAIN_EVENTS
-from monolith.exports.annotated import AnnotatedVideos
 from monolith.loop_monitor import LoopMonitor
-from monolith.machine_metrics import (
-    add_process_metrics,
-    database_readings,
-    disk_readings,
-    log_readings,
-)
-from monolith.metrics import (
-    ReadingsCollector,
-    annotated_readings,
-    followed_readings,
-    inference_readings,
-    projection_readings,
-    rebuild_readings,
-    retention_readings,
-    store_readings,
-    work_readings,
-)
 from monolith.observed import (
     ObservedProjection,
     ObservedStore,
@@ -68,7 +48,6 @@ from monolith.observed import (
 from monolith.projection_lag import WatchedProjection, watch
 from monolith.readiness import readiness_checks
 from monolith.readmodels.analytics_rebuild import LiveAnalytics
-from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.rebuilding import Live
 from monolith.readmodels.rebuilds import Rebuilds
 from monolith.secret_urls import SecretUrls
@@ -119,34 +98,6 @@ async def running_program(settings: Settings) -> AsyncIterator[Program]:
         yield program
 
 
-class _Data(NamedTuple):
-    """What is stored, and what is read of it."""
-
-    store: SqliteEventStore
-    read_models: ReadModels
-    projection: ProjectionRunner
-    analytics: LiveAnalytics
-    rebuilds: Rebuilds
-
-
-class _Work(NamedTuple):
-    """What takes videos in and analyses them. `store`: as it is measured."""
-
-    store: EventStore
-    streams: VideoStreams
-    engines: Engines
-    manager: ProcessManager
-    handlers: VideoHandlers
-
-
-class _Extras(NamedTuple):
-    """What is done with analysed videos. `schedule`: None where the settings want none."""
-
-    annotated: AnnotatedVideos
-    retention: Retention
-    schedule: RetentionSchedule | None
-
-
 class _Builder:
     """Builds the program piece by piece."""
 
@@ -170,12 +121,12 @@ class _Builder:
         work = await self._start_work(data)
         extras = await self._start_extras(data, work)
         services = self._services(access, data, work, extras)
-        self._measure(data, work, extras)
+        measure(self._registry, self._folder, self._watched, self._disk, data, work, extras)
         await self._start_tasks(work, data.projection, access)
         token = access.keys.issue_local() if access.keys else ""
         return Program(self._settings, create_app(services), services, work.handlers, lock, token)
 
-    async def _open_data(self) -> _Data:
+    async def _open_data(self) -> Data:
         store = await open_store(self._folder / EVENTS)
         self._stack.push_async_callback(store.close)
         read_models, projection = await self._enter(
@@ -188,7 +139,7 @@ class _Builder:
         )
         self._watched.append(watched)
         rebuilds = self._rebuilds(store, Live(read_models, projection), analytics)
-        return _Data(store, read_models, projection, analytics, rebuilds)
+        return Data(store, read_models, projection, analytics, rebuilds)
 
     def _observed(self, projection: Projection) -> Projection:
         return ObservedProjection(projection, self._work)
@@ -199,7 +150,7 @@ class _Builder:
         self._stack.push_async_callback(rebuilds.close)
         return rebuilds
 
-    async def _start_work(self, data: _Data) -> _Work:
+    async def _start_work(self, data: Data) -> Work:
         store = ObservedStore(data.store, self._work)
         streams = VideoStreams(store, self._codec)
         snapshots = SnapshotFile(self._folder, data.store.identity)
@@ -214,9 +165,9 @@ class _Builder:
         segments = concurrent_segments(self._settings)
         manager = process_manager(base, engines, open_videos, snapshots, segments=segments)
         handlers = video_handlers(self._settings, store, streams, data.projection, self._secrets)
-        return _Work(store, streams, engines, manager, handlers)
+        return Work(store, streams, engines, manager, handlers)
 
-    async def _start_extras(self, data: _Data, work: _Work) -> _Extras:
+    async def _start_extras(self, data: Data, work: Work) -> Extras:
         annotated = await self._enter(
             running_annotated(self._settings, self._folder, data.read_models, self._storage)
         )
@@ -226,13 +177,13 @@ class _Builder:
                 ProjectionGate(data.projection), self._folder,
             )
         )  # fmt: skip
-        return _Extras(annotated, retention, await self._enter(scheduled(self._settings, retention)))
+        return Extras(annotated, retention, await self._enter(scheduled(self._settings, retention)))
 
     async def _enter(self, context: AbstractAsyncContextManager[T]) -> T:
         """Enter `context`; it is left with the program."""
         return await self._stack.enter_async_context(context)
 
-    def _services(self, access: AccessControl, data: _Data, work: _Work, extras: _Extras) -> ApiServices:
+    def _services(self, access: AccessControl, data: Data, work: Work, extras: Extras) -> ApiServices:
         inference = work.engines.inference
         return ApiServices(
             handlers=work.handlers,
@@ -259,25 +210,6 @@ class _Builder:
             analytics=data.analytics.analytics,
         )
 
-    def _measure(self, data: _Data, work: _Work, extras: _Extras) -> None:
-        """What Prometheus sees."""
-        readings = [
-            *work_readings(work.manager, work.engines.pools),
-            *followed_readings(work.manager, work.engines.decoders),
-            *inference_readings(work.engines.inference),
-            *store_readings(data.store),
-            *projection_readings(self._watched),
-            *disk_readings(self._disk),
-            *log_readings(),
-            *annotated_readings(extras.annotated),
-            *rebuild_readings(data.rebuilds),
-            *retention_readings(extras.retention),
-        ]
-        ReadingsCollector(self._registry, readings)
-        add_process_metrics(self._registry)
-        databases = {"events": self._folder / EVENTS, "read_models": self._folder / READ_MODELS}
-        ReadingsCollector(self._registry, database_readings(databases), blocking=True)
-
     async def _greatest_height(self, open_videos: OpenVideos, streams: VideoStreams) -> int:
         """Of the frames that new and unfinished runs store, in pixels: the setting may have changed meanwhile."""
         heights = [self._settings.frame_max_height]
@@ -292,7 +224,7 @@ class _Builder:
 
     async def _start_tasks(
         self,
-        work: _Work,
+        work: Work,
         projection: ProjectionRunner,
         access: AccessControl,
     ) -> None:
