@@ -19,7 +19,7 @@ from monolith.domain.errors import SupersededError
 from monolith.domain.events import VideoProbed
 from monolith.domain.jobs import SegmentJob
 from monolith.domain.run import Run
-from monolith.domain.segment import SegmentPlan
+from monolith.domain.segment import SegmentPlan, SourcePosition
 from monolith.domain.video import Video
 from monolith.ingest.messages import Connected, StartSegment
 
@@ -33,6 +33,13 @@ class SegmentEnd(msgspec.Struct, frozen=True):
 
     last_frame: int | None
     end_of_source: bool = False
+
+
+class NewestFrame(msgspec.Struct, frozen=True):
+    """What the next connection is to know of the last frame that was stored."""
+
+    timestamp: float
+    position: SourcePosition | None
 
 
 class OpenSegment:
@@ -118,17 +125,22 @@ class FollowedRun:
         """A segment that has got no frame yet, for another connection."""
         return OpenSegment(segment.log, segment.plan, segment.pack, self._recorder(segment.log, segment.pack))
 
-    async def least_timestamp(self, segment: OpenSegment) -> float:
-        """Seconds of media where a connection for `segment` may begin, however the machine's clock was set: after the
-        newest frame of the segments before it, as far as the last few tell."""
+    async def newest_before(self, segment: OpenSegment) -> NewestFrame | None:
+        """The newest stored frame of the segments before `segment`, as far as the last few tell."""
         video, _ = await self.state()
         number = segment.plan.segment
         for plan in reversed(video.segments[max(0, number - _LOOKED_BACK) : number]):
             if plan.segment not in video.expired:
                 log = await self.segments.open(SegmentJob(self.video_id, self.request.run_id, plan.segment))
                 if log.greatest_timestamp is not None:
-                    return log.greatest_timestamp + 1 / (self.probe.source.frame_rate or _FALLBACK_RATE)
-        return 0.0
+                    return NewestFrame(log.greatest_timestamp, log.position)
+        return None
+
+    def after(self, newest: NewestFrame | None) -> float:
+        """Seconds of media where a connection may begin, however the machine's clock was set."""
+        if newest is None:
+            return 0.0
+        return newest.timestamp + 1 / (self.probe.source.frame_rate or _FALLBACK_RATE)
 
     def start_of(self, segment: OpenSegment) -> StartSegment:
         """What the decoder has to know of a segment."""

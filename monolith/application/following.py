@@ -112,6 +112,7 @@ class Following:
         video = await self._segments.streams.load(run.video_id)
         assert video.submitted is not None and video.probe is not None
         first = video.first_connection
+        newest = await run.newest_before(segment) if run.live else None
         return FollowSource(
             access=await self._accesses.of(video.submitted, video.probe.transport),
             live=run.live,
@@ -123,7 +124,8 @@ class Following:
             infer_from=run.request.infer_from,
             segment_seconds=self._segment_seconds,
             start=run.start_of(segment),
-            timeline_least=await run.least_timestamp(segment) if run.live else 0.0,
+            timeline_least=run.after(newest),
+            behind=None if newest is None else newest.position,
         )
 
 

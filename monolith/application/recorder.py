@@ -155,6 +155,7 @@ class SegmentRecorder:
             decode_seconds=sum(one.decode_seconds for one in batch),
             resize_seconds=sum(one.resize_seconds for one in batch),
             encode_seconds=sum(one.encode_seconds for one in batch),
+            position=batch[-1].position,
         )
 
     async def _flush_judged(self) -> None:

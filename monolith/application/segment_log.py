@@ -27,7 +27,7 @@ from monolith.domain.events import (
     results_stream,
 )
 from monolith.domain.jobs import SegmentJob
-from monolith.domain.segment import StoredFrame
+from monolith.domain.segment import SourcePosition, StoredFrame
 
 _CLAIM_TRIES: Final = 20
 _CUT_OFF_SECONDS: Final = 10.0
@@ -46,6 +46,8 @@ class SegmentLog:
         """Model key → frame numbers with results."""
         self.dropped: dict[str | None, set[int]] = {}
         """Model key, or None for every model → frame numbers that this run has given up."""
+        self.position: SourcePosition | None = None
+        """Of the newest stored frame, where the source has one."""
         self._store = store
         self._codec = codec
         self._results_stream = results_stream(job.run_id, job.segment)
@@ -198,6 +200,7 @@ class SegmentLog:
                 self.closed = event
             case FramesStored():
                 self.stored.update((frame.frame_number, (frame, event.pack)) for frame in event.frames)
+                self.position = event.position
             case FramesDropped() if event.run_id == self.job.run_id:
                 self.dropped.setdefault(event.model, set()).update(event.frame_numbers)
             case _:

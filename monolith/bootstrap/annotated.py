@@ -1,17 +1,23 @@
-"""Wires annotated videos: for the program, and for reading alone."""
+"""Wires annotated videos and pictures: for the program, and for reading alone."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
+from monolith.domain.detection import Detection
 from monolith.exports.annotated import AnnotatedVideos
 from monolith.exports.files import AnnotatedFiles
 from monolith.exports.making import Maker
+from monolith.frames.annotate import annotate
+from monolith.frames.jpeg import decode, encode
 from monolith.readmodels.queries import ReadModels
 from monolith.settings import Settings
 from monolith.storage import FileStorage
+
+_ANNOTATED_QUALITY: Final = 90
 
 
 @asynccontextmanager
@@ -28,3 +34,8 @@ async def running_annotated(
     maker = Maker(read_models, files, storage.pack_path)
     async with AnnotatedVideos(read_models, maker, files, at_once=settings.annotated_jobs) as videos:
         yield videos
+
+
+def annotated_jpeg(jpeg: bytes, detections: Sequence[Detection]) -> bytes:
+    """A stored JPEG with boxes, labels and swatches drawn. Blocks: for threads."""
+    return encode(annotate(decode(jpeg), detections), _ANNOTATED_QUALITY)

@@ -7,9 +7,9 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -17,50 +17,31 @@ from prometheus_client import CollectorRegistry
 from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
 from eventsourcing.errors import EventStoreError
-from eventsourcing.projection import ProjectionRunner
-from eventsourcing.store import EventStore
+from eventsourcing.projection import Projection, ProjectionRunner
 from monolith.access.control import AccessControl
 from monolith.access.startup import open_access
 from monolith.adapters import ProjectionGate
 from monolith.api.app import create_app
 from monolith.api.services import ApiServices, Limits
-from monolith.application.handlers import FrameOptions, VideoHandlers
+from monolith.application.handlers import VideoHandlers
 from monolith.application.open_videos import OpenVideos, load_open_videos
-from monolith.application.process_manager import ProcessManager
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.analytics import running_analytics, tell_failure
-from monolith.bootstrap.annotated import running_annotated
-from monolith.bootstrap.data import ANALYTICS, EVENTS, READ_MODELS, open_store
+from monolith.bootstrap.annotated import annotated_jpeg, running_annotated
+from monolith.bootstrap.data import ANALYTICS, EVENTS, open_store
 from monolith.bootstrap.engines import concurrent_segments, start_engines
+from monolith.bootstrap.handlers import video_handlers
 from monolith.bootstrap.live import publishing_of
+from monolith.bootstrap.measuring import measure
+from monolith.bootstrap.parts import Data, Extras, Work
+from monolith.bootstrap.read_models import running_read_models
 from monolith.bootstrap.rebuild import rebuildables
 from monolith.bootstrap.retention import retention_of, scheduled
 from monolith.bootstrap.work import Foundations, process_manager
 from monolith.datadir import DataDirLock
 from monolith.disk_watch import DiskWatch
-from monolith.domain.detection import Detection
 from monolith.domain.events import DOMAIN_EVENTS
-from monolith.frames.annotate import annotate
-from monolith.frames.jpeg import decode, encode
-from monolith.inference.service import InferenceService
 from monolith.loop_monitor import LoopMonitor
-from monolith.machine_metrics import (
-    add_process_metrics,
-    database_readings,
-    disk_readings,
-    log_readings,
-)
-from monolith.metrics import (
-    ReadingsCollector,
-    annotated_readings,
-    followed_readings,
-    inference_readings,
-    projection_readings,
-    rebuild_readings,
-    retention_readings,
-    store_readings,
-    work_readings,
-)
 from monolith.observed import (
     ObservedProjection,
     ObservedStore,
@@ -68,9 +49,6 @@ from monolith.observed import (
 from monolith.projection_lag import WatchedProjection, watch
 from monolith.readiness import readiness_checks
 from monolith.readmodels.analytics_rebuild import LiveAnalytics
-from monolith.readmodels.catching_up import caught_up
-from monolith.readmodels.files import Origin
-from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.rebuilding import Live
 from monolith.readmodels.rebuilds import Rebuilds
 from monolith.secret_urls import SecretUrls
@@ -78,7 +56,7 @@ from monolith.settings import Settings
 from monolith.storage import FileStorage, SnapshotFile
 from monolith.work_metrics import WorkMetrics
 
-_ANNOTATED_QUALITY: Final = 90
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 _CATCH_UP_SECONDS: Final = 600.0
@@ -140,53 +118,79 @@ class _Builder:
     async def build(self, lock: DataDirLock) -> Program:
         await asyncio.to_thread(self._storage.prepare)
         access = await open_access(self._settings)
+        data = await self._open_data()
+        work = await self._start_work(data)
+        extras = await self._start_extras(data, work)
+        services = self._services(access, data, work, extras)
+        measure(self._registry, self._folder, self._watched, self._disk, data, work, extras)
+        await self._start_tasks(work, data.projection, access)
+        token = access.keys.issue_local() if access.keys else ""
+        return Program(self._settings, create_app(services), services, work.handlers, lock, token)
+
+    async def _open_data(self) -> Data:
         store = await open_store(self._folder / EVENTS)
         self._stack.push_async_callback(store.close)
-        origin = Origin(store.identity, store.last_position)
-        read_models = await ReadModels.open(self._folder / READ_MODELS, self._codec, origin=origin)
-        self._stack.push_async_callback(read_models.close)
-        projection = await self._project(store, read_models)
-        analytics, watched = await self._stack.enter_async_context(
+        read_models, projection = await self._enter(
+            running_read_models(store, self._codec, self._folder, self._observed)
+        )
+        parked = lambda: read_models.projection.parked  # noqa: E731
+        self._watched.append(WatchedProjection(projection, lambda: store.last_position, parked))
+        analytics, watched = await self._enter(
             running_analytics(store, self._codec, self._folder / ANALYTICS)
         )
         self._watched.append(watched)
         rebuilds = self._rebuilds(store, Live(read_models, projection), analytics)
-        observed = ObservedStore(store, self._work)
-        streams = VideoStreams(observed, self._codec)
-        snapshots = SnapshotFile(self._folder, store.identity)
-        open_videos = await load_open_videos(store, snapshots)
-        max_height = await self._greatest_height(open_videos, streams)
+        return Data(store, read_models, projection, analytics, rebuilds)
+
+    def _observed(self, projection: Projection) -> Projection:
+        return ObservedProjection(projection, self._work)
+
+    def _rebuilds(self, store: SqliteEventStore, live: Live, analytics: LiveAnalytics) -> Rebuilds:
+        what = rebuildables(store, self._codec, self._folder, self._storage, live, analytics)
+        rebuilds = Rebuilds(what, clock=time.time)
+        self._stack.push_async_callback(rebuilds.close)
+        return rebuilds
+
+    async def _start_work(self, data: Data) -> Work:
+        store = ObservedStore(data.store, self._work)
+        streams = VideoStreams(store, self._codec)
+        snapshots = SnapshotFile(self._folder, data.store.identity)
+        open_videos = await load_open_videos(data.store, snapshots)
         engines = await start_engines(
-            self._stack, self._settings, self._registry, self._work, self._disk, max_height=max_height
-        )
+            self._stack, self._settings, self._registry, self._work, self._disk,
+            max_height=await self._greatest_height(open_videos, streams),
+        )  # fmt: skip
         publishing = await publishing_of(self._stack, self._folder, streams, self._secrets)
         base = Foundations(
-            self._settings,
-            observed,
-            self._codec,
-            streams,
-            self._storage,
-            self._secrets,
-            publishing,
-            self._work,
+            self._settings, store, self._codec, streams, self._storage, self._secrets, publishing, self._work
         )
         segments = concurrent_segments(self._settings)
         manager = process_manager(base, engines, open_videos, snapshots, segments=segments)
-        handlers = self._handlers(observed, streams, projection)
-        annotated = await self._stack.enter_async_context(
-            running_annotated(self._settings, self._folder, read_models, self._storage)
+        handlers = video_handlers(self._settings, store, streams, data.projection, self._secrets)
+        return Work(store, streams, engines, manager, handlers, publishing)
+
+    async def _start_extras(self, data: Data, work: Work) -> Extras:
+        annotated = await self._enter(
+            running_annotated(self._settings, self._folder, data.read_models, self._storage)
         )
-        retention = await self._stack.enter_async_context(
+        retention = await self._enter(
             retention_of(
-                observed, self._codec, streams, self._storage, read_models, ProjectionGate(projection),
-                self._folder,
+                work.store, self._codec, work.streams, self._storage, data.read_models,
+                ProjectionGate(data.projection), self._folder,
             )
         )  # fmt: skip
-        schedule = await self._stack.enter_async_context(scheduled(self._settings, retention))
-        services = ApiServices(
-            handlers=handlers,
-            read_models=read_models,
-            store=store,
+        return Extras(annotated, retention, await self._enter(scheduled(self._settings, retention)))
+
+    async def _enter(self, context: AbstractAsyncContextManager[T]) -> T:
+        """Enter `context`; it is left with the program."""
+        return await self._stack.enter_async_context(context)
+
+    def _services(self, access: AccessControl, data: Data, work: Work, extras: Extras) -> ApiServices:
+        inference = work.engines.inference
+        return ApiServices(
+            handlers=work.handlers,
+            read_models=data.read_models,
+            store=data.store,
             decoder=self._codec,
             read_frame=self._storage.read_frame,
             annotate=annotated_jpeg,
@@ -198,53 +202,15 @@ class _Builder:
             log_requests=self._settings.logs_requests,
             room_bytes=self._storage.room_bytes,
             no_room=self._disk.check,
-            readiness=readiness_checks(
-                store, engines.inference, self._watched[0], self._disk, self._stopping
-            ),
+            readiness=readiness_checks(data.store, inference, self._watched[0], self._disk, self._stopping),
             limits=Limits(upload_bytes=self._settings.max_upload_bytes),
-            rebuilds=rebuilds,
-            retention=retention,
-            retention_schedule=schedule,
+            rebuilds=data.rebuilds,
+            retention=extras.retention,
+            retention_schedule=extras.schedule,
             stopping=self._stopping,
-            annotated=annotated,
-            analytics=analytics.analytics,
+            annotated=extras.annotated,
+            analytics=data.analytics.analytics,
         )
-        readings = [
-            *work_readings(manager, engines.pools),
-            *followed_readings(manager, engines.decoders),
-            *inference_readings(engines.inference),
-            *store_readings(store),
-            *projection_readings(self._watched),
-            *disk_readings(self._disk),
-            *log_readings(),
-            *annotated_readings(annotated),
-            *rebuild_readings(rebuilds),
-            *retention_readings(retention),
-        ]
-        ReadingsCollector(self._registry, readings)
-        add_process_metrics(self._registry)
-        databases = {"events": self._folder / EVENTS, "read_models": self._folder / READ_MODELS}
-        ReadingsCollector(self._registry, database_readings(databases), blocking=True)
-        await self._start_tasks(manager, projection, engines.inference, access)
-        token = access.keys.issue_local() if access.keys else ""
-        return Program(self._settings, create_app(services), services, handlers, lock, token)
-
-    async def _project(self, store: SqliteEventStore, read_models: ReadModels) -> ProjectionRunner:
-        """The read models as they were at the last event: an answer is never older than the program's start."""
-        runner = ProjectionRunner(store, ObservedProjection(read_models.projection, self._work))
-        parked = lambda: read_models.projection.parked  # noqa: E731
-        self._watched.append(WatchedProjection(runner, lambda: store.last_position, parked))
-        await self._stack.enter_async_context(runner)
-        head = await store.head()
-        if head is not None:
-            await caught_up(runner, head)
-        return runner
-
-    def _rebuilds(self, store: SqliteEventStore, live: Live, analytics: LiveAnalytics) -> Rebuilds:
-        what = rebuildables(store, self._codec, self._folder, self._storage, live, analytics)
-        rebuilds = Rebuilds(what, clock=time.time)
-        self._stack.push_async_callback(rebuilds.close)
-        return rebuilds
 
     async def _greatest_height(self, open_videos: OpenVideos, streams: VideoStreams) -> int:
         """Of the frames that new and unfinished runs store, in pixels: the setting may have changed meanwhile."""
@@ -258,29 +224,18 @@ class _Builder:
             heights += [run.request.max_height for run in video.active_runs()]
         return max(heights)
 
-    def _handlers(
-        self, store: EventStore, streams: VideoStreams, projection: ProjectionRunner
-    ) -> VideoHandlers:
-        options = FrameOptions(
-            max_height=self._settings.frame_max_height,
-            jpeg_quality=self._settings.jpeg_quality,
-            infer_from=self._settings.infer_from,
-        )
-        return VideoHandlers(streams, store, ProjectionGate(projection), self._secrets, options, time.time)
-
     async def _start_tasks(
         self,
-        manager: ProcessManager,
+        work: Work,
         projection: ProjectionRunner,
-        service: InferenceService,
         access: AccessControl,
     ) -> None:
         """The vital tasks: when one fails, the context's body is cancelled and the failure raised."""
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
         tasks = [
-            group.create_task(manager.run(), name="process manager"),
+            group.create_task(work.manager.run(), name="process manager"),
             group.create_task(projection.wait(), name="read models"),
-            group.create_task(service.join(), name="inference"),
+            group.create_task(work.engines.inference.join(), name="inference"),
             group.create_task(LoopMonitor(self._registry).run(), name="loop monitor"),
             group.create_task(self._disk.run(), name="disk watch"),
             group.create_task(watch(self._watched), name="projection watch"),
@@ -289,7 +244,7 @@ class _Builder:
         if access.keys is not None:
             tasks.append(group.create_task(access.keys.watch(), name="API keys"))
         self._stack.push_async_callback(_cancel, tasks)
-        await manager.wait_until_started(_CATCH_UP_SECONDS)
+        await work.manager.wait_until_started(_CATCH_UP_SECONDS)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -297,8 +252,3 @@ async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.wait(tasks)
-
-
-def annotated_jpeg(jpeg: bytes, detections: Sequence[Detection]) -> bytes:
-    """A stored JPEG with boxes, labels and swatches drawn. Blocks: for threads."""
-    return encode(annotate(decode(jpeg), detections), _ANNOTATED_QUALITY)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
-from eventsourcing.projection import ProjectionRunner
 from eventsourcing.store import EventStore
 from monolith.application.open_videos import load_open_videos
 from monolith.application.ports import ReadModelGate
@@ -21,11 +20,10 @@ from monolith.application.retention_report import RetentionRequest
 from monolith.application.retention_schedule import RetentionPlan, RetentionSchedule
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.analytics import following_analytics
-from monolith.bootstrap.data import ANALYTICS, READ_MODELS, owned_data
+from monolith.bootstrap.data import ANALYTICS, owned_data
+from monolith.bootstrap.read_models import running_read_models
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.domain.jobs import PurgeSegmentsJob
-from monolith.readmodels.catching_up import caught_up
-from monolith.readmodels.files import Origin
 from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.retention import RetentionQueries
 from monolith.secret_urls import SecretUrls
@@ -70,11 +68,7 @@ async def retaining_alone(settings: Settings) -> AsyncIterator[Retention]:
     async with AsyncExitStack() as stack:
         folder, store = await stack.enter_async_context(owned_data(settings))
         codec = EventCodec(DOMAIN_EVENTS)
-        origin = Origin(store.identity, store.last_position)
-        read_models = await ReadModels.open(folder / READ_MODELS, codec, origin=origin)
-        stack.push_async_callback(read_models.close)
-        runner = await stack.enter_async_context(ProjectionRunner(store, read_models.projection))
-        await caught_up(runner, store.last_position)
+        read_models, runner = await stack.enter_async_context(running_read_models(store, codec, folder))
         await stack.enter_async_context(following_analytics(store, codec, folder / ANALYTICS))
         storage, streams = FileStorage(folder, settings.min_free_bytes), VideoStreams(store, codec)
         await asyncio.to_thread(storage.prepare)

@@ -12,7 +12,7 @@ import msgspec
 
 from monolith.domain.detection import Detection
 from monolith.domain.models import ModelIdentity
-from monolith.domain.segment import ExpiredSegment, SegmentPlan, SourceInfo, StoredFrame
+from monolith.domain.segment import ExpiredSegment, SegmentPlan, SourceInfo, SourcePosition, StoredFrame
 
 SourceKind: TypeAlias = Literal["file", "url", "upload", "rtmp", "webrtc"]
 """`rtmp`, `webrtc`: publishers push the pictures to the program."""
@@ -213,7 +213,8 @@ class VideoPurged(Event, frozen=True, kw_only=True, gc=False):
 class FramesStored(Event, frozen=True, kw_only=True, gc=False):
     """Sampled pictures, synced in `pack` (a file name below the video's folder) by attempt `attempt`.
 
-    Stage times in seconds, summed over the batch.
+    Stage times in seconds, summed over the batch. `position`: of the last picture, where the source can be gone on with
+    behind it after a break (live HLS).
     """
 
     video_id: str
@@ -224,6 +225,7 @@ class FramesStored(Event, frozen=True, kw_only=True, gc=False):
     decode_seconds: float
     resize_seconds: float
     encode_seconds: float
+    position: SourcePosition | None = None
 
 
 class FramesDropped(Event, frozen=True, kw_only=True, gc=False):

@@ -57,6 +57,15 @@ class StoredFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc
     height: int
 
 
+class SourcePosition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where a picture of a live HLS source is: in the media segment with number `sequence` and a file whose name has
+    the digest `name`, at `timestamp` seconds of the source's own time (None: the source does not say)."""
+
+    sequence: int
+    name: str
+    timestamp: float | None
+
+
 class ExpiredModel(msgspec.Struct, frozen=True, kw_only=True):
     """What one model did in an expired segment: frames with its results, the sum of its inference times."""
 

@@ -12,12 +12,12 @@ import msgspec
 
 from monolith.ingest.checked_network import CheckedNetwork, CheckedSyncBackend, pause
 from monolith.ingest.http_rules import (
-    CONTENT_RANGE,
     MOST_REDIRECTS,
     REDIRECTS,
     FetchError,
     TryLaterError,
     content_length,
+    content_range,
     credentials_for,
     header,
     redirect_of,
@@ -197,10 +197,10 @@ class HttpBody:
         """Take the answer's measure; the bytes of it that come before what is wanted. Raises FetchError."""
         starts, length = 0, content_length(answer)
         if answer.status == 206:
-            match = CONTENT_RANGE.fullmatch(header(answer, "content-range") or "")
-            if match is None or int(match[1]) != self._at:
+            part = content_range(answer)
+            if part is None or part.start != self._at:
                 raise FetchError("the server sent another part than the one asked for", permanent=False)
-            starts, length = int(match[1]), None if match[2] == "*" else int(match[2])
+            starts, length = part
         elif answer.status == 416:
             raise FetchError("the server does not have the part that was asked for", permanent=True)
         known = self._validator, self.length

@@ -23,12 +23,12 @@ from monolith.domain.events import Transport
 from monolith.ingest.addresses import AddressPolicy, CheckedBackend, ForbiddenAddressError
 from monolith.ingest.fetch_partial import DiskFullError, PartialFile
 from monolith.ingest.http_rules import (
-    CONTENT_RANGE,
     MOST_REDIRECTS,
     REDIRECTS,
     FetchError,
     TryLaterError,
     content_length,
+    content_range,
     credentials_for,
     header,
     http_url,
@@ -257,15 +257,16 @@ def _range_headers(partial: PartialFile) -> dict[str, str]:
 
 def _continuation(answer: httpcore.Response, partial: PartialFile) -> tuple[int, int | None]:
     """Where a 206 goes on, and the size of the whole. Raises _ChangedError where it does not fit what is there."""
-    match = CONTENT_RANGE.fullmatch(header(answer, "content-range") or "")
+    part = content_range(answer)
     if partial.state is None or not partial.resume_at:
         raise FetchError("the server sent a part of the file unasked", permanent=True)
-    if match is None or int(match[1]) != partial.resume_at:
+    if part is None or part.start != partial.resume_at:
         raise _ChangedError
-    total = None if match[2] == "*" else int(match[2])
-    if validator(answer) not in (None, partial.state.validator) or total != (partial.state.total or total):
+    if validator(answer) not in (None, partial.state.validator) or part.total != (
+        partial.state.total or part.total
+    ):
         raise _ChangedError
-    return int(match[1]), total
+    return part
 
 
 async def _head(answer: httpcore.Response) -> bytes:

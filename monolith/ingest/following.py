@@ -108,7 +108,8 @@ class Followed:
         self._number = work.first_frame - 1 if work.live else 0
         self._seen = 0
         self._connected = False
-        self._arrived: float | None = None
+        self._age = 0.0
+        """Of the first picture, in seconds."""
         self._picture_at = time.monotonic()
         self._decode_seconds = 0.0
         self._warnings: list[str] = []
@@ -142,6 +143,7 @@ class Followed:
             watch=self._watch,
             on_cancel=self._request.on_cancel,
             resolver=self._resolver,
+            behind=self._work.behind,
         ) as source:
             pushed = self._work.access.transport in PUSH_KINDS
             self._pacer = Pacer(_PUSHED_SPEED if pushed else Pacer.SPEED) if source.live else None
@@ -163,12 +165,11 @@ class Followed:
         """All pictures of one input."""
         if self._timeline is not None and not video.goes_on:
             self._timeline.break_off()
-        self._arrived = video.arrived
         rate = frame_rate(video)
         try:
             for picture in self._pictures(video):
                 check_dimensions(picture.width, picture.height)
-                self._take(picture, rate)
+                self._take(video, picture, rate)
                 self._picture_at = time.monotonic()
                 self._pulse.beat()
                 self._request.step()
@@ -183,8 +184,10 @@ class Followed:
             self._decode_seconds += time.monotonic() - started
             yield from pictures
 
-    def _take(self, picture: VideoFrame, rate: float | None) -> None:
+    def _take(self, video: OpenVideo, picture: VideoFrame, rate: float | None) -> None:
         """Number the picture, and put it out if it is sampled."""
+        if not self._connected:
+            self._age = video.age_of(picture)
         timestamp = self._timestamp(picture, rate)
         if self._pacer is not None:
             pause(self._pacer.delay(timestamp, time.monotonic()), self._watch)
@@ -192,14 +195,14 @@ class Followed:
         if self._number < self._work.first_frame:
             return
         if not self._connected:
-            self._request.say(Connected(self._number, timestamp, self._wall_time()))
+            self._request.say(Connected(self._number, timestamp, self._clock() - self._age))
             self._connected = True
         if self._cutter.is_cut_before(timestamp, keyframe=picture.key_frame):
             self._outbox.cut(self._number - 1, self._seen, self._pulse.beat)
             self._seen = 0
         self._seen += 1
         if self._number % self._work.frame_step == 0:
-            self._put(NumberedPicture(self._number, timestamp, picture))
+            self._put(NumberedPicture(self._number, timestamp, picture, video.position_of(picture)))
 
     def _put(self, numbered: NumberedPicture) -> None:
         self._outbox.put(numbered, self._decode_seconds, self._pulse.beat)
@@ -214,11 +217,7 @@ class Followed:
         if not self._work.live:
             return None
         start = self._work.timeline_start
-        return max(self._work.timeline_least, 0.0 if start is None else self._wall_time() - start)
-
-    def _wall_time(self) -> float:
-        """When the first picture came, in Unix seconds."""
-        return self._clock() if self._arrived is None else self._arrived
+        return max(self._work.timeline_least, 0.0 if start is None else self._clock() - self._age - start)
 
     def _done(self, *, ended: bool, broken: str | None) -> SegmentDone:
         seen = self._seen + self._outbox.unsaid_seen

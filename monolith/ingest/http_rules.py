@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 import httpcore
 
@@ -22,7 +22,9 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MOST_REDIRECTS: Final = 5
 _TRY_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SCHEMES: Final = ("http", "https")
-CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_MOST_DIGITS: Final = 18
+"""Of a number in a header: what is longer is no size of anything, and Python refuses to read some thousands of them."""
+_CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 
 
 class FetchError(SourceError):
@@ -114,10 +116,34 @@ def header(answer: httpcore.Response, name: str) -> str | None:
     return next(found, b"").decode("latin-1").strip() or None
 
 
+def whole_number(text: str) -> int | None:
+    """None for what is no number of at most 18 digits."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else None
+
+
 def content_length(answer: httpcore.Response) -> int | None:
-    """Bytes of the body by the answer's own account."""
-    length = header(answer, "content-length")
-    return int(length) if length and length.isdecimal() else None
+    """Bytes of the body by the answer's own account; None where it says nothing. Raises FetchError."""
+    text = header(answer, "content-length")
+    if text is None:
+        return None
+    if (length := whole_number(text)) is None:
+        raise FetchError(
+            f"the server names a length that is no number of at most {_MOST_DIGITS} digits", permanent=True
+        )
+    return length
+
+
+class ContentRange(NamedTuple):
+    """Which bytes an answer begins with, and how many there are of the whole (None: the server does not know)."""
+
+    start: int
+    total: int | None
+
+
+def content_range(answer: httpcore.Response) -> ContentRange | None:
+    """None where there is none, or none that can be understood."""
+    match = _CONTENT_RANGE.fullmatch(header(answer, "content-range") or "")
+    return ContentRange(int(match[1]), None if match[2] == "*" else int(match[2])) if match else None
 
 
 def redirect_of(url: WebUrl, answer: httpcore.Response) -> WebUrl:
@@ -134,8 +160,8 @@ def redirect_of(url: WebUrl, answer: httpcore.Response) -> WebUrl:
 def refuse(answer: httpcore.Response) -> None:
     """Raises FetchError unless the answer carries what was asked for."""
     if answer.status in _TRY_LATER:
-        after = header(answer, "retry-after") or ""
-        raise TryLaterError(status_in_words(answer.status), float(after) if after.isdecimal() else 0.0)
+        after = whole_number(header(answer, "retry-after") or "")  # which may be a date: then our own pause
+        raise TryLaterError(status_in_words(answer.status), float(after or 0))
     if answer.status not in (200, 206, 416):
         raise StatusError(answer.status)
     encoding = header(answer, "content-encoding") or "identity"

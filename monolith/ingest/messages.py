@@ -19,7 +19,7 @@ from typing import TypeAlias
 import msgspec
 
 from monolith.domain.events import Transport
-from monolith.domain.segment import SourceInfo, StoredFrame
+from monolith.domain.segment import SourceInfo, SourcePosition, StoredFrame
 
 
 class Probe(msgspec.Struct, frozen=True, tag="probe"):
@@ -107,7 +107,8 @@ class FollowSource(msgspec.Struct, frozen=True, tag="follow"):
     Live: the first picture of this connection gets the number `first_frame`, and timestamps count seconds from the
     first picture of the video, which came at `timeline_start` (Unix seconds; None: this connection's first picture is
     at 0.0), but never from less than `timeline_least`, however the clock was set meanwhile; a sampled picture for which
-    there is no slot in time is lost, the newest one wins.
+    there is no slot in time is lost, the newest one wins. `behind`: the last picture that is stored; where the source
+    still has what comes after it, this connection begins there.
     Not live: pictures are numbered from 1 as they are decoded and those before `first_frame` are passed over;
     timestamps are pts × time base with breaks closed (`Timeline`), as a file of the same bytes has them; slots are
     waited for.
@@ -126,6 +127,7 @@ class FollowSource(msgspec.Struct, frozen=True, tag="follow"):
     segment_seconds: float
     start: StartSegment
     timeline_least: float = 0.0
+    behind: SourcePosition | None = None
 
 
 class Slots(msgspec.Struct, frozen=True, tag="slots"):
@@ -162,6 +164,7 @@ class FrameReady(msgspec.Struct, frozen=True, tag="frame"):
     `decode_seconds`: since the frame before; `resize_seconds`: conversion and scaling; `encode_seconds`: JPEG.
     `source_time`: seconds as the source says (pts × time base), where it says anything; `frame.timestamp` is on the
     video's timeline.
+    `position`: for a later `FollowSource`.
     """
 
     slot: int
@@ -170,6 +173,7 @@ class FrameReady(msgspec.Struct, frozen=True, tag="frame"):
     resize_seconds: float
     encode_seconds: float
     source_time: float | None = None
+    position: SourcePosition | None = None
 
 
 class PackSynced(msgspec.Struct, frozen=True, tag="synced"):

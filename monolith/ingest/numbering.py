@@ -14,6 +14,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from monolith.domain.segment import SourcePosition
 from monolith.ingest.errors import SourceError
 from monolith.ingest.media import frame_rate, inputs_of_file, own_timestamp
 from monolith.ingest.reader import OpenVideo, open_video
@@ -26,11 +27,13 @@ _STRANGERS_ALLOWED: Final = 100
 
 
 class NumberedPicture(NamedTuple):
-    """A decoded picture: `number` from 1 over the whole video, `timestamp` in seconds (pts × time base)."""
+    """A decoded picture: `number` from 1 over the whole video, `timestamp` in seconds (pts × time base). `position`:
+    where the source can be taken up again behind it."""
 
     number: int
     timestamp: float
     picture: VideoFrame
+    position: SourcePosition | None = None
 
 
 class _Landing(NamedTuple):

@@ -66,6 +66,7 @@ class FrameOutput:
                 resize_seconds=resized - started,
                 encode_seconds=encoded - resized,
                 source_time=_source_time(numbered),
+                position=numbered.position,
             )
         )
 

@@ -7,6 +7,7 @@ A file may lie about what it is. So: only the `file` protocol, only demuxers tha
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from monolith.domain.segment import SourcePosition
 from monolith.ingest.errors import SourceError
 from monolith.ingest.unreadable import explain_unreadable
 
@@ -85,6 +87,14 @@ class OpenVideo:
                 return
             except (av.error.FFmpegError, ValueError) as error:
                 self.damage(error)
+
+    def position_of(self, picture: VideoFrame) -> SourcePosition | None:
+        """Where the source can be taken up again behind `picture`, one of the newest pictures; None: nowhere."""
+        return None
+
+    def age_of(self, picture: VideoFrame) -> float:
+        """How many seconds before what is newest in the source `picture` is, where that is known to be more than 0."""
+        return 0.0 if self.arrived is None else max(0.0, time.time() - self.arrived)
 
     def damage(self, error: Exception) -> None:
         """Count a packet that could not be read or decoded."""

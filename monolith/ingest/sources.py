@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from typing import Protocol
 
 from monolith.domain.events import PUSH_KINDS
+from monolith.domain.segment import SourcePosition
 from monolith.ingest.addresses import AddressPolicy
 from monolith.ingest.checked_http import CheckedHttp, HttpLimits
 from monolith.ingest.checked_network import CheckedNetwork, Resolver, Watch, system_resolver
@@ -57,9 +58,11 @@ def open_source(
     watch: Watch,
     on_cancel: Callable[[Callable[[], None]], None],
     resolver: Resolver = system_resolver,
+    behind: SourcePosition | None = None,
 ) -> Iterator[FollowedSource]:
     """Connect. `live`: as it was probed, None to find out. `watch`: called in every wait that we can interrupt;
-    `on_cancel`: takes what ends the others. Raises SourceError, and what `watch` raises."""
+    `on_cancel`: takes what ends the others; `behind`: where to begin, if that can be had. Raises SourceError, and what
+    `watch` raises."""
     policy = AddressPolicy(access.loopback_only, tuple(map(ip_network, access.networks)))
     network = CheckedNetwork(policy, watch, resolver)
     source: FollowedSource
@@ -68,17 +71,20 @@ def open_source(
     elif access.transport == "rtsp":
         source = RtspSource(network, _rtsp_url(access.url), access, on_cancel)
     else:
-        source = _over_http(access, network, live)
+        source = _over_http(access, network, live, behind)
     with contextlib.closing(source):
         yield source
 
 
-def _over_http(access: SourceAccess, network: CheckedNetwork, live: bool | None) -> FollowedSource:
+def _over_http(
+    access: SourceAccess, network: CheckedNetwork, live: bool | None, behind: SourcePosition | None
+) -> FollowedSource:
     url = http_url(access.url)
     http = CheckedHttp(network, url, HttpLimits(access.connect_timeout, access.read_timeout))
-    kind = HlsSource if access.transport == "hls" else ProgressiveSource
     try:
-        return kind(http, url, live=live, max_bytes=access.max_bytes)
+        if access.transport == "hls":
+            return HlsSource(http, url, live=live, max_bytes=access.max_bytes, behind=behind)
+        return ProgressiveSource(http, url, live=live, max_bytes=access.max_bytes)
     except BaseException:
         http.close()
         raise

@@ -199,7 +199,7 @@ class LiveFeeds:
 
     async def wait_for(self, video_id: str) -> LiveFeed:
         """The feed of the video's publisher, as soon as there is one."""
-        while (feed := self.get(video_id)) is None:
+        while (feed := self.get(video_id)) is None or feed.ended:
             self._opened.clear()
             await self._opened.wait()
         return feed

@@ -183,8 +183,16 @@ class TestAnswers:
         async with serving(answering(whole(BODY))) as server:
             assert await asyncio.to_thread(span, f"{server.base}/a", 1000, 2000) == BODY[1000:2000]
 
-    async def test_another_part_than_asked_for(self) -> None:
-        async with serving(answering(part(500))) as server:
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            part(500),
+            head("206 Partial Content", Content_Length=3, Content_Range=f"bytes {'9' * 5000}-9/*") + b"abc",
+        ],
+        ids=["elsewhere", "a number that is too long"],
+    )
+    async def test_another_part_than_asked_for(self, answer: bytes) -> None:
+        async with serving(answering(answer)) as server:
             with pytest.raises(FetchError, match="another part than the one asked for"):
                 await asyncio.to_thread(span, f"{server.base}/a", 1000, 2000)
 

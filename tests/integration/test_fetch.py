@@ -230,6 +230,12 @@ class TestRefusals:
             error = await failing(f"{server.base}/a", target)
         assert error.reason == "the server sent the file compressed (gzip) unasked"
 
+    @pytest.mark.parametrize("length", ["9" * 20, "9" * 5000])
+    async def test_a_length_that_cannot_be(self, target: Path, length: str) -> None:
+        async with serving(answering(head("200 OK", Content_Length=length) + b"abc")) as server:
+            error = await failing(f"{server.base}/a", target)
+        assert "the server names a length" in error.reason or "the connection broke" in error.reason
+
     async def test_a_part_that_was_not_asked_for(self, target: Path) -> None:
         async with serving(answering(part(10, ETag='"1"'))) as server:
             error = await failing(f"{server.base}/a", target)

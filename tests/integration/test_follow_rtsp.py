@@ -15,7 +15,7 @@ from monolith.ingest.errors import SourceError
 from tests.integration.followed import Story, access_to, follow, follow_request, refusal
 from tests.peers.certificates import Certificate, make_certificate
 from tests.peers.rtsp import file_mount, live_mount, rtsp_server
-from tests.peers.scripted_rtsp import SDP, Asked, scripted_rtsp, tls_front
+from tests.peers.scripted_rtsp import SDP, Asked, interrupting_front, scripted_rtsp, tls_front
 from tests.videos import Recipe, make_video
 
 FRAMES = 40
@@ -250,6 +250,19 @@ class TestLies:
             error = await refused(f"rtsp://127.0.0.1:{server.port}/x")
         assert (error.reason, error.permanent) == ("more than 5 redirects", True)
         assert len(server.asked) == 6
+
+    async def test_a_redirect_in_a_session_breaks_the_connection(
+        self, pool: DecoderPool, slots: FrameSlots, tmp_path: Path
+    ) -> None:
+        message = b"REDIRECT * RTSP/1.0\r\nCSeq: 99\r\nLocation: rtsp://169.254.169.254/latest\r\n\r\n"
+        async with (
+            rtsp_server({"/live": live_mount()}, tmp_path) as behind,
+            interrupting_front(behind, message, frames=200) as port,
+        ):
+            access = access_to(f"rtsp://127.0.0.1:{port}/live", "rtsp", rtsp_transport="tcp")
+            story = await follow(pool, slots, follow_request(access, tmp_path, live=True), tmp_path)
+        assert story.done is not None and not story.done.end_of_source and story.frames
+        assert story.done.broken == "the server ended the session with a redirect"
 
     async def test_multicast_is_refused(self) -> None:
         def answer(asked: Asked) -> bytes:

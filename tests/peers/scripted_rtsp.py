@@ -8,6 +8,8 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+from monolith.ingest.rtsp.protocol import Frame, RtspParser
+
 SDP = (
     b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\nc=IN IP4 0.0.0.0\r\n"
     b"a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:track1\r\n"
@@ -97,6 +99,47 @@ async def tls_front(port: int, context: ssl.SSLContext) -> AsyncIterator[int]:
     async with listener:
         yield listener.sockets[0].getsockname()[1]
         await _ended(tasks)
+
+
+@contextlib.asynccontextmanager
+async def interrupting_front(port: int, message: bytes, frames: int) -> AsyncIterator[int]:
+    """Passes on to an RTSP server at `port` on 127.0.0.1, and sends `message` behind so many interleaved frames."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", port)
+        pump = asyncio.create_task(_pump(reader, behind_writer))
+        try:
+            with contextlib.suppress(ConnectionError):
+                await _interrupted(behind_reader, writer, message, frames)
+                await pump
+        finally:
+            pump.cancel()
+            for opened in (writer, behind_writer):
+                opened.transport.abort()
+            tasks.discard(task)
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listener:
+        yield listener.sockets[0].getsockname()[1]
+        await _ended(tasks)
+
+
+async def _interrupted(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes, frames: int
+) -> None:
+    """Pass on answers and interleaved frames, `message` behind the last of `frames` frames."""
+    parser = RtspParser()
+    while data := await reader.read(65536):
+        for item in parser.feed(data):
+            writer.write(item.data if isinstance(item, Frame) else item.encode())
+            frames -= isinstance(item, Frame)
+            if frames == 0 and isinstance(item, Frame):
+                writer.write(message)
+        await writer.drain()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+from monolith.domain.segment import SourcePosition
 from monolith.ingest.checked_http import CheckedHttp
 from monolith.ingest.checked_network import pause
 from monolith.ingest.errors import SourceError
+from monolith.ingest.hls.places import is_at
 from monolith.ingest.hls.playlist import (
     MAX_PLAYLIST_BYTES,
     MasterPlaylist,
@@ -24,6 +26,8 @@ from monolith.ingest.web_url import WebUrl
 
 _TALLEST: Final = 1080
 _LEAST_RELOAD_SECONDS: Final = 0.5
+_LONGEST_BACKLOG: Final = 60.0
+"""Seconds of media that are caught up with after a break; where there is more, what is newest is wanted."""
 _SILENT_TARGETS: Final = 3
 """A live playlist that names nothing new for so many target durations, or for the read timeout, is silent."""
 
@@ -46,7 +50,7 @@ class Playlists:
             raise SourceError(
                 "the playlist names playlists that name playlists: submit one that names segments"
             )
-        self.first = playlist
+        self.first = self._newest = playlist
 
     def _load(self) -> tuple[Playlist, WebUrl]:
         try:
@@ -70,10 +74,15 @@ class Playlists:
         """All segments of a source that has an end."""
         return (segment for segment in self.first.segments if not segment.gap)
 
-    def from_live_edge(self) -> Iterator[MediaSegment]:
-        """The newest segment and all that come after it. Raises SourceError (not permanent) when none do for long."""
+    def listed_after(self, segment: MediaSegment) -> float:
+        """Seconds of media that the newest playlist names behind `segment`."""
+        return sum(one.duration for one in self._newest.segments if one.sequence > segment.sequence)
+
+    def live(self, behind: SourcePosition | None = None) -> Iterator[MediaSegment]:
+        """The newest segment and all that come after it; but from that of `behind` on, as long as it is listed and not
+        too far back. Raises SourceError (not permanent) when none come for long."""
         playlist = self.first
-        awaited = playlist.segments[-1].sequence if playlist.segments else 0
+        awaited = _first_live(playlist, behind)
         loaded = changed = time.monotonic()
         while True:
             for segment in (fresh := [s for s in playlist.segments if s.sequence >= awaited]):
@@ -90,7 +99,7 @@ class Playlists:
             self._check_silence(changed, playlist.target_duration)
             self._wait_for_reload(loaded, playlist.target_duration, unchanged=not fresh)
             loaded = time.monotonic()
-            playlist = self._reloaded() or playlist
+            playlist = self._newest = self._reloaded() or playlist
             if _restarted(playlist, awaited):
                 awaited = playlist.segments[-1].sequence
                 self.restarts += 1
@@ -128,6 +137,20 @@ def best_variant(playlist: MasterPlaylist) -> Variant:
     if fitting:
         return max(fitting, key=lambda variant: (variant.height or 0, variant.bandwidth))
     return min(seen, key=lambda variant: (variant.height or 0, variant.bandwidth))
+
+
+def _first_live(playlist: MediaPlaylist, behind: SourcePosition | None) -> int:
+    """The number of the segment to begin with."""
+    edge = playlist.segments[-1].sequence if playlist.segments else 0
+    if behind is None or _restarted(playlist, behind.sequence + 1):
+        return edge
+    if (
+        edge < behind.sequence
+    ):  # an old copy of the playlist, or it is empty yet: what it names was there already
+        return behind.sequence
+    after = sum(segment.duration for segment in playlist.segments if segment.sequence > behind.sequence)
+    listed = any(is_at(segment, behind) for segment in playlist.segments)
+    return behind.sequence if listed and after <= _LONGEST_BACKLOG else edge
 
 
 def _restarted(playlist: MediaPlaylist, awaited: int) -> bool:

@@ -4,6 +4,8 @@ Every playlist, key and segment comes over the checked HTTP. FFmpeg sees the byt
 client, which cannot be interrupted and silently leaves out what it cannot have, has no part in it.
 
 Live: begins with the newest segment, so that what is seen is as new as can be, and passes over segments that are gone.
+After a break it begins behind the last picture that was stored, if the playlist still names its segment: so no picture
+is analysed twice.
 Not live: every segment, from the first; one that cannot be had ends it, since frame numbers must not depend on luck.
 """
 
@@ -12,8 +14,10 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Final
 
+from monolith.domain.segment import SourcePosition
 from monolith.ingest.checked_http import CheckedHttp
 from monolith.ingest.errors import SourceError
+from monolith.ingest.hls.places import PlacedVideo, SegmentStarts
 from monolith.ingest.hls.playlist import MediaSegment
 from monolith.ingest.hls.playlists import Playlists
 from monolith.ingest.hls.segments import SegmentReader
@@ -34,8 +38,17 @@ class HlsSource:
 
     container = "hls"
 
-    def __init__(self, http: CheckedHttp, url: WebUrl, *, live: bool | None, max_bytes: int) -> None:
+    def __init__(
+        self,
+        http: CheckedHttp,
+        url: WebUrl,
+        *,
+        live: bool | None,
+        max_bytes: int,
+        behind: SourcePosition | None = None,
+    ) -> None:
         """`live`: as it was probed (None: find out). `max_bytes`: of all segments of a source that is not live.
+        `behind`: the last picture of a live one that an earlier connection gave.
 
         Raises SourceError.
         """
@@ -47,7 +60,8 @@ class HlsSource:
             raise SourceError("the playlist had an end when it was looked at first, and has none now")
         self.live = not ended if live is None else live
         self.duration = None if self.live else self._playlists.first.duration
-        self._segments = self._playlists.from_live_edge() if self.live else self._playlists.whole()
+        self._behind = behind
+        self._segments = self._playlists.live(behind) if self.live else self._playlists.whole()
         self._reader = SegmentReader(http, self._playlists)
         self._next: MediaSegment | None = None
         self._in_a_row = 0
@@ -69,11 +83,17 @@ class HlsSource:
     def inputs(self) -> Generator[OpenVideo, None, None]:
         self._next = next(self._segments, None)
         while self._next is not None:
-            feed = Feed(_Part(self, self._next, self._playlists.restarts).read)
+            part = _Part(self, self._next, self._playlists.restarts)
+            feed = Feed(part.read)
             if feed.has_data():
                 with open_feed(feed, _DEMUXERS, live=self.live) as video:
-                    yield video
+                    yield self._placed(video, part.starts) if self.live else video
             feed.check()
+
+    def _placed(self, video: OpenVideo, starts: SegmentStarts) -> OpenVideo:
+        """Where the source began its numbers anew, nothing of it was seen before."""
+        behind = None if self._playlists.restarts else self._behind
+        return PlacedVideo(video, starts, behind, self._playlists.listed_after)
 
     def close(self) -> None:
         self._reader.close()
@@ -150,8 +170,15 @@ class _Part:
         self._first = first
         self._restarts = restarts
         self._init: bytes | None = None
+        self._given = 0
+        self.starts = SegmentStarts()
 
     def read(self, size: int) -> bytes:
+        data = self._read(size)
+        self._given += len(data)
+        return data
+
+    def _read(self, size: int) -> bytes:
         if self._init is None:
             self._init = self._source.init_of(self._first)
         if self._init:
@@ -165,5 +192,6 @@ class _Part:
     def _open_next(self) -> bool:
         segment = self._source.goes_on(self._first, self._restarts)
         if segment is not None:
+            self.starts.note(self._given, segment)
             self._source.open(segment)
         return segment is not None

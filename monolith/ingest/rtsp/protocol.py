@@ -17,8 +17,8 @@ _FRAME_HEAD: Final = 4
 _DOLLAR: Final = 0x24
 _RTP_VERSION: Final = 2
 _FIRST_RTCP, _BYE, _LAST_RTCP = 200, 203, 207
-_STATUS: Final = re.compile(r"RTSP/\d\.\d (\d{3})(?: (.*))?")
-_REQUEST: Final = re.compile(r"([A-Za-z_]+) (\S+) RTSP/\d\.\d")
+_STATUS: Final = re.compile(r"RTSP/[0-9]\.[0-9] ([0-9]{3})(?: (.*))?")
+_REQUEST: Final = re.compile(r"([A-Za-z_]+) (\S+) RTSP/[0-9]\.[0-9]")
 
 
 class RtspError(ValueError):

@@ -4,7 +4,8 @@ FFmpeg by itself follows redirects anywhere, believes the addresses that a serve
 connection to the server is ours (`WatchedSocket`: address checked, TLS verified); the relay passes bytes between it and
 one loopback connection, and reads along:
 
-- a redirect is not passed on but kept, for whoever checks where it leads;
+- a redirect (an answer, or a request of the server in the midst of a session) is not passed on but kept, for whoever
+  checks where it leads, and ends the session;
 - in the answer to SETUP the server's checked address is the only one; multicast ends the session;
 - what is no RTSP ends the session;
 - refusals, goodbyes and who closed the connection are remembered, since FFmpeg's error codes do not tell.
@@ -37,9 +38,9 @@ _END_SECONDS: Final = 2.0
 @dataclass
 class RelayReport:
     """What the relay has seen. `refusal`: status and phrase of the last answer that was no success, None after one that
-    was; `redirect`: where the server wants us to go; `fault`: why the relay ended the session; `goodbye`: the server
-    said that no more comes; `server_closed`: the connection to the server ended before FFmpeg's; `heard_at`: when the
-    server last sent something on it (of `time.monotonic`)."""
+    was; `redirect`: where the server wants us to go ("": it does not say); `fault`: why the relay ended the session;
+    `goodbye`: the server said that no more comes; `server_closed`: the connection to the server ended before FFmpeg's;
+    `heard_at`: when the server last sent something on it (of `time.monotonic`)."""
 
     refusal: tuple[int, str] | None = None
     redirect: str | None = None
@@ -161,6 +162,7 @@ class Relay:
             if data:
                 self.report.heard_at = time.monotonic()
                 client.pending += self._read(self._parser.feed(data))
+        client.send_pending()
 
     def _from(self, side: _Side, *, to: _Side) -> bytes | None:
         """What comes from `side`, unless too much waits for the other one."""
@@ -182,7 +184,7 @@ class Relay:
         passed = bytearray()
         for item in items:
             if isinstance(item, Message):
-                if item.status is not None and not self._goes_on(item, item.status):
+                if not self._goes_on(item):
                     return bytes(passed)
                 passed += self._pinned(item).encode()
             else:
@@ -190,12 +192,14 @@ class Relay:
                 passed += item.data
         return bytes(passed)
 
-    def _goes_on(self, answer: Message, status: int) -> bool:
-        """Whether FFmpeg may see `answer`; takes note of it."""
-        if 300 <= status < 400:
-            self.report.redirect = answer.header("Location") or ""
+    def _goes_on(self, message: Message) -> bool:
+        """Whether FFmpeg may see `message`; takes note of it."""
+        status = message.status
+        if message.method == "REDIRECT" or (status is not None and 300 <= status < 400):
+            self.report.redirect = message.header("Location") or ""
             return False
-        self.report.refusal = (status, answer.reason) if status >= 400 else None
+        if status is not None:
+            self.report.refusal = (status, message.reason) if status >= 400 else None
         return True
 
     def _pinned(self, message: Message) -> Message:

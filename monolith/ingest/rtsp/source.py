@@ -63,7 +63,8 @@ class RtspSource:
             self._relay.end()
 
     def inputs(self) -> Generator[OpenVideo, None, None]:
-        """One. Raises SourceError."""
+        """One. Raises SourceError. A redirect in its midst breaks the connection: the next one asks the submitted URL
+        where the pictures are now, and what it answers is checked as ever."""
         with self._connected() as video:
             yield video
         assert self._relay is not None
@@ -72,6 +73,8 @@ class RtspSource:
         report = self._relay.report
         if report.fault is not None:
             raise report.fault
+        if report.redirect is not None:
+            raise SourceError("the server ended the session with a redirect", permanent=False)
         if video.failure is not None or (report.server_closed and not report.goodbye):
             raise SourceError(self._why_ended(report, video.failure), permanent=False)
 

@@ -27,7 +27,7 @@ def _nothing() -> None:
 
 
 def _rows(pictures: list[NumberedPicture]) -> list[Row]:
-    return [(number, timestamp, _shown(picture)) for number, timestamp, picture in pictures]
+    return [(one.number, one.timestamp, _shown(one.picture)) for one in pictures]
 
 
 def _shown(picture: object) -> int:
@@ -184,7 +184,7 @@ def test_a_damaged_keyframe_at_a_segments_start_costs_its_gop_only(tmp_path: Pat
     damage_packets(path, [20])
     reader = IndexedReader(path, _table(path))
 
-    numbers = [number for number, _, _ in reader.read(21, 40, _nothing)]
+    numbers = [one.number for one in reader.read(21, 40, _nothing)]
 
     assert 21 not in numbers
     assert numbers[-15:] == list(range(26, 41))

@@ -40,6 +40,27 @@ def test_a_server_that_takes_no_more_bytes_has_closed(server: tuple[WatchedSocke
     assert relay.report.server_closed
 
 
+@pytest.mark.parametrize(
+    ("message", "redirect"),
+    [
+        (b"REDIRECT rtsp://a/b RTSP/1.0\r\nCSeq: 9\r\nLocation: rtsp://c/d\r\n\r\n", "rtsp://c/d"),
+        (b"REDIRECT rtsp://a/b RTSP/1.0\r\nCSeq: 9\r\n\r\n", ""),
+        (b"RTSP/1.0 302 Found\r\nCSeq: 9\r\nLocation: rtsp://c/d\r\n\r\n", "rtsp://c/d"),
+    ],
+)
+def test_a_redirect_ends_the_session_and_is_not_passed_on(
+    server: tuple[WatchedSocket, socket.socket], message: bytes, redirect: str
+) -> None:
+    ours, theirs = server
+    relay = Relay(ours)
+    frame = b"$\x00\x00\x01x"
+    with client_of(relay) as client:
+        theirs.sendall(frame + message + frame)
+        assert client.makefile("rb").read() == frame
+    relay.close()
+    assert (relay.report.redirect, relay.report.server_closed) == (redirect, False)
+
+
 def test_a_client_that_leaves_is_no_end_of_the_server(server: tuple[WatchedSocket, socket.socket]) -> None:
     ours, theirs = server
     relay = Relay(ours)

@@ -1,0 +1,53 @@
+"""Wires what Prometheus sees of the running program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from monolith.bootstrap.data import EVENTS, READ_MODELS
+from monolith.bootstrap.parts import Data, Extras, Work
+from monolith.disk_watch import DiskWatch
+from monolith.machine_metrics import add_process_metrics, database_readings, disk_readings, log_readings
+from monolith.metrics import (
+    ReadingsCollector,
+    annotated_readings,
+    followed_readings,
+    inference_readings,
+    projection_readings,
+    rebuild_readings,
+    retention_readings,
+    store_readings,
+    work_readings,
+)
+from monolith.projection_lag import WatchedProjection
+
+
+def measure(
+    registry: CollectorRegistry,
+    folder: Path,
+    projections: Sequence[WatchedProjection],
+    disk: DiskWatch,
+    data: Data,
+    work: Work,
+    extras: Extras,
+) -> None:
+    """Register what is read at each scrape. `folder`: the data directory."""
+    readings = [
+        *work_readings(work.manager, work.engines.pools),
+        *followed_readings(work.manager, work.engines.decoders),
+        *inference_readings(work.engines.inference),
+        *store_readings(data.store),
+        *projection_readings(projections),
+        *disk_readings(disk),
+        *log_readings(),
+        *annotated_readings(extras.annotated),
+        *rebuild_readings(data.rebuilds),
+        *retention_readings(extras.retention),
+    ]
+    ReadingsCollector(registry, readings)
+    add_process_metrics(registry)
+    databases = {"events": folder / EVENTS, "read_models": folder / READ_MODELS}
+    ReadingsCollector(registry, database_readings(databases), blocking=True)

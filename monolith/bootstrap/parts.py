@@ -1,0 +1,49 @@
+"""What the running program consists of, in the order in which it is built."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from eventsourcing.adapters.sqlite import SqliteEventStore
+from eventsourcing.projection import ProjectionRunner
+from eventsourcing.store import EventStore
+from monolith.application.handlers import VideoHandlers
+from monolith.application.process_manager import ProcessManager
+from monolith.application.retention import Retention
+from monolith.application.retention_schedule import RetentionSchedule
+from monolith.application.video_stream import VideoStreams
+from monolith.bootstrap.engines import Engines
+from monolith.bootstrap.live import Publishing
+from monolith.exports.annotated import AnnotatedVideos
+from monolith.readmodels.analytics_rebuild import LiveAnalytics
+from monolith.readmodels.queries import ReadModels
+from monolith.readmodels.rebuilds import Rebuilds
+
+
+class Data(NamedTuple):
+    """What is stored, and what is read of it."""
+
+    store: SqliteEventStore
+    read_models: ReadModels
+    projection: ProjectionRunner
+    analytics: LiveAnalytics
+    rebuilds: Rebuilds
+
+
+class Work(NamedTuple):
+    """What takes videos in and analyses them. `store`: as it is measured."""
+
+    store: EventStore
+    streams: VideoStreams
+    engines: Engines
+    manager: ProcessManager
+    handlers: VideoHandlers
+    publishing: Publishing
+
+
+class Extras(NamedTuple):
+    """What is done with analysed videos. `schedule`: None where the settings want none."""
+
+    annotated: AnnotatedVideos
+    retention: Retention
+    schedule: RetentionSchedule | None

@@ -1,0 +1,212 @@
+"""One viewer: a peer connection that carries the pictures, and the results on a data channel.
+
+The viewer opens the channel, named `results`, as reliable as it likes. Every message is a JSON object; its `type` says
+which: `Hello`, once, then `Results`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import OrderedDict, deque
+from typing import Any, Final
+
+import msgspec
+from aiortc import RTCDataChannel, RTCPeerConnection, RTCRtpSender
+from aiortc.sdp import SessionDescription
+
+from monolith.live.packets import CLOCK_RATE
+from monolith.live.playback.broadcast import Broadcast
+from monolith.live.playback.results import LiveResult
+from monolith.live.playback.viewer import ViewerTrack
+from monolith.live.webrtc.ice import IceOptions, RuledConnection
+from monolith.live.webrtc.peers import answer, close_peer, new_peer, take_offer
+from monolith.live.webrtc.sdp import NoCommonCodecError, OfferError
+
+CHANNEL: Final = "results"
+_WATCH_SECONDS: Final = 1.0
+_MOST_BUFFERED: Final = 256 << 10
+"""Bytes that may wait on a data channel; results that come then are left out."""
+_WAITING_RESULTS: Final = 256
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """`player_delay_ms`: by so much a player lags best; `clock_rate`: ticks of `rtp_timestamp` in a second."""
+
+    video_id: str
+    player_delay_ms: int
+    clock_rate: int = CLOCK_RATE
+
+
+class Results(msgspec.Struct, frozen=True, tag="results"):
+    """What one model found in one frame. `rtp_timestamp`: of this frame in the viewer's track, 0 to 4294967295 (as in
+    `requestVideoFrameCallback`); `video_timestamp`: seconds on the video's timeline; `width`, `height`: the size that
+    coordinates refer to; `inference_results`: as in `/results`."""
+
+    frame_number: int
+    video_timestamp: float
+    rtp_timestamp: int
+    width: int
+    height: int
+    inference_model: str
+    inference_results: msgspec.Raw
+
+
+class Session:
+    """From the offer to the end. `run` until it ends; `close` to end it."""
+
+    def __init__(self, broadcast: Broadcast, ice: IceOptions, *, overlay: bool) -> None:
+        self.session_id = secrets.token_urlsafe(18)
+        self.broadcast = broadcast
+        self.peer: RTCPeerConnection = new_peer(ice)
+        self.track = ViewerTrack(broadcast, overlay=overlay, on_sent=self._send_waiting)
+        self.results_left_out = 0
+        self._ice = ice
+        self._way: RuledConnection | None = None
+        self._channel: RTCDataChannel | None = None
+        self._waiting: OrderedDict[int, deque[LiveResult]] = OrderedDict()
+        self._ended = asyncio.Event()
+        self._connected = asyncio.Event()
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def username(self) -> str:
+        """Of our side of ICE: it tells one description of the connection from another."""
+        return "" if self._way is None else self._way.local_username
+
+    async def answer(self, offer: str, description: SessionDescription) -> str:
+        """Raises OfferError, NoCommonCodecError."""
+        if not _wants_video(description):
+            raise OfferError("the offer asks for no video: it needs an `m=video` that is recvonly")
+        sender = self.peer.addTrack(self.track)
+        self.track.sent_by(sender)
+        (transceiver,) = self.peer.getTransceivers()
+        transceiver.direction = "sendonly"
+        transceiver.setCodecPreferences(_preferred(self.broadcast))
+        self.peer.on("datachannel", self._open_channel)
+        self.peer.on("connectionstatechange", self._state_changed)
+        self.track.on("ended", self._ended.set)
+        await take_offer(self.peer, offer)
+        text, self._way = await answer(self.peer, self._ice)
+        self.track.codec = _agreed(text)
+        return text
+
+    async def run(self) -> str:
+        """Until the viewer is gone, or nothing is published any more; why it ended."""
+        options = self.broadcast.options
+        try:
+            async with asyncio.timeout(options.connect_timeout):
+                await self._first(self._connected, self._ended)
+        except TimeoutError:
+            return f"not connected within {options.connect_timeout:g} s"
+        with self.broadcast.listening(self._take):
+            while not self._ended.is_set():
+                if self._silence() > options.viewer_silence:
+                    return f"the viewer was silent for {options.viewer_silence:g} s"
+                try:
+                    async with asyncio.timeout(_WATCH_SECONDS):
+                        await self._ended.wait()
+                except TimeoutError:
+                    continue
+        return "ended"
+
+    async def close(self) -> None:
+        """Never raises. Idempotent; where the caller is cancelled, it goes on."""
+        self._ended.set()
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="end of a viewer")
+        await asyncio.wait({self._closing})
+
+    async def _close(self) -> None:
+        await close_peer(self.peer)
+        await self.track.close()
+
+    async def _first(self, *events: asyncio.Event) -> None:
+        waits = [asyncio.create_task(event.wait()) for event in events]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _silence(self) -> float:
+        return 0.0 if self._way is None else time.monotonic() - self._way.heard_at
+
+    def _state_changed(self) -> None:
+        if self.peer.connectionState == "connected":
+            self._connected.set()
+        elif self.peer.connectionState in ("failed", "closed"):
+            self._ended.set()
+
+    def _open_channel(self, channel: RTCDataChannel) -> None:
+        if channel.label == CHANNEL and self._channel is None:
+            self._channel = channel
+            delay = round(self.broadcast.options.player_delay * 1000)
+            self._send(Hello(self.broadcast.video_id, delay))
+
+    def _take(self, result: LiveResult) -> None:
+        """It waits until its picture has gone out."""
+        if self._channel is None:
+            return
+        self._waiting.setdefault(result.time.milliseconds, deque()).append(result)
+        if len(self._waiting) > _WAITING_RESULTS:
+            self._waiting.popitem(last=False)
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        for milliseconds in tuple(self._waiting):
+            timestamp = self.track.rtp_timestamp(milliseconds)
+            if timestamp is not None:
+                for result in self._waiting.pop(milliseconds):
+                    self._send(_message(result, timestamp))
+            elif self.track.clock.is_past(milliseconds):
+                del self._waiting[milliseconds]
+
+    def _send(self, message: Hello | Results) -> None:
+        channel = self._channel
+        if channel is None or channel.readyState != "open":
+            return
+        if channel.bufferedAmount > _MOST_BUFFERED:
+            self.results_left_out += 1
+            return
+        channel.send(_encode(message).decode())
+
+
+def _message(result: LiveResult, rtp_timestamp: int) -> Results:
+    return Results(
+        frame_number=result.frame_number,
+        video_timestamp=round(result.timestamp, 6),
+        rtp_timestamp=rtp_timestamp,
+        width=result.time.width,
+        height=result.time.height,
+        inference_model=result.model,
+        inference_results=result.entries,
+    )
+
+
+def _wants_video(description: SessionDescription) -> bool:
+    return any(
+        media.kind == "video" and media.direction in ("recvonly", "sendrecv", None) and media.port
+        for media in description.media
+    )
+
+
+def _preferred(broadcast: Broadcast) -> list[Any]:
+    """H.264 first, but where the publisher sends VP8: what needs no encoder."""
+    codecs = RTCRtpSender.getCapabilities("video").codecs
+    first = "video/vp8" if broadcast.published_codec() == "vp8" else "video/h264"
+    return sorted(codecs, key=lambda codec: codec.mimeType.lower() != first)
+
+
+def _agreed(answer_sdp: str) -> Any:
+    for media in SessionDescription.parse(answer_sdp).media:
+        if media.kind == "video" and media.port:
+            name = media.rtp.codecs[0].name.lower()
+            if name in ("h264", "vp8"):
+                return name
+    raise NoCommonCodecError(
+        "the offer's video has no codec that is sent: VP8 or H.264 (packetization-mode=1)"
+    )
