@@ -28,10 +28,14 @@ _NUMBERS: Final = 1 << 16
 class RtpPacket(Protocol):
     """What is needed of one. `data`: its payload without the packetisation (RFC 6184, 7741)."""
 
-    sequence_number: int
-    timestamp: int
-    marker: int
-    data: bytes
+    @property
+    def sequence_number(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def marker(self) -> int: ...
+    @property
+    def data(self) -> bytes: ...
 
 
 class CodedPicture(NamedTuple):
@@ -57,6 +61,7 @@ class Assembler:
         self._size = 0
         self._timestamp: int | None = None
         self._given: int | None = None
+        self._counted: int | None = None
         self._trusts_marker = True
         self._waits_for_keyframe = True
         self._wanted = False
@@ -125,9 +130,15 @@ class Assembler:
     def _drop_to_keyframe(self) -> None:
         """What is lost may be a part of a picture, or a whole one that others build on."""
         if self._parts:
-            self.broken += 1
+            self._count_broken()
         self._parts, self._size, self._timestamp = [], 0, None
         self._waits_for_keyframe = self._wanted = True
+
+    def _count_broken(self) -> None:
+        """A picture in two pieces counts once."""
+        if self._timestamp != self._counted:
+            self.broken += 1
+            self._counted = self._timestamp
 
     def _take(self, packet: RtpPacket, now: float) -> Iterator[CodedPicture]:
         if self._parts and packet.timestamp != self._timestamp:
@@ -149,7 +160,7 @@ class Assembler:
         self._parts, self._size, self._given = [], 0, timestamp
         if self._waits_for_keyframe:
             if not self._is_keyframe(data):
-                self.broken += 1
+                self._count_broken()
                 self._wanted = True
                 return
             self._waits_for_keyframe = False

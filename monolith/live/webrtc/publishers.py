@@ -81,7 +81,9 @@ class WebRtcPublishers:
     def sums(self, what: str) -> float:
         """`pictures`, `bytes`, `lost` packets, `broken` pictures or `asked` keyframes, since the program's start."""
         open_ones = (one.pictures for one in self._connections.values())
-        return self._ended_pictures[what] + sum(getattr(one, what) for one in open_ones if one is not None)
+        return self._ended_pictures[what] + sum(
+            int(getattr(one, what)) for one in open_ones if one is not None
+        )
 
     async def _run(
         self, connection: PublisherConnection, offer: bytes, answered: asyncio.Future[str]

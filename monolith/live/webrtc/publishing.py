@@ -14,7 +14,14 @@ from monolith.live.feeds import LiveFeed
 from monolith.live.webrtc.ice import IceOptions, RuledConnection
 from monolith.live.webrtc.peers import add_candidates, answer, close_peer, new_peer, take_offer
 from monolith.live.webrtc.receiving import PictureBuffer, tap
-from monolith.live.webrtc.sdp import Fragment, NoCommonCodecError, check_offer, sends_video, with_bitrate
+from monolith.live.webrtc.sdp import (
+    Fragment,
+    NoCommonCodecError,
+    check_offer,
+    sends_video,
+    username_of,
+    with_bitrate,
+)
 
 _TICK: Final = 0.5
 _DEAD_SECONDS: Final = 8.0
@@ -66,7 +73,7 @@ class PublisherConnection:
             )
         if any(media.kind == "application" for media in description.media):
             raise NoCommonCodecError("a publisher's offer holds video and sound only, no data channel")
-        self._username = description.media[0].ice.usernameFragment or ""
+        self._username = username_of(description)
         self._peer = new_peer(self._options.ice)
         async with asyncio.timeout(_ANSWER_SECONDS):
             await take_offer(self._peer, text)

@@ -121,9 +121,8 @@ def tap(peer: RTCPeerConnection, sink: Callable[[LivePacket], None]) -> PictureB
     for transceiver in peer.getTransceivers():
         buffer: PictureBuffer | Discard = Discard()
         if transceiver.kind == "video" and found is None:
-            codecs = {
-                one.payloadType: _CODECS[one.name] for one in transceiver._codecs if one.name in _CODECS
-            }
+            known = [one for one in transceiver._codecs if one.name in _CODECS]
+            codecs = {one.payloadType: _CODECS[one.name] for one in known if one.payloadType is not None}
             buffer = found = PictureBuffer(codecs, sink)
         _replace_buffer(transceiver.receiver, buffer)
     if found is None:

@@ -82,6 +82,12 @@ def sends_video(description: SessionDescription) -> bool:
     )
 
 
+def username_of(description: SessionDescription) -> str:
+    """Of the ICE session, in a checked offer."""
+    ice = description.media[0].ice
+    return ice.usernameFragment or "" if ice is not None else ""
+
+
 def with_bitrate(answer: str, start: int, most: int) -> str:
     """`answer` with what browsers go by: else they begin with 300 kb/s and stay there for long. In kilobits a
     second."""

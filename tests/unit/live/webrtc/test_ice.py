@@ -1,0 +1,115 @@
+"""On this machine's real interfaces and ports."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from ipaddress import ip_address
+
+import pytest
+from aioice.ice import Connection
+from aiortc.rtcicetransport import RTCIceGatherer
+
+from monolith.live.webrtc import ice
+from monolith.live.webrtc.ice import IceOptions, RuledConnection, local_addresses, ports_to_try
+
+
+async def gathered(options: IceOptions) -> tuple[RuledConnection, list[tuple[str, int]]]:
+    gatherer = RTCIceGatherer(iceServers=options.for_aiortc())
+    connection = RuledConnection.rule(gatherer, options)
+    await gatherer.gather()
+    return connection, [(one.host, one.port) for one in connection.local_candidates]
+
+
+async def test_loopback_alone_is_gathered_when_named() -> None:
+    connection, found = await gathered(IceOptions(interfaces=("127.0.0.1",)))
+    assert [host for host, _ in found] == ["127.0.0.1"]
+    await connection.close()
+
+
+async def test_an_interface_may_be_named() -> None:
+    connection, found = await gathered(IceOptions(interfaces=("lo",)))
+    assert "127.0.0.1" in [host for host, _ in found]
+    assert all(ip_address(host).is_loopback for host, _ in found)
+    await connection.close()
+
+
+def test_loopback_is_used_where_nothing_else_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ice, "_addresses", lambda: iter([("lo", "127.0.0.1"), ("lo", "::1")]))
+    assert local_addresses(()) == ["127.0.0.1"]
+    monkeypatch.setattr(ice, "_addresses", lambda: iter([("lo", "127.0.0.1"), ("eth0", "192.0.2.7")]))
+    assert local_addresses(()) == ["192.0.2.7"]
+    assert local_addresses(("eth1",)) == []
+
+
+async def test_ports_are_of_the_range_and_the_next_free_one_is_taken() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        first = taken.getsockname()[1]
+        last = min(first + 9, 65535)
+        options = IceOptions(interfaces=("127.0.0.1",), ports=(first, last))
+        both = [await gathered(options) for _ in range(2)]
+        ports = [port for _, found in both for _, port in found]
+        assert len(set(ports)) == 2
+        assert all(first < port <= last for port in ports)
+        only = IceOptions(interfaces=("127.0.0.1",), ports=(first, first))
+        none_left, found = await gathered(only)
+        assert found == []
+    for connection, _ in [*both, (none_left, found)]:
+        await connection.close()
+
+
+def test_any_port_is_asked_of_the_system() -> None:
+    assert ports_to_try(None) == [0]
+    assert sorted(ports_to_try((5, 8))) == [5, 6, 7, 8]
+
+
+async def test_the_public_address_is_told_first_with_the_port_of_the_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = local_addresses(())[0]
+    if ip_address(own).is_loopback:
+        pytest.skip("this machine has loopback only: nothing is told of it")
+    public = "203.0.113.7" if ip_address(own).version == 4 else "2001:db8::7"
+    options = IceOptions(interfaces=(own,), public=(ip_address(public), ip_address("203.0.113.8")))
+    connection, found = await gathered(options)
+    assert found[0] == (public, found[-1][1])
+    assert found[-1][0] == own
+    await connection.close()
+
+
+async def test_what_a_stranger_sends_ends_nothing() -> None:
+    """An empty datagram would be an IndexError in aiortc's reading."""
+    connection, found = await gathered(IceOptions(interfaces=("127.0.0.1",)))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        for data in (b"", b"x"):
+            stranger.sendto(data, found[0])
+    async with asyncio.timeout(5):
+        assert await Connection.recv(_nominated(connection)) == b"x"
+    await connection.close()
+
+
+def _nominated(connection: RuledConnection) -> RuledConnection:
+    connection._nominated[1] = None  # type: ignore[assignment]
+    return connection
+
+
+def test_servers_are_told_with_their_passwords() -> None:
+    options = IceOptions(
+        servers=("stun:stun.example.org:3478", "turn:turn.example.org:3478?transport=udp"),
+        username="camera",
+        credential='se"cret',
+    )
+    assert options.links() == [
+        '<stun:stun.example.org:3478>; rel="ice-server"',
+        '<turn:turn.example.org:3478?transport=udp>; rel="ice-server"; username="camera"; credential="se\\"cret";'
+        ' credential-type="password"',
+    ]
+    stun, turn = options.for_aiortc()
+    assert (stun.urls, stun.username) == ("stun:stun.example.org:3478", None)
+    assert (turn.username, turn.credential) == ("camera", 'se"cret')
+
+
+def test_without_servers_none_is_asked() -> None:
+    assert IceOptions().for_aiortc() == []
+    assert IceOptions().links() == []

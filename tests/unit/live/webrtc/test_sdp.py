@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from aiortc import RTCConfiguration, RTCPeerConnection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monolith.live.webrtc.sdp import Fragment, OfferError, check_offer, sends_video, username_of, with_bitrate
+
+CANDIDATE = "a=candidate:1 1 udp 2130706431 192.0.2.7 50000 typ host"
+
+
+async def offer(*kinds: str, direction: str = "sendonly") -> str:
+    """Of a real peer."""
+    peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    for kind in kinds:
+        peer.addTransceiver(kind, direction)
+    await peer.setLocalDescription(await peer.createOffer())
+    text = peer.localDescription.sdp
+    await peer.close()
+    return text
+
+
+async def test_an_offer_is_understood() -> None:
+    text, description = check_offer((await offer("audio", "video")).encode())
+    assert [media.kind for media in description.media] == ["audio", "video"]
+    assert sends_video(description)
+    assert f"a=ice-ufrag:{username_of(description)}\r\n" in text
+
+
+async def test_who_only_receives_sends_no_video() -> None:
+    for text in (await offer("video", direction="recvonly"), await offer("audio")):
+        assert not sends_video(check_offer(text.encode())[1])
+
+
+async def test_candidates_that_cannot_be_asked_are_left_out() -> None:
+    text = await offer("video")
+    useless = [
+        "a=candidate:2 1 udp 2113937151 5e1d7f0c-0000-4000-8000-1234567890ab.local 5000 typ host",
+        "a=candidate:3 1 tcp 1518214911 192.0.2.7 9 typ host tcptype active",
+        "a=candidate:4 1",
+    ]
+    lines, _ = check_offer((text + "\r\n".join([CANDIDATE, *useless]) + "\r\n").encode())
+    assert CANDIDATE in lines
+    assert not any(line in lines for line in useless)
+    assert "a=end-of-candidates" not in lines
+
+
+async def test_no_more_than_a_few_candidates_are_asked() -> None:
+    text = await offer("video")
+    many = "\r\n".join(CANDIDATE.replace("50000", str(50000 + n)) for n in range(100))
+    lines, _ = check_offer((text + many + "\r\n").encode())
+    assert lines.count("a=candidate:") == 32
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda text: "", "begins with `v=0`"),
+        (lambda text: "garbage", "begins with `v=0`"),
+        (lambda text: text.partition("m=")[0], "no media"),
+        (lambda text: text.replace("m=video", "m=vide o"), "not SDP of WebRTC"),
+        (lambda text: text.replace("m=video", "m=text"), "unknown kind"),
+        (lambda text: re.sub("a=ice-pwd.*\r\n", "", text), "a=ice-pwd"),
+        (lambda text: re.sub("a=fingerprint.*\r\n", "", text), "a=fingerprint"),
+        (lambda text: re.sub("a=setup.*\r\n", "", text), "a=setup"),
+        (lambda text: text.replace("a=setup:actpass", "a=setup:holdconn"), "not SDP of WebRTC"),
+        (lambda text: text.replace("a=rtcp-mux\r\n", ""), "a=rtcp-mux"),
+        (lambda text: text + "a=rtcp-fb:* nack\r\n" * 2000, "more than 1024 lines `a=rtcp-fb:`"),
+        (lambda text: text + "b=AS:1\r\n" * 9000, "more than 4096 lines"),
+    ],
+)
+async def test_what_is_wrong_is_said(change: object, why: str) -> None:
+    assert callable(change)
+    with pytest.raises(OfferError, match=re.escape(why)):
+        check_offer(change(await offer("video")).encode())
+
+
+def test_other_bytes_are_refused() -> None:
+    with pytest.raises(OfferError, match="not UTF-8"):
+        check_offer(b"v=0\r\n\xff\xfe")
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.text(max_size=12)), max_size=6))
+def test_a_damaged_offer_is_refused_or_understood(changes: list[tuple[int, str]]) -> None:
+    lines = OFFER.split("\r\n")
+    for place, text in changes:
+        lines[place % len(lines)] = lines[place % len(lines)][: len(text)] + text
+    try:
+        _, description = check_offer("\r\n".join(lines).encode("utf-8", "surrogatepass"))
+    except OfferError:
+        return
+    assert description.media
+
+
+def test_the_answer_tells_browsers_how_much_they_may_send() -> None:
+    hint = "x-google-start-bitrate=2500;x-google-max-bitrate=8000"
+    before = ["a=rtpmap:97 VP8/90000", "a=rtpmap:98 rtx/90000", "a=fmtp:98 apt=97", "a=rtpmap:99 H264/90000"]
+    packets = "a=fmtp:99 packetization-mode=1;profile-level-id=42e01f"
+    found = with_bitrate("\r\n".join([*before, packets, ""]), 2500, 8000)
+    assert found.split("\r\n") == [
+        before[0],
+        f"a=fmtp:97 {hint}",
+        *before[1:],
+        f"{packets};{hint}",
+        "",
+    ]
+
+
+def test_a_fragment_holds_candidates() -> None:
+    fragment = Fragment(
+        b"a=ice-ufrag:EsAw\r\na=ice-pwd:bP+XJMM09aR8AiX1jdukzR6Y\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n"
+        + CANDIDATE.encode()
+        + b"\r\na=end-of-candidates\r\nm=video 9 RTP/AVP 0\r\na=mid:v\r\n"
+        + CANDIDATE.replace("udp", "tcp").encode()
+        + b"\r\n"
+        + CANDIDATE.replace("50000", "50001").encode()
+    )
+    assert (fragment.username, fragment.password) == ("EsAw", "bP+XJMM09aR8AiX1jdukzR6Y")
+    found = [(one.sdpMid, one.sdpMLineIndex, one.ip, one.port) for one in fragment.candidates]
+    assert found == [("0", 0, "192.0.2.7", 50000), ("v", 1, "192.0.2.7", 50001)]
+
+
+@pytest.mark.parametrize("body", [b"\xff", b"garbage", b"a=candidate:1 1 udp x 192.0.2.7 y typ host"])
+def test_a_fragment_that_is_none_is_refused(body: bytes) -> None:
+    with pytest.raises(OfferError):
+        Fragment(body)
+
+
+OFFER = "\r\n".join(
+    """v=0
+o=- 1 1 IN IP4 127.0.0.1
+s=-
+t=0 0
+a=group:BUNDLE 0
+a=msid-semantic: WMS *
+m=video 9 UDP/TLS/RTP/SAVPF 96 97 102
+c=IN IP4 0.0.0.0
+a=rtcp:9 IN IP4 0.0.0.0
+a=candidate:1 1 udp 2130706431 192.0.2.7 50000 typ host
+a=ice-ufrag:EsAw
+a=ice-pwd:bP+XJMM09aR8AiX1jdukzR6Y
+a=ice-options:trickle
+a=fingerprint:sha-256 00:11
+a=setup:actpass
+a=mid:0
+a=extmap:1 urn:ietf:params:rtp-hdrext:toffset
+a=sendonly
+a=msid:- track
+a=rtcp-mux
+a=rtpmap:96 VP8/90000
+a=rtcp-fb:96 goog-remb
+a=rtcp-fb:96 nack pli
+a=rtpmap:97 rtx/90000
+a=fmtp:97 apt=96
+a=rtpmap:102 H264/90000
+a=fmtp:102 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42001f
+a=ssrc-group:FID 1 2
+a=ssrc:1 cname:x
+a=ssrc:2 cname:x
+""".splitlines()
+)
