@@ -1,18 +1,18 @@
-"""When, by its source's own time, each sampled frame of a live video was: what ties results to the picture played."""
+"""When, by its source's own time, each sampled frame of a watched video was: what ties results to pictures played."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 
 from monolith.ingest.messages import FrameReady
-from monolith.live.feeds import LiveFeeds
 
 _FRAMES_KEPT: Final = 512
 """Of each video; results come within seconds."""
-_VIDEOS_KEPT: Final = 256
 
 
 class FrameTime(msgspec.Struct, frozen=True):
@@ -23,25 +23,41 @@ class FrameTime(msgspec.Struct, frozen=True):
     height: int
 
 
-class FrameTimes:
-    """The newest frames of the videos that have a publisher."""
+class _Watched:
+    def __init__(self) -> None:
+        self.frames: OrderedDict[int, FrameTime] = OrderedDict()
+        self.watchers = 0
 
-    def __init__(self, feeds: LiveFeeds) -> None:
-        self._feeds = feeds
-        self._videos: OrderedDict[str, OrderedDict[int, FrameTime]] = OrderedDict()
+
+class FrameTimes:
+    """The newest frames of the videos that are watched."""
+
+    def __init__(self) -> None:
+        self._videos: dict[str, _Watched] = {}
 
     def note(self, video_id: str, ready: FrameReady) -> None:
         """For the follower of the source (`FrameWatcher`)."""
-        if ready.source_time is None or self._feeds.get(video_id) is None:
+        watched = self._videos.get(video_id)
+        if watched is None or ready.source_time is None:
             return
-        frames = self._videos.setdefault(video_id, OrderedDict())
-        self._videos.move_to_end(video_id)
         frame = ready.frame
-        frames[frame.frame_number] = FrameTime(round(ready.source_time * 1000), frame.width, frame.height)
-        if len(frames) > _FRAMES_KEPT:
-            frames.popitem(last=False)
-        if len(self._videos) > _VIDEOS_KEPT:
-            self._videos.popitem(last=False)
+        time = FrameTime(round(ready.source_time * 1000), frame.width, frame.height)
+        watched.frames[frame.frame_number] = time
+        if len(watched.frames) > _FRAMES_KEPT:
+            watched.frames.popitem(last=False)
 
     def of(self, video_id: str, frame_number: int) -> FrameTime | None:
-        return self._videos.get(video_id, OrderedDict()).get(frame_number)
+        watched = self._videos.get(video_id)
+        return None if watched is None else watched.frames.get(frame_number)
+
+    @contextmanager
+    def watching(self, video_id: str) -> Iterator[None]:
+        """Times are noted as long as somebody is in this context."""
+        watched = self._videos.setdefault(video_id, _Watched())
+        watched.watchers += 1
+        try:
+            yield
+        finally:
+            watched.watchers -= 1
+            if not watched.watchers:
+                del self._videos[video_id]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -19,6 +19,7 @@ from monolith.live.playback.frame_times import FrameTime, FrameTimes
 from monolith.readmodels.projector import EventDecoder
 from monolith.readmodels.rendering import entry
 
+_RETRY_SECONDS: Final = 2.0
 _encode: Final = msgspec.json.Encoder().encode
 
 logger = logging.getLogger(__name__)
@@ -45,30 +46,35 @@ class LiveResults:
 
     async def follow(self, video_id: str, take: Callable[[LiveResult], None]) -> None:
         """Call `take` with each result until cancelled, the video is deleted or the store closes."""
-        runs: set[str] = set()
-        after = await self._store.head()
-        async for recorded in iterate_stream(self._store, video_stream(video_id)):
-            event = self._decode(recorded)
-            if isinstance(event, RunRequested):
-                runs.add(event.run_id)
-        while True:
-            known = len(runs)
-            prefixes = [video_stream(video_id), *(f"results-{run_id}-" for run_id in sorted(runs))]
-            async with self._store.subscribe(after=after, prefixes=prefixes) as items:
-                async for recorded in _each(items):
-                    after = recorded.commit_position
-                    event = self._decode(recorded)
-                    if isinstance(event, VideoDeleted):
-                        return
-                    if isinstance(event, RunRequested):
-                        runs.add(event.run_id)
-                    if isinstance(event, FramesAnalysed):
-                        for result in self._results(event):
-                            take(result)
-                    if len(runs) != known:
-                        break
-                else:
-                    return
+        with self._times.watching(video_id):
+            after = await self._store.head()
+            runs = await self._runs(video_id)
+            while (position := await self._follow(video_id, runs, after, take)) is not None:
+                after = position
+
+    async def _runs(self, video_id: str) -> set[str]:
+        events = iterate_stream(self._store, video_stream(video_id))
+        decoded = [self._decode(recorded) async for recorded in events]
+        return {event.run_id for event in decoded if isinstance(event, RunRequested)}
+
+    async def _follow(
+        self, video_id: str, runs: set[str], after: int | None, take: Callable[[LiveResult], None]
+    ) -> int | None:
+        """Until there is another run, then the position to go on after; None at the end."""
+        prefixes = [video_stream(video_id), *(f"results-{run_id}-" for run_id in sorted(runs))]
+        async with self._store.subscribe(after=after, prefixes=prefixes) as items:
+            async for item in items:
+                for recorded in item if isinstance(item, list) else ():
+                    match event := self._decode(recorded):
+                        case VideoDeleted():
+                            return None
+                        case RunRequested() if event.run_id not in runs:
+                            runs.add(event.run_id)
+                            return recorded.commit_position
+                        case FramesAnalysed():
+                            for result in self._results(event):
+                                take(result)
+        return None
 
     def _decode(self, recorded: RecordedEvent) -> msgspec.Struct | None:
         try:
@@ -90,13 +96,6 @@ def _result(model_key: str, frame: AnalysedFrame, time: FrameTime) -> LiveResult
     return LiveResult(name, frame.frame_number, frame.timestamp, time, shown, entries)
 
 
-async def _each(items: AsyncIterator[object]) -> AsyncIterator[RecordedEvent]:
-    async for item in items:
-        if isinstance(item, list):
-            for recorded in item:
-                yield recorded
-
-
 async def keep_following(results: LiveResults, video_id: str, take: Callable[[LiveResult], None]) -> None:
     """`follow`, begun again after a failure of the store."""
     while True:
@@ -107,6 +106,3 @@ async def keep_following(results: LiveResults, video_id: str, take: Callable[[Li
             await asyncio.sleep(_RETRY_SECONDS)
         else:
             return
-
-
-_RETRY_SECONDS: Final = 2.0

@@ -60,6 +60,9 @@ class Session:
 
     def __init__(self, broadcast: Broadcast, ice: IceOptions, *, overlay: bool) -> None:
         self.session_id = secrets.token_urlsafe(18)
+        """Secret enough to be an address."""
+        self.entity_tag = f'"{secrets.token_hex(8)}"'
+        """Of the ICE session, for HTTP."""
         self.broadcast = broadcast
         self.peer: RTCPeerConnection = new_peer(ice)
         self.track = ViewerTrack(broadcast, overlay=overlay, on_sent=self._send_waiting)
@@ -71,11 +74,6 @@ class Session:
         self._ended = asyncio.Event()
         self._connected = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
-
-    @property
-    def username(self) -> str:
-        """Of our side of ICE: it tells one description of the connection from another."""
-        return "" if self._way is None else self._way.local_username
 
     async def answer(self, offer: str, description: SessionDescription) -> str:
         """Raises OfferError, NoCommonCodecError."""
