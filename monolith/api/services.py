@@ -13,10 +13,15 @@ from prometheus_client import CollectorRegistry
 
 from eventsourcing.store import EventStore
 from monolith.access.control import AccessControl
+from monolith.api.problems import ApiError
+from monolith.application.push_sources import PushSources
+from monolith.application.push_endpoints import PushEndpoints
 from monolith.application.retention import Retention
 from monolith.application.retention_schedule import RetentionSchedule
 from monolith.domain.detection import Detection
 from monolith.exports.annotated import AnnotatedVideos
+from monolith.live.webrtc.publishers import WebRtcPublishers
+from monolith.live.playback.sessions import Viewers
 from monolith.readmodels.analytics import Analytics
 from monolith.readmodels.detections import DetectionReader
 from monolith.readmodels.projector import EventDecoder
@@ -79,6 +84,20 @@ class Handlers(Protocol):
     async def cancel(self, video_id: str) -> None: ...
 
     async def delete(self, video_id: str) -> None: ...
+
+
+class RtmpEntrance(Protocol):
+    """Where RTMP publishers come in."""
+
+    @property
+    def port(self) -> int:
+        """0 while there is none."""
+        ...
+
+    @property
+    def problem(self) -> str:
+        """Why there is none now, for users; else empty."""
+        ...
 
 
 class FrameReader(Protocol):
@@ -148,6 +167,21 @@ class ApiServices:
     annotated: AnnotatedVideos | None = None
     analytics: Analytics | None = None
     """None: what is counted comes from the read models alone."""
+    viewers: Viewers | None = None
+    """None: no live video is played."""
+    push: PushEndpoints | None = None
+    webrtc: WebRtcPublishers | None = None
+
+    push_sources: PushSources | None = None
+    """None: nobody can publish to this program."""
+    rtmp: RtmpEntrance | None = None
+
+    @property
+    def pushed(self) -> PushSources:
+        """Videos that publishers push. Raises ApiError where nobody can."""
+        if self.push_sources is None:
+            raise ApiError(503, "nobody can publish here: ask a server that runs (video-analysis serve)")
+        return self.push_sources
 
     @property
     def detections(self) -> DetectionReader:

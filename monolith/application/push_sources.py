@@ -79,8 +79,11 @@ class _Publication:
 class PushSources:
     """The `Publishers` port, and more. `feeds`: what is published now, also for those who watch."""
 
-    def __init__(self, streams: VideoStreams, secrets: Secrets, feeds: LiveFeeds) -> None:
+    def __init__(
+        self, handlers: VideoHandlers, streams: VideoStreams, secrets: Secrets, feeds: LiveFeeds
+    ) -> None:
         self.feeds = feeds
+        self._handlers = handlers
         self._streams = streams
         self._secrets = secrets
         self._publications: dict[str, _Publication] = {}
@@ -88,7 +91,6 @@ class PushSources:
 
     async def create(
         self,
-        handlers: VideoHandlers,
         kind: PushKind,
         *,
         models: object,
@@ -101,7 +103,7 @@ class PushSources:
         Raises DomainErrors as `VideoHandlers` do.
         """
         chance = secrets.token_bytes(_CHANCE_BYTES)
-        submitted = await handlers.submit_push(
+        submitted = await self._handlers.submit_push(
             kind=kind,
             secret=chance.hex(),
             video_name=video_name,

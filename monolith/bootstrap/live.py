@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from monolith.application.handlers import VideoHandlers
 from monolith.application.ports import Secrets
 from monolith.application.push_sources import PushSources
 from monolith.application.video_stream import VideoStreams
@@ -23,10 +24,10 @@ class Publishing(NamedTuple):
 
 
 async def publishing_of(
-    stack: AsyncExitStack, folder: Path, streams: VideoStreams, secrets: Secrets
+    stack: AsyncExitStack, folder: Path, handlers: VideoHandlers, streams: VideoStreams, secrets: Secrets
 ) -> Publishing:
     """`folder`: the data directory. `stack` ends what is started. Raises OSError where there can be no socket."""
-    sources = PushSources(streams, secrets, LiveFeeds())
+    sources = PushSources(handlers, streams, secrets, LiveFeeds())
     handover = FeedHandover(sources, folder / _SOCKET)
     await stack.enter_async_context(handover.serving())
     return Publishing(sources, handover)

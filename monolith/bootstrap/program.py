@@ -34,6 +34,7 @@ from monolith.bootstrap.handlers import video_handlers
 from monolith.bootstrap.live import publishing_of
 from monolith.bootstrap.measuring import measure
 from monolith.bootstrap.parts import Data, Extras, Work
+from monolith.bootstrap.playback import viewers_of
 from monolith.bootstrap.read_models import running_read_models
 from monolith.bootstrap.rebuild import rebuildables
 from monolith.bootstrap.retention import retention_of, scheduled
@@ -41,6 +42,7 @@ from monolith.bootstrap.work import Foundations, process_manager
 from monolith.datadir import DataDirLock
 from monolith.disk_watch import DiskWatch
 from monolith.domain.events import DOMAIN_EVENTS
+from monolith.live.playback.frame_times import FrameTimes
 from monolith.loop_monitor import LoopMonitor
 from monolith.observed import (
     ObservedProjection,
@@ -113,6 +115,7 @@ class _Builder:
         self._secrets = SecretUrls(folder)
         self._work = WorkMetrics(self._registry)
         self._watched: list[WatchedProjection] = []
+        self._frame_times = FrameTimes()
         self._stopping = asyncio.Event()
 
     async def build(self, lock: DataDirLock) -> Program:
@@ -158,15 +161,15 @@ class _Builder:
         open_videos = await load_open_videos(data.store, snapshots)
         engines = await start_engines(
             self._stack, self._settings, self._registry, self._work, self._disk,
-            max_height=await self._greatest_height(open_videos, streams),
+            max_height=await self._greatest_height(open_videos, streams), watcher=self._frame_times.note,
         )  # fmt: skip
-        publishing = await publishing_of(self._stack, self._folder, streams, self._secrets)
+        handlers = video_handlers(self._settings, store, streams, data.projection, self._secrets)
+        publishing = await publishing_of(self._stack, self._folder, handlers, streams, self._secrets)
         base = Foundations(
             self._settings, store, self._codec, streams, self._storage, self._secrets, publishing, self._work
         )
         segments = concurrent_segments(self._settings)
         manager = process_manager(base, engines, open_videos, snapshots, segments=segments)
-        handlers = video_handlers(self._settings, store, streams, data.projection, self._secrets)
         return Work(store, streams, engines, manager, handlers, publishing)
 
     async def _start_extras(self, data: Data, work: Work) -> Extras:
@@ -179,7 +182,10 @@ class _Builder:
                 ProjectionGate(data.projection), self._folder,
             )
         )  # fmt: skip
-        return Extras(annotated, retention, await self._enter(scheduled(self._settings, retention)))
+        schedule = await self._enter(scheduled(self._settings, retention))
+        feeds = work.publishing.sources.feeds
+        viewers = viewers_of(self._settings, feeds, data.store, self._codec, self._frame_times)
+        return Extras(annotated, retention, schedule, await self._enter(viewers))
 
     async def _enter(self, context: AbstractAsyncContextManager[T]) -> T:
         """Enter `context`; it is left with the program."""
@@ -210,6 +216,8 @@ class _Builder:
             stopping=self._stopping,
             annotated=extras.annotated,
             analytics=data.analytics.analytics,
+            viewers=extras.viewers,
+            push_sources=work.publishing.sources,
         )
 
     async def _greatest_height(self, open_videos: OpenVideos, streams: VideoStreams) -> int:

@@ -33,7 +33,7 @@ from monolith.domain.models import MODEL_KEYS
 
 router = APIRouter(tags=["submit"])
 
-_OPTIONS: Final[dict[str, Any]] = {
+OPTIONS: Final[dict[str, Any]] = {
     "modelsToRun": {"type": "array", "minItems": 1, "items": {"type": "string", "enum": list(MODEL_KEYS)}},
     "videoName": {
         "type": ["string", "null"],
@@ -50,6 +50,7 @@ _OPTIONS: Final[dict[str, Any]] = {
         "default": 1,
     },
 }
+"""Properties of every submission\'s body that is JSON, as in OpenAPI."""
 _START: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
@@ -67,7 +68,7 @@ _START: Final[dict[str, Any]] = {
                             ),
                             "pattern": "^([Hh][Tt][Tt][Pp][Ss]?://[^/]+/.|[Rr][Tt][Ss][Pp][Ss]?://[^/]+)",
                         },
-                        **_OPTIONS,
+                        **OPTIONS,
                     },
                 },
                 "example": examples.START_BODY,

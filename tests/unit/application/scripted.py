@@ -176,3 +176,10 @@ class CountedSlots(SlotPool):
     @property
     def all_back(self) -> bool:
         return self.free == self.count
+
+
+class OpenGate:
+    """There is no read model to wait for."""
+
+    async def wait_for(self, commit_position: int, timeout: float) -> None:
+        return

@@ -14,6 +14,7 @@ from eventsourcing.codec import EventCodec
 from monolith.application.attempt import Resources
 from monolith.application.errors import EnvironmentFailure, RetryableFailure, SourceFailure
 from monolith.application.following import Following
+from monolith.application.handlers import FrameOptions, VideoHandlers
 from monolith.application.judging import MAX_HELD_LIVE, MAX_LENT
 from monolith.application.push_sources import PushSources
 from monolith.application.segments import Segments
@@ -41,7 +42,14 @@ from monolith.live.handover import FeedHandover
 from monolith.secret_urls import SecretUrls
 from monolith.storage import FileStorage
 from tests.builders import RUN, VIDEO, followed, submit
-from tests.unit.application.scripted import ANYWHERE, CountedSlots, Crash, CrashingStore, ScriptedInference
+from tests.unit.application.scripted import (
+    ANYWHERE,
+    CountedSlots,
+    Crash,
+    CrashingStore,
+    OpenGate,
+    ScriptedInference,
+)
 from tests.unit.application.scripted_sources import RATE, WALL, Connection, ScriptedSources
 
 MODELS = ("objects_detection", "color_detection")
@@ -92,7 +100,9 @@ class World:
             owner="test",
             attempts_allowed=3,
         )
-        push = PushSources(self.streams, self.secrets, LiveFeeds())
+        options = FrameOptions(max_height=720, jpeg_quality=90, infer_from="stored")
+        handlers = VideoHandlers(self.streams, self.store, OpenGate(), self.secrets, options, lambda: 5.0)
+        push = PushSources(handlers, self.streams, self.secrets, LiveFeeds())
         following = Following(
             segments,
             SourceAccesses(self.secrets, ANYWHERE, FeedHandover(push, Path("live.sock"))),

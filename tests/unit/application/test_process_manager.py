@@ -36,17 +36,10 @@ from monolith.live.handover import FeedHandover
 from monolith.secret_urls import SecretUrls
 from monolith.storage import FileStorage, SnapshotFile
 from tests.builders import source
-from tests.unit.application.scripted import ANYWHERE, ScriptedInference
+from tests.unit.application.scripted import ANYWHERE, OpenGate, ScriptedInference
 from tests.unit.application.scripted_sources import ScriptedSources
 
 MODELS = ["objects_detection"]
-
-
-class OpenGate:
-    """There is no read model to wait for."""
-
-    async def wait_for(self, commit_position: int, timeout: float) -> None:
-        return
 
 
 class ProbingDecoders(ScriptedSources):
@@ -92,7 +85,6 @@ class World:
         self.storage = FileStorage(folder)
         self.storage.prepare()
         self.secrets = SecretUrls(folder)
-        self.push = PushSources(self.streams, self.secrets, LiveFeeds())
         self.publish_wait = 60.0
         self.snapshots = SnapshotFile(folder, "store-1")
         self.decoders: ProbingDecoders = ProbingDecoders(40)
@@ -101,6 +93,7 @@ class World:
         self.fetcher = CopyingFetcher()
         options = FrameOptions(max_height=720, jpeg_quality=90, infer_from="stored")
         self.handlers = VideoHandlers(self.streams, self.store, OpenGate(), self.secrets, options, time.time)
+        self.push = PushSources(self.handlers, self.streams, self.secrets, LiveFeeds())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ProcessManager]:
