@@ -21,6 +21,7 @@ from monolith.exports.annotated import AnnotatedVideos
 from monolith.inference.service import InferenceService
 from monolith.inference.shared_memory import SlotPool
 from monolith.ingest.decoders import DecoderPool
+from monolith.live.playback.sessions import Viewers
 from monolith.observed import ObservedDecoders
 from monolith.projection_lag import WatchedProjection
 from monolith.readmodels.rebuilds import Rebuilds
@@ -235,4 +236,14 @@ def retention_readings(retention: Retention) -> list[Reading]:
          of_last(lambda report: float(report.bytes_freed))),
         ("retention_ended_timestamp_seconds", "When the last retention ended, in Unix seconds, 0 before the first",
          of_last(lambda report: report.ended_at or 0.0)),
+    ]  # fmt: skip
+
+
+def viewer_readings(viewers: Viewers) -> list[Reading]:
+    """Who watches live video."""
+    return [
+        ("viewers", "Viewers of live video", lambda: float(len(viewers))),
+        ("live_encoders", "Processes that encode live video for viewers", lambda: float(viewers.encoders)),
+        ("viewer_packets_dropped_total", "Packets that viewers were too slow for, of those who have gone",
+         lambda: float(viewers.dropped)),
     ]  # fmt: skip

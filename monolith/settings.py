@@ -271,6 +271,25 @@ class Settings(BaseModel):
         "IP addresses separated by commas, such as 203.0.113.7",
     )
 
+    max_viewers: Annotated[int, Field(ge=0, le=10000)] = _setting(
+        100, "viewers of live video at the same time; more are refused", "a whole number from 0, such as 100"
+    )
+    player_delay_ms: Annotated[int, Field(ge=0, le=10000)] = _setting(
+        500,
+        "milliseconds by which players of live video lag behind, so that boxes come with their picture",
+        "a whole number from 0 to 10000, such as 500",
+    )
+    pass_through_group_seconds: Annotated[float, Field(gt=0, le=12)] = _setting(
+        2.0,
+        "live H.264 with keyframes farther apart is encoded anew for viewers, once for all of them",
+        "a number of seconds up to 12, such as 2",
+    )
+    playback_max_height: Annotated[int, Field(ge=16, le=8192)] = _setting(
+        720,
+        "live pictures that are encoded for viewers are scaled down to this height, in pixels",
+        "a whole number from 16 to 8192, such as 720",
+    )
+
     @field_validator("host")
     @classmethod
     def _host_is_plain(cls, host: str) -> str:

@@ -62,6 +62,15 @@ ROUTES: Final[dict[tuple[str, str], Need]] = {
     ("GET", "/analysis/{video_id}/subtitles.vtt"): _READ,
     ("GET", "/analysis/{video_id}/events"): _READ,
     ("GET", "/analysis/{video_id}/events/stream"): _READ,
+    ("POST", "/whep/{video_id}"): _READ,
+    ("PATCH", "/whep/{video_id}/{session_id}"): _READ,
+    ("DELETE", "/whep/{video_id}/{session_id}"): _READ,
+    ("POST", "/analysis/webrtc-endpoint"): _WRITE,
+    ("POST", "/whip/{video_id}"): _OPEN,  # these ask for the endpoint's token themselves
+    ("OPTIONS", "/whip/{video_id}"): _OPEN,
+    ("PATCH", "/whip/{video_id}/{session_id}"): _OPEN,
+    ("DELETE", "/whip/{video_id}/{session_id}"): _OPEN,
+    ("OPTIONS", "/whip/{video_id}/{session_id}"): _OPEN,
 }
 """Method and path of a route → what it needs."""
 

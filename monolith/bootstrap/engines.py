@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from monolith.adapters import PoolDecoders, PooledInference
 from monolith.application.attempt import Resources
 from monolith.application.judging import MAX_HELD_LIVE, MAX_LENT
+from monolith.application.ports import FrameWatcher
 from monolith.application.process_manager import CONCURRENT_LIVE_STEPS
 from monolith.disk_watch import DiskWatch, SlotsWhileRoom
 from monolith.domain.models import MODEL_KEYS
@@ -68,6 +69,7 @@ async def start_engines(
     disk: DiskWatch,
     *,
     max_height: int,
+    watcher: FrameWatcher,
 ) -> Engines:
     """Start everything that decodes and judges pictures of up to `max_height`; `stack` ends it."""
     sizing, segments = sizing_of(settings), concurrent_segments(settings)
@@ -88,7 +90,7 @@ async def start_engines(
     observed = ObservedDecoders(PoolDecoders(decoders, probe_deadline=settings.probe_deadline), work)
     lent, lent_live = (SlotsWhileRoom(pool, disk.until_room) for pool in (files, live))
     inference = ObservedInference(PooledInference(service), work)
-    resources = Resources(observed, lent, inference, lent_live)
+    resources = Resources(observed, lent, inference, lent_live, watcher)
     return Engines(resources, observed, service, {"files": files, "live": live}, live_sources)
 
 

@@ -20,6 +20,7 @@ from monolith.metrics import (
     rebuild_readings,
     retention_readings,
     store_readings,
+    viewer_readings,
     work_readings,
 )
 from monolith.projection_lag import WatchedProjection
@@ -46,6 +47,7 @@ def measure(
         *annotated_readings(extras.annotated),
         *rebuild_readings(data.rebuilds),
         *retention_readings(extras.retention),
+        *viewer_readings(extras.viewers),
     ]
     ReadingsCollector(registry, readings)
     add_process_metrics(registry)

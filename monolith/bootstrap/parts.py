@@ -15,6 +15,7 @@ from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.engines import Engines
 from monolith.bootstrap.live import Publishing
 from monolith.exports.annotated import AnnotatedVideos
+from monolith.live.playback.sessions import Viewers
 from monolith.readmodels.analytics_rebuild import LiveAnalytics
 from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.rebuilds import Rebuilds
@@ -42,8 +43,9 @@ class Work(NamedTuple):
 
 
 class Extras(NamedTuple):
-    """What is done with analysed videos. `schedule`: None where the settings want none."""
+    """What is done with videos besides. `schedule`: None where the settings want none."""
 
     annotated: AnnotatedVideos
     retention: Retention
     schedule: RetentionSchedule | None
+    viewers: Viewers

@@ -1,0 +1,137 @@
+"""Watching live video by WebRTC (WHEP): the endpoint of a video, and the session of a viewer.
+
+Who may read the video's results may watch it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.responses import Response
+
+from monolith.api.openapi import empty_answer, problems
+from monolith.api.problems import ApiError, too_busy
+from monolith.api.requests import BaseUrl, Services, VideoId
+from monolith.api.sdp_bodies import (
+    ANSWERED,
+    FRAGMENT,
+    FRAGMENT_BODY,
+    FRAGMENT_BYTES,
+    OFFER_BODY,
+    SDP,
+    check_entity_tag,
+    read_body,
+    require_accepted,
+    require_type,
+)
+from monolith.live.playback.session import Session
+from monolith.live.playback.sessions import NoSessionError, NotLiveError, TooManyViewersError, Viewers
+from monolith.live.webrtc.sdp import OFFER_BYTES, Fragment, NoCommonCodecError, OfferError
+
+router = APIRouter(tags=["watch"])
+
+
+def _viewers(services: Services) -> Viewers:
+    if services.viewers is None:
+        raise ApiError(503, "this server plays no live video", kind="unavailable")
+    return services.viewers
+
+
+PlaybackOf = Annotated[Viewers, Depends(_viewers)]
+SessionId = Annotated[str, Path(description="As the answer's `Location` says")]
+Overlay = Annotated[
+    Literal["none", "burned"],
+    Query(description="`burned`: boxes are drawn into the pictures, which come later by the player delay"),
+]
+
+
+@router.post(
+    "/whep/{video_id}",
+    summary="Watch a live video: an SDP offer, answered",
+    description=(
+        "WHEP. H.264 or VP8, no sound. A data channel named `results`, if the offer opens one, carries what the models"
+        " find: a JSON object a message, with the `rtp_timestamp` of the picture that it was found in."
+    ),
+    response_class=Response,
+    status_code=201,
+    responses={**ANSWERED, **problems(400, 404, 406, 413, 415)},
+    openapi_extra=OFFER_BODY,
+)
+async def watch(
+    request: Request,
+    video_id: VideoId,
+    services: Services,
+    viewers: PlaybackOf,
+    base: BaseUrl,
+    overlay: Overlay = "none",
+) -> Response:
+    require_type(request, SDP)
+    require_accepted(request)
+    await services.read_models.video(video_id)
+    offer = await read_body(request, OFFER_BYTES)
+    session, answer = await _open(viewers, video_id, offer, overlay=overlay == "burned")
+    headers = {
+        "Location": f"{base}/whep/{video_id}/{session.session_id}",
+        "ETag": session.entity_tag,
+        "Accept-Patch": FRAGMENT,
+        "Cache-Control": "no-store",
+    }
+    response = Response(answer, 201, headers=headers, media_type=SDP)
+    for link in viewers.ice.links():
+        response.headers.append("Link", link)
+    return response
+
+
+@router.patch(
+    "/whep/{video_id}/{session_id}",
+    summary="More ICE candidates of the viewer",
+    description="Trickle ICE (RFC 8840), with the session's ETag in `If-Match`.",
+    response_class=Response,
+    status_code=204,
+    responses={**empty_answer(204, "Taken"), **problems(400, 404, 412, 413, 415, 422, 428)},
+    openapi_extra=FRAGMENT_BODY,
+)
+async def trickle(
+    request: Request, video_id: VideoId, session_id: SessionId, viewers: PlaybackOf
+) -> Response:
+    require_type(request, FRAGMENT)
+    session = _session(viewers, video_id, session_id)
+    check_entity_tag(request, session.entity_tag)
+    body = await read_body(request, FRAGMENT_BYTES)
+    try:
+        await viewers.trickle(session, Fragment(body))
+    except OfferError as error:
+        raise ApiError(400, str(error), kind="malformed-sdp") from error
+    return Response(status_code=204)
+
+
+@router.delete(
+    "/whep/{video_id}/{session_id}",
+    summary="Watch no more",
+    response_class=Response,
+    responses={**empty_answer(200, "Ended"), **problems(400, 404)},
+)
+async def end(video_id: VideoId, session_id: SessionId, viewers: PlaybackOf) -> Response:
+    await viewers.close(_session(viewers, video_id, session_id))
+    return Response(status_code=200)
+
+
+async def _open(viewers: Viewers, video_id: str, offer: bytes, *, overlay: bool) -> tuple[Session, str]:
+    try:
+        return await viewers.open(video_id, offer, overlay=overlay)
+    except NotLiveError as error:
+        raise ApiError(404, str(error), kind="not-live") from error
+    except OfferError as error:
+        raise ApiError(400, str(error), kind="malformed-sdp") from error
+    except NoCommonCodecError as error:
+        raise ApiError(406, str(error), kind="no-common-codec") from error
+    except TooManyViewersError as error:
+        raise too_busy(str(error)) from error
+
+
+def _session(viewers: Viewers, video_id: str, session_id: str) -> Session:
+    try:
+        return viewers.session(video_id, session_id)
+    except NoSessionError as error:
+        raise ApiError(404, str(error), kind="session-not-found") from error
