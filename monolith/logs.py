@@ -31,7 +31,7 @@ _BEHIND_SCHEME: Final = re.compile(r"://[^\s'\"<>`|\\]+")
 """Of a URL. With the scheme it would take quadratic time over long words."""
 _KEY: Final = re.compile(r"\bva_[A-Za-z0-9_-]{8,}")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_QUIET: Final = ("httpx", "httpcore")
+_QUIET: Final = ("httpx", "httpcore", "aioice", "aiortc")
 
 
 def without_secrets(text: str) -> str:

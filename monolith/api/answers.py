@@ -25,6 +25,14 @@ class SubmittedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     status_url: str
 
 
+class WebRtcEndpointAnswer(SubmittedAnswer, frozen=True, kw_only=True):
+    """A video that waits for its publisher. `whip_endpoint`: where it sends its offer; `token`: its bearer token, told
+    here only."""
+
+    whip_endpoint: str
+    token: str
+
+
 class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """One pass of models over the video; fields as in VideoAnswer. `ts`, `ended`: ISO 8601, UTC."""
 

@@ -33,6 +33,8 @@ from monolith.api.routes import (
     submissions,
     videos,
     web,
+    whep,
+    whip,
 )
 from monolith.api.services import ApiServices
 from monolith.api.streaming import Turns
@@ -74,6 +76,8 @@ def create_app(services: ApiServices) -> FastAPI:
         analytics,
         session,
         web,
+        whep,
+        whip,
     ):
         app.include_router(routes.router)
     add_problem_handlers(app)

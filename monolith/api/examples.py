@@ -25,6 +25,18 @@ SUBMITTED: Final = {
     "status_url": _BASE,
 }
 
+WEBRTC_ENDPOINT_BODY: Final = {"modelsToRun": ["objects_detection"], "videoName": "Door", "frameStep": 3}
+
+WEBRTC_ENDPOINT: Final = {
+    **SUBMITTED,
+    "video_url": "webrtc:live",
+    "video_name": "Door",
+    "models_to_run": ["objects_detection"],
+    "frame_step": 3,
+    "whip_endpoint": f"http://localhost:8000/whip/{VIDEO_ID}",
+    "token": "AZfA3gAAcACAAAAAAAAAAWvR0YwlmZ2h0ZXItYmVhcmVyLTE4NA",
+}
+
 _ROW: Final = {
     "video_id": VIDEO_ID,
     "frame_number": 10,

@@ -19,6 +19,7 @@ from monolith.api.answers import (
     SessionAnswer,
     SubmittedAnswer,
     VideoAnswer,
+    WebRtcEndpointAnswer,
 )
 from monolith.api.openapi_access import add_access
 from monolith.api.problems import MEDIA_TYPE, Problem
@@ -33,6 +34,7 @@ _TYPES: Final = (
     ObjectEntry, FaceEntry, ColorEntry, AnnotatedAnswer, ConnectionAnswer,
     RebuildAnswer, RebuiltAnswer,
     RetentionAnswer, RetentionScheduleAnswer, RetentionStateAnswer,
+    WebRtcEndpointAnswer,
     *ANALYTICS_TYPES,
 )  # fmt: skip
 _PLACE: Final = "#/components/schemas/{name}"

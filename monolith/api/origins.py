@@ -68,9 +68,13 @@ def cors_options(origins: Sequence[str]) -> dict[str, Any]:
         "allow_origins": list(origins),
         "allow_credentials": True,
         "allow_methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],
-        "allow_headers": ["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
-        "expose_headers": ["Link", "Location", "Retry-After", "Idempotent-Replayed", "WWW-Authenticate"],
-    }
+        "allow_headers": [
+            "Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID",
+        ],
+        "expose_headers": [
+            "Accept-Patch", "ETag", "Idempotent-Replayed", "Link", "Location", "Retry-After", "WWW-Authenticate",
+        ],
+    }  # fmt: skip
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:

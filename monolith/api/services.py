@@ -15,13 +15,12 @@ from eventsourcing.store import EventStore
 from monolith.access.control import AccessControl
 from monolith.api.problems import ApiError
 from monolith.application.push_sources import PushSources
-from monolith.application.push_endpoints import PushEndpoints
 from monolith.application.retention import Retention
 from monolith.application.retention_schedule import RetentionSchedule
 from monolith.domain.detection import Detection
 from monolith.exports.annotated import AnnotatedVideos
-from monolith.live.webrtc.publishers import WebRtcPublishers
 from monolith.live.playback.sessions import Viewers
+from monolith.live.webrtc.publishers import WebRtcPublishers
 from monolith.readmodels.analytics import Analytics
 from monolith.readmodels.detections import DetectionReader
 from monolith.readmodels.projector import EventDecoder
@@ -169,9 +168,8 @@ class ApiServices:
     """None: what is counted comes from the read models alone."""
     viewers: Viewers | None = None
     """None: no live video is played."""
-    push: PushEndpoints | None = None
     webrtc: WebRtcPublishers | None = None
-
+    """None: nobody can publish by WebRTC."""
     push_sources: PushSources | None = None
     """None: nobody can publish to this program."""
     rtmp: RtmpEntrance | None = None

@@ -10,24 +10,46 @@ from monolith.application.handlers import VideoHandlers
 from monolith.application.ports import Secrets
 from monolith.application.push_sources import PushSources
 from monolith.application.video_stream import VideoStreams
+from monolith.bootstrap.ice import ice_options
 from monolith.live.feeds import LiveFeeds
 from monolith.live.handover import FeedHandover
+from monolith.live.webrtc.publishers import WebRtcPublishers
+from monolith.live.webrtc.publishing import WebRtcOptions
+from monolith.settings import Settings
 
 _SOCKET: Final = Path("run", "live.sock")
 
 
 class Publishing(NamedTuple):
-    """`sources`: videos that are pushed, and their publishers; `handover`: to decoder processes."""
+    """`sources`: videos that are pushed, and their publishers; `handover`: to decoder processes; `webrtc`: those who
+    publish by WebRTC."""
 
     sources: PushSources
     handover: FeedHandover
+    webrtc: WebRtcPublishers
 
 
 async def publishing_of(
-    stack: AsyncExitStack, folder: Path, handlers: VideoHandlers, streams: VideoStreams, secrets: Secrets
+    stack: AsyncExitStack,
+    settings: Settings,
+    folder: Path,
+    handlers: VideoHandlers,
+    streams: VideoStreams,
+    secrets: Secrets,
 ) -> Publishing:
     """`folder`: the data directory. `stack` ends what is started. Raises OSError where there can be no socket."""
     sources = PushSources(handlers, streams, secrets, LiveFeeds())
     handover = FeedHandover(sources, folder / _SOCKET)
     await stack.enter_async_context(handover.serving())
-    return Publishing(sources, handover)
+    webrtc = await stack.enter_async_context(WebRtcPublishers(sources, webrtc_options(settings)))
+    return Publishing(sources, handover, webrtc)
+
+
+def webrtc_options(settings: Settings) -> WebRtcOptions:
+    return WebRtcOptions(
+        ice=ice_options(settings),
+        publishers=settings.webrtc_publishers,
+        max_bitrate=settings.webrtc_max_bitrate,
+        connect_seconds=settings.webrtc_connect_timeout,
+        silent_seconds=settings.live_silence,
+    )

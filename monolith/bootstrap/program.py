@@ -164,7 +164,9 @@ class _Builder:
             max_height=await self._greatest_height(open_videos, streams), watcher=self._frame_times.note,
         )  # fmt: skip
         handlers = video_handlers(self._settings, store, streams, data.projection, self._secrets)
-        publishing = await publishing_of(self._stack, self._folder, handlers, streams, self._secrets)
+        publishing = await publishing_of(
+            self._stack, self._settings, self._folder, handlers, streams, self._secrets
+        )
         base = Foundations(
             self._settings, store, self._codec, streams, self._storage, self._secrets, publishing, self._work
         )
@@ -218,6 +220,7 @@ class _Builder:
             analytics=data.analytics.analytics,
             viewers=extras.viewers,
             push_sources=work.publishing.sources,
+            webrtc=work.publishing.webrtc,
         )
 
     async def _greatest_height(self, open_videos: OpenVideos, streams: VideoStreams) -> int:

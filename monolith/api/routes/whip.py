@@ -1,0 +1,261 @@
+"""Publishing by WebRTC (WHIP, RFC 9725): the endpoint of a video, and the session of its publisher.
+
+The bearer token of the endpoint is the only way in, with or without API keys.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Final
+
+import msgspec
+from fastapi import APIRouter, Depends, Path, Request
+from starlette.responses import Response
+
+from monolith.access.rates import client_of
+from monolith.api import examples
+from monolith.api.answers import WebRtcEndpointAnswer, submitted_answer
+from monolith.api.openapi import empty_answer, json_answer, problems, ref
+from monolith.api.problems import ApiError, too_busy
+from monolith.api.requests import (
+    BaseUrl,
+    IdempotencyKey,
+    Services,
+    VideoId,
+    json_object,
+    require_room_for,
+)
+from monolith.api.routes.submissions import OPTIONS
+from monolith.api.sdp_bodies import (
+    ANSWERED,
+    FRAGMENT,
+    FRAGMENT_BODY,
+    FRAGMENT_BYTES,
+    OFFER_BODY,
+    SDP,
+    check_entity_tag,
+    read_body,
+    require_accepted,
+    require_type,
+)
+from monolith.api.services import ApiServices
+from monolith.application.push_sources import UnknownSecretError, VideoOverError
+from monolith.live.feeds import FeedBusyError
+from monolith.live.webrtc.publishers import TooManyPublishersError, WebRtcPublishers
+from monolith.live.webrtc.publishing import PublisherConnection
+from monolith.live.webrtc.sdp import OFFER_BYTES, NoCommonCodecError, OfferError
+
+router = APIRouter(tags=["publish"])
+
+
+def _publishers(services: Services) -> WebRtcPublishers:
+    if services.webrtc is None:
+        raise ApiError(503, "this server takes no WebRTC publishers")
+    return services.webrtc
+
+
+Publishers = Annotated[WebRtcPublishers, Depends(_publishers)]
+SessionId = Annotated[str, Path(description="As the answer's `Location` says")]
+
+
+_ENDPOINT_BODY: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "required": ["modelsToRun"], "properties": OPTIONS},
+                "example": examples.WEBRTC_ENDPOINT_BODY,
+            }
+        },
+    }
+}
+_MADE: Final = json_answer(
+    ref(WebRtcEndpointAnswer),
+    "Waits for its publisher",
+    status=201,
+    example=examples.WEBRTC_ENDPOINT,
+    headers={
+        "Location": "Where the video is from now on",
+        "Idempotent-Replayed": "`true` when this is the first answer again",
+    },
+)
+
+
+@router.post(
+    "/analysis/webrtc-endpoint",
+    summary="Analyse what will be published by WebRTC (WHIP)",
+    description=(
+        "Give `whip_endpoint` and `token` to the publisher: a browser's camera, OBS, GStreamer, FFmpeg. The video is"
+        " Pending until it comes. The token is told here only."
+    ),
+    response_class=Response,
+    status_code=201,
+    responses={**_MADE, **problems(400, 403, 409, 413, 507)},
+    openapi_extra=_ENDPOINT_BODY,
+)
+async def make_endpoint(
+    request: Request, services: Services, base: BaseUrl, idempotency_key: IdempotencyKey = None
+) -> Response:
+    body = await json_object(request, services)
+    await require_room_for(services, idempotency_key)
+    made = await services.pushed.create(
+        "webrtc",
+        models=body.get("modelsToRun"),
+        frame_step=body.get("frameStep"),
+        video_name=body.get("videoName"),
+        idempotency_key=idempotency_key,
+    )
+    answer = submitted_answer(made.submitted, base)
+    headers = {"Location": answer.status_url, "Cache-Control": "no-store"}
+    if made.submitted.repeated:
+        headers["Idempotent-Replayed"] = "true"
+    full = WebRtcEndpointAnswer(
+        **msgspec.structs.asdict(answer), whip_endpoint=f"{base}/whip/{made.video_id}", token=made.secret
+    )
+    return Response(msgspec.json.encode(full), 201, headers=headers, media_type="application/json")
+
+
+@router.post(
+    "/whip/{video_id}",
+    summary="Publish: an SDP offer, answered",
+    description="WHIP (RFC 9725). `Authorization: Bearer` with the token of the endpoint. VP8 or H.264.",
+    response_class=Response,
+    status_code=201,
+    responses={**ANSWERED, **problems(400, 401, 403, 406, 409, 410, 413, 415, 422)},
+    openapi_extra=OFFER_BODY,
+)
+async def publish(
+    request: Request, video_id: VideoId, services: Services, publishers: Publishers, base: BaseUrl
+) -> Response:
+    require_type(request, SDP)
+    require_accepted(request)
+    await _authorize(request, services, video_id)
+    offer = await read_body(request, OFFER_BYTES)
+    connection, answer = await _begin(publishers, video_id, offer)
+    headers = {
+        "Location": f"{base}/whip/{video_id}/{connection.session_id}",
+        "ETag": connection.entity_tag,
+        "Cache-Control": "no-store",
+    }
+    response = Response(answer, 201, headers=headers, media_type=SDP)
+    for link in publishers.options.ice.links():
+        response.headers.append("Link", link)
+    return response
+
+
+@router.options(
+    "/whip/{video_id}", summary="What the endpoint takes, and its ICE servers", response_class=Response
+)
+async def endpoint_options(video_id: VideoId, publishers: Publishers) -> Response:
+    """No token is asked for (a browser sends none), so TURN passwords are not told here."""
+    response = Response(status_code=200, headers={"Accept-Post": SDP, "Allow": "OPTIONS, POST"})
+    for link in publishers.options.ice.links():
+        if "credential=" not in link:
+            response.headers.append("Link", link)
+    return response
+
+
+@router.patch(
+    "/whip/{video_id}/{session_id}",
+    summary="More ICE candidates of the publisher",
+    description=(
+        "Trickle ICE (RFC 8840), with the session's ETag in `If-Match`. An ICE restart (`If-Match: *`) is not"
+        " supported: publish again."
+    ),
+    response_class=Response,
+    status_code=204,
+    responses={
+        **empty_answer(204, "Taken"),
+        **problems(400, 401, 403, 404, 410, 412, 413, 415, 422, 428),
+    },
+    openapi_extra=FRAGMENT_BODY,
+)
+async def trickle(
+    request: Request, video_id: VideoId, session_id: SessionId, services: Services, publishers: Publishers
+) -> Response:
+    require_type(request, FRAGMENT)
+    await _authorize(request, services, video_id)
+    connection = _session(publishers, video_id, session_id)
+    check_entity_tag(request, connection.entity_tag)
+    fragment = await read_body(request, FRAGMENT_BYTES)
+    try:
+        await publishers.trickle(connection, fragment)
+    except OfferError as error:
+        raise ApiError(400, str(error), kind="malformed-sdp") from error
+    return Response(status_code=204)
+
+
+@router.delete(
+    "/whip/{video_id}/{session_id}",
+    summary="End publishing, in order: the video is then complete",
+    response_class=Response,
+    responses={**empty_answer(200, "Ended"), **problems(401, 403, 404, 410)},
+)
+async def end(
+    request: Request, video_id: VideoId, session_id: SessionId, services: Services, publishers: Publishers
+) -> Response:
+    await _authorize(request, services, video_id)
+    _session(publishers, video_id, session_id).end()
+    return Response(status_code=200)
+
+
+@router.options("/whip/{video_id}/{session_id}", summary="What the session takes", response_class=Response)
+async def session_options(video_id: VideoId, session_id: SessionId) -> Response:
+    return Response(status_code=200, headers={"Accept-Patch": FRAGMENT, "Allow": "DELETE, OPTIONS, PATCH"})
+
+
+async def _begin(
+    publishers: WebRtcPublishers, video_id: str, offer: bytes
+) -> tuple[PublisherConnection, str]:
+    try:
+        return await publishers.begin(video_id, offer)
+    except OfferError as error:
+        raise ApiError(400, str(error), kind="malformed-sdp") from error
+    except NoCommonCodecError as error:
+        raise ApiError(422, str(error), kind="nothing-to-publish") from error
+    except FeedBusyError as error:
+        raise ApiError(409, str(error), kind="busy") from error
+    except TooManyPublishersError as error:
+        raise too_busy(str(error)) from error
+
+
+async def _authorize(request: Request, services: ApiServices, video_id: str) -> None:
+    """Raises ApiError: 401 without the token, 403 with that of another video, 410 when it is over, 429."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not token.strip():
+        raise _unauthorized("the endpoint's token is needed: send it as `Authorization: Bearer TOKEN`")
+    try:
+        allowed = await services.pushed.authorize("webrtc", token.strip())
+    except UnknownSecretError as error:
+        _count_wrong(request, services)
+        raise _unauthorized(str(error), error="invalid_token") from error
+    except VideoOverError as error:
+        raise ApiError(410, str(error), kind="video-over") from error
+    if allowed != video_id:
+        raise ApiError(403, "the token is that of another endpoint", kind="wrong-endpoint")
+
+
+def _count_wrong(request: Request, services: ApiServices) -> None:
+    """As wrong API keys are counted."""
+    address = request.client.host if request.client else "unknown"
+    wait = services.access.failures.take(client_of(address))
+    if wait:
+        seconds = math.ceil(wait)
+        raise ApiError(
+            429,
+            f"too many wrong tokens came from your address; try again in {seconds} s",
+            kind="too-many-requests",
+            headers={"Retry-After": str(seconds)},
+        )
+
+
+def _unauthorized(detail: str, *, error: str = "") -> ApiError:
+    challenge = 'Bearer realm="whip"' + (f', error="{error}"' if error else "")
+    return ApiError(401, detail, kind="unauthorized", headers={"WWW-Authenticate": challenge})
+
+
+def _session(publishers: WebRtcPublishers, video_id: str, session_id: str) -> PublisherConnection:
+    connection = publishers.find(video_id, session_id)
+    if connection is None:
+        raise ApiError(404, "there is no such session: it has ended", kind="session-not-found")
+    return connection
