@@ -37,8 +37,13 @@ class Viewer:
         await self.peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
         return answer
 
+    def rtp_timestamp(self, picture: VideoFrame) -> int:
+        """As it came; aiortc lets the pts of pictures begin with 0."""
+        mapper: Any = self._transceiver.receiver._RTCRtpReceiver__timestamp_mapper  # type: ignore[attr-defined]
+        return ((picture.pts or 0) + int(mapper._origin)) & 0xFFFFFFFF
+
     async def picture(self, seconds: float = 20) -> VideoFrame:
-        """The next one; its pts are the RTP timestamp."""
+        """The next one."""
         async with asyncio.timeout(seconds):
             picture = await self._transceiver.receiver.track.recv()
         assert isinstance(picture, VideoFrame)

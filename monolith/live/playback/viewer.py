@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
@@ -25,6 +26,7 @@ _TICK: Final = Fraction(1, CLOCK_RATE)
 _RTP_MASK: Final = 0xFFFFFFFF
 _PAST_BITS_PER_SECOND: Final = 40e6
 """How fast a group of pictures that is past is sent: all at once, it would overflow sockets on its way."""
+_FIRST_SECONDS: Final = 3.0
 _FAILURES: Final = 3
 _RETRY_SECONDS: Final = 1.0
 _AGAIN_SECONDS: Final = 1.0
@@ -101,6 +103,7 @@ class ViewerTrack(MediaStreamTrack):
         failures = 0
         while failures < _FAILURES and (feed := await self._broadcast.publisher()) is not None:
             before = self.sent
+            await _first_picture(feed)
             async with aclosing(self._of(feed)) as packets:
                 async for packet in packets:
                     yield packet
@@ -161,6 +164,17 @@ class ViewerTrack(MediaStreamTrack):
         """Whether pictures were lost, and none will come soon that mends it."""
         waited = time.monotonic() - self._began_at >= _AGAIN_SECONDS
         return self._lost and waited and feed.ask_keyframe is None
+
+
+async def _first_picture(feed: LiveFeed) -> None:
+    """Until there is a keyframe to go by, but not for long."""
+    if feed.newest_group:
+        return
+    if feed.ask_keyframe is not None:
+        feed.ask_keyframe()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_FIRST_SECONDS), feed.read() as reader:
+            await anext(reader, None)
 
 
 def _seconds(group: list[LivePacket]) -> float:
