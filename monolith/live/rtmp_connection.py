@@ -1,0 +1,299 @@
+"""One RTMP connection: moves bytes between its socket and a `ServerSession`, and pictures to a live feed.
+
+Rules:
+- It has to publish, with a key that is right, within `handshake_seconds` of its beginning, or of the end of its last
+  publish; afterwards it may not be silent for `idle_seconds`, nor send more than `max_bitrate` for long.
+- While a key is looked up nothing is read, so that what waits stays small.
+- FCUnpublish, deleteStream and closeStream end a publish in order; a connection that breaks may come again.
+- Who is refused or sent away is told why, and has a moment to close the connection itself.
+- The feed never waits for anyone, so no publisher is held up by those who read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final, Protocol
+
+from eventsourcing.errors import EventStoreError
+from monolith.application.push_sources import PublishRefusedError, PushSources
+from monolith.live.feeds import FeedBusyError, LiveFeed
+from monolith.live.rtmp_packets import PacketMaker
+from monolith.protocols.errors import ProtocolError
+from monolith.protocols.rtmp.events import Event, PublishEnded, PublishRequested, VideoMessage
+from monolith.protocols.rtmp.session import ServerSession, SessionError
+
+APP: Final = "live"
+_LOOK_UP_SECONDS: Final = 10.0
+_FAREWELL_SECONDS: Final = 1.0
+_BURST_SECONDS: Final = 10.0
+_MOST_UNSENT: Final = 256 << 10
+_BAD_NAME: Final = "NetStream.Publish.BadName"
+_DENIED: Final = "NetStream.Publish.Denied"
+_FAILED: Final = "NetStream.Publish.Failed"
+_ENDED: Final = "NetStream.Unpublish.Success"
+
+logger = logging.getLogger(__name__)
+
+
+class Entrance(Protocol):
+    """Who lets connections in (`monolith.live.rtmp_server`)."""
+
+    def admit(self, connection: RtmpConnection) -> str:
+        """Empty, or why not, for the log."""
+        ...
+
+    def left(self, connection: RtmpConnection, reason: str) -> None:
+        """It is over. `reason`: in words; empty where all went in order."""
+        ...
+
+    def refused(self, connection: RtmpConnection, why: str, reason: str) -> None:
+        """A publish was refused; `why`: one of a few words for the metrics."""
+        ...
+
+    def count(self, received: int) -> None:
+        """Bytes that came."""
+        ...
+
+
+class RtmpConnection(asyncio.Protocol):
+    """`max_bitrate`: kilobits a second. `address`: of the peer, without its port."""
+
+    def __init__(
+        self,
+        entrance: Entrance,
+        sources: PushSources,
+        *,
+        handshake_seconds: float,
+        idle_seconds: float,
+        max_bitrate: int,
+    ) -> None:
+        self._entrance = entrance
+        self._sources = sources
+        self._handshake_seconds = handshake_seconds
+        self._idle_seconds = idle_seconds
+        self._rate = max_bitrate * 1000 / 8
+        self._credit = self._rate * _BURST_SECONDS
+        self._session = ServerSession()
+        self._loop = asyncio.get_running_loop()
+        self._since = self._heard = self._loop.time()
+        self._transport: asyncio.Transport | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._request: PublishRequested | None = None
+        self._feed: LiveFeed | None = None
+        self._packets = PacketMaker()
+        self._early: list[VideoMessage] = []
+        self._over = asyncio.Event()
+        self._closing = False
+        self._reason = ""
+        self.address = ""
+
+    @property
+    def publishing(self) -> bool:
+        return self._feed is not None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        self.address = str(peer[0]) if peer else ""
+        if reason := self._entrance.admit(self):
+            self._cut(reason)
+            return
+        transport.set_write_buffer_limits(high=_MOST_UNSENT)
+
+    def data_received(self, data: bytes) -> None:
+        self._entrance.count(len(data))
+        if self._closing or not self._has_credit(len(data)):
+            return
+        try:
+            events = self._session.receive(data)
+        except SessionError as error:
+            self._take(error.events)
+            self._cut(f"it does not keep to RTMP: {error}")
+            return
+        self._take(events)
+
+    def pause_writing(self) -> None:
+        self._cut("it does not read what it is told")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closing = True
+        self._over.set()
+        went = self._feed is not None and not self._feed.ended
+        reason = self._reason or ("it went away while it published" if went else "")
+        self._entrance.left(self, reason)
+
+    def check(self, now: float) -> None:
+        """To be called about once a second. `now`: of the loop's clock."""
+        if self._closing:
+            return
+        if self._feed is None and now - self._since > self._handshake_seconds:
+            self._cut(f"it did not publish within {self._handshake_seconds:g} s")
+        elif self._feed is not None and now - self._heard > self._idle_seconds:
+            self._cut(f"it sent nothing for {self._idle_seconds:g} s")
+
+    async def end(self) -> None:
+        """Close it, and wait until what it published is closed, too."""
+        self._cut(self._reason)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    def _has_credit(self, size: int) -> bool:
+        """Whether it keeps to its bitrate, over some seconds; it is cut off where it does not."""
+        now = self._loop.time()
+        self._credit = min(self._rate * _BURST_SECONDS, self._credit + (now - self._heard) * self._rate) - size
+        self._heard = now
+        if self._credit < 0:
+            self._cut(f"it sent more than {self._rate * 8 / 1000:g} kbit/s (VIDEO_ANALYSIS_RTMP_MAX_BITRATE)")
+            return False
+        return True
+
+    def _take(self, events: list[Event] | tuple[Event, ...]) -> None:
+        for event in events:
+            match event:
+                case VideoMessage():
+                    self._video(event)
+                case PublishRequested():
+                    self._asked(event)
+                case PublishEnded():
+                    self._ended(event)
+                case _:
+                    pass  # answered by the session, or sound, or what nobody asked for
+        self._flush()
+
+    def _asked(self, request: PublishRequested) -> None:
+        if self._task is not None and not self._task.done():
+            self._refuse(request, _BAD_NAME, "busy", "one connection publishes one video at a time")
+            return
+        assert self._transport is not None
+        self._transport.pause_reading()
+        self._request, self._packets, self._early = request, PacketMaker(), []
+        self._over.clear()
+        self._task = self._loop.create_task(self._publish(request), name=f"RTMP from {self.address}")
+
+    def _ended(self, ended: PublishEnded) -> None:
+        if self._request is not None and ended.stream_id == self._request.stream_id:
+            if self._feed is not None:
+                self._feed.end()
+            self._over.set()
+
+    def _video(self, message: VideoMessage) -> None:
+        if self._request is None or message.stream_id != self._request.stream_id:
+            return
+        if self._feed is None:
+            self._early.append(message)  # few: nothing is read meanwhile
+            return
+        try:
+            packet = self._packets.packet(message.data, message.timestamp_ms, time.time())
+        except ProtocolError as error:
+            self._cut(f"it sends what is no video for this program: {error}")
+            return
+        if packet is not None:
+            self._feed.publish(packet)
+
+    async def _publish(self, request: PublishRequested) -> None:
+        """From the request to its end; every failure of it is told, and ends the connection."""
+        try:
+            video_id = await self._authorized(request)
+            async with self._sources.publisher(video_id) as feed:
+                await self._publish_to(feed, request)
+        except _RefusedError as error:
+            self._send_away(request, error.code, error.why, str(error))
+        except PublishRefusedError as error:
+            self._send_away(request, _DENIED, "key", str(error))
+        except FeedBusyError as error:
+            self._send_away(request, _BAD_NAME, "busy", str(error))
+        except (EventStoreError, OSError, TimeoutError) as error:
+            logger.warning("the key of an RTMP publisher cannot be looked up: %r", error)
+            self._send_away(request, _FAILED, "failed", "the program cannot look the key up now; try again")
+        except Exception:
+            logger.exception("an RTMP connection failed")
+            self._cut("the program failed")
+        finally:
+            self._feed, self._early, self._since = None, [], self._loop.time()
+            self._resume()
+
+    async def _authorized(self, request: PublishRequested) -> str:
+        """The video to publish to. Raises PublishRefusedError and what `PushSources.authorize` raises."""
+        if request.app.strip("/") != APP:
+            raise _RefusedError(_BAD_NAME, "application", f"publish to the application {APP!r}, as the endpoint says")
+        key = request.stream_key.partition("?")[0]
+        async with asyncio.timeout(_LOOK_UP_SECONDS):
+            return await self._sources.authorize("rtmp", key)
+
+    async def _publish_to(self, feed: LiveFeed, request: PublishRequested) -> None:
+        """Until either side ends it."""
+        if self._over.is_set():  # it went while its key was looked up
+            feed.end()
+            return
+        self._feed = feed
+        self._session.accept_publish(request)
+        logger.info("video %s is published by RTMP from %s", feed.video_id, self.address)
+        early, self._early = self._early, []
+        for message in early:
+            self._video(message)
+        self._flush()
+        self._resume()
+        await _first_of(self._over, feed.dismissed)
+        if feed.dismissal and not self._closing:
+            self._session.close_publish(request, _ENDED, feed.dismissal)
+            self._reason = feed.dismissal
+            self._leave()
+
+    def _send_away(self, request: PublishRequested, code: str, why: str, reason: str) -> None:
+        self._refuse(request, code, why, reason)
+        self._reason = reason
+        self._leave()
+
+    def _refuse(self, request: PublishRequested, code: str, why: str, reason: str) -> None:
+        self._entrance.refused(self, why, reason)
+        self._session.refuse(request, code, reason)
+        self._flush()
+
+    def _leave(self) -> None:
+        """What was said goes out; the peer may close first."""
+        self._flush()
+        self._closing = True
+        if self._transport is not None:
+            self._loop.call_later(_FAREWELL_SECONDS, self._transport.close)
+
+    def _cut(self, reason: str) -> None:
+        """Close at once."""
+        if not self._closing:
+            self._reason = self._reason or reason
+            self._flush()
+            self._closing = True
+        self._over.set()
+        if self._transport is not None:
+            self._transport.close()
+            self._loop.call_later(_FAREWELL_SECONDS, self._transport.abort)  # it may not read what is left
+
+    def _flush(self) -> None:
+        data = self._session.data_to_send()
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _resume(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+
+class _RefusedError(Exception):
+    """`code`: for the publisher; `why`: for the metrics."""
+
+    def __init__(self, code: str, why: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.why = why
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    """Until one of them is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
