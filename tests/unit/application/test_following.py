@@ -134,6 +134,12 @@ def once(numbers: range) -> Counter[tuple[str, int]]:
     return Counter((what, number) for what in ("stored", *MODELS) for number in numbers)
 
 
+def own_numbers(events: Sequence[object]) -> list[float | None]:
+    """The pictures that were stored, as a live source numbers them."""
+    positions = [event.position for event in events if isinstance(event, FramesStored)]
+    return [position.timestamp for position in positions if position is not None]
+
+
 def closed_ranges(events: Sequence[object]) -> list[tuple[int, int | None]]:
     """First and last frame of each segment, as planned and as closed."""
     firsts = [plan.first_frame for e in events if isinstance(e, SegmentsPlanned) for plan in e.segments]
@@ -261,6 +267,16 @@ async def test_a_new_connection_is_a_new_segment_and_numbers_go_on(tmp_path: Pat
     assert timelines == {WALL + 1}
     leasts = [request.timeline_least for request in world.decoders.requests]
     assert leasts == [0.0, pytest.approx(14 / RATE), pytest.approx(17 / RATE)]
+
+
+async def test_a_new_connection_goes_on_behind_the_last_picture_that_was_stored(tmp_path: Path) -> None:
+    world = World(tmp_path, live=True, frame_step=2)
+    world.decoders.connections = connections(broken(14), broken(1), Connection(pictures=5))
+    await world.submit()
+    await world.work()
+    behind = [request.behind and request.behind.timestamp for request in world.decoders.requests]
+    assert behind == [None, 14, 14]
+    assert own_numbers(await world.events()) == [2, 4, 6, 8, 10, 12, 14, 15, 17, 19]
 
 
 async def test_a_connection_whose_decoder_dies_is_closed_with_what_is_stored(tmp_path: Path) -> None:
@@ -581,11 +597,13 @@ def test_a_crash_at_any_append_doubles_nothing_of_a_live_source(
 
 
 async def check_live(world: World) -> None:
-    """Every frame that was stored is judged once; numbers are used once; segments follow one another."""
+    """Every frame that was stored is judged once; numbers are used once; segments follow one another; no picture of the
+    source is there twice or missing."""
     events = await world.events()
     seen = frames_of(events)
     stored = {number for what, number in seen if what == "stored"}
     assert seen == Counter((what, number) for what in ("stored", *MODELS) for number in stored)
+    assert own_numbers(events) == list(range(1, len(stored) + 1))  # none twice, none left out
     ranges = closed_ranges(events)
     ends = [0]
     for first, last in ranges:
