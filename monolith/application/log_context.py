@@ -46,6 +46,23 @@ def name_of(kind: type[Job]) -> str:
     return _KINDS[kind]
 
 
+def in_words(job: Job) -> str:
+    """What a job does, for people who read the log."""
+    match job:
+        case ProbeJob():
+            return f"probing video {job.video_id}"
+        case SegmentJob():
+            return f"analysing segment {job.segment} of video {job.video_id} in run {job.run_id}"
+        case FollowJob(finish=True):
+            return f"ending the source of video {job.video_id}"
+        case FollowJob():
+            return f"following the source of video {job.video_id}"
+        case PurgeSegmentsJob():
+            return f"removing expired segments of video {job.video_id}"
+        case PurgeJob():
+            return f"removing video {job.video_id}"
+
+
 def fields_of(job: Job) -> dict[str, str | int]:
     """What a job is about."""
     fields: dict[str, str | int] = {"job": name_of(type(job)), "video_id": job.video_id}
