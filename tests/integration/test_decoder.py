@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +18,6 @@ from monolith.ingest.messages import FrameReady, ReadStored, SegmentDone, Stored
 from tests.integration.decoding import SLOTS, Outcome, probe, run, segment_request
 from tests.media import sample_clip
 from tests.videos import Recipe, damage_packets, full_decode, make_video, read_barcode
-
-
-@pytest.fixture
-def slots() -> Iterator[FrameSlots]:
-    slots = FrameSlots.create(SLOTS, 640 * 480 * 3)
-    yield slots
-    slots.close()
-
-
-@pytest.fixture
-async def pool(slots: FrameSlots) -> AsyncIterator[DecoderPool]:
-    async with DecoderPool(slots, 2) as pool:
-        yield pool
 
 
 async def _segments(pool: DecoderPool, slots: FrameSlots, path: Path, *, backwards: bool) -> list[Outcome]:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
@@ -27,19 +27,6 @@ from tests.videos import Recipe, make_video
 
 FRAMES = 60
 STEP = range(1, FRAMES + 1)
-
-
-@pytest.fixture
-def slots() -> Iterator[FrameSlots]:
-    slots = FrameSlots.create(4, 640 * 480 * 3)
-    yield slots
-    slots.close()
-
-
-@pytest.fixture
-async def pool(slots: FrameSlots) -> AsyncIterator[DecoderPool]:
-    async with DecoderPool(slots, 2) as pool:
-        yield pool
 
 
 @pytest.fixture
@@ -328,16 +315,18 @@ class TestTakenUpAgain:
         first, rest = whole_source.split("#EXTINF", 2)[:2]
         access = access_to(f"{web.url}/index.m3u8", "hls")
         seen: list[int] = []
+        ends: list[bool] = []
         behind: SourcePosition | None = None
         playlist.write_text(f"{first}#EXTINF{rest}".replace("#EXT-X-ENDLIST", ""))
         for pictures in (2, 1, 2, 7, 30):
             request = follow_request(access, tmp_path, live=True, first_frame=len(seen) + 1, behind=behind)
             story = await follow(pool, slots, request, tmp_path, until=_has(pictures))
             seen += [story.shown[number] for number in story.numbers]
+            ends.append(story.done is not None and story.done.end_of_source)
             behind = story.position or behind
             playlist.write_text(whole_source)  # the first connection begins with its first segment
         assert seen == list(range(1, 31))
-        assert story.done is not None and story.done.end_of_source
+        assert ends == [False] * 4 + [True]
 
     async def test_its_times_go_on_where_they_were(
         self, pool: DecoderPool, slots: FrameSlots, web: Nginx, tmp_path: Path
