@@ -21,8 +21,8 @@ import msgspec
 
 RESULTS: Final = Path(__file__).with_name("results.json")
 NAMES: Final = (
-    "event_store", "read_models", "rebuild", "results_api", "analytics", "retention", "pipeline", "sources", "rtmp_parse",
-    "soak",
+    "event_store", "read_models", "rebuild", "results_api", "analytics", "retention", "pipeline", "sources",
+    "rtmp_parse", "soak",
 )  # fmt: skip
 
 
