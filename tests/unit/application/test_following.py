@@ -10,18 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventsourcing.codec import EventCodec
-from monolith.application.attempt import Resources
 from monolith.application.errors import EnvironmentFailure, RetryableFailure, SourceFailure
 from monolith.application.following import Following
 from monolith.application.judging import MAX_HELD_LIVE, MAX_LENT
-from monolith.application.segments import Segments
 from monolith.application.source_access import SourceAccesses
-from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import CancelRuns
 from monolith.domain.errors import SupersededError
 from monolith.domain.events import (
-    DOMAIN_EVENTS,
     FramesAnalysed,
     FramesDropped,
     FramesStored,
@@ -36,12 +31,11 @@ from monolith.domain.events import (
 )
 from monolith.domain.jobs import FollowJob, next_jobs
 from monolith.secret_urls import SecretUrls
-from monolith.storage import FileStorage
 from tests.builders import RUN, VIDEO, followed, submit
-from tests.unit.application.scripted import ANYWHERE, CountedSlots, Crash, CrashingStore, ScriptedInference
+from tests.unit.application.scripted import ANYWHERE, Crash
 from tests.unit.application.scripted_sources import RATE, WALL, Connection, ScriptedSources
+from tests.unit.application.segment_world import MODELS, SegmentWorld, frames_of, once
 
-MODELS = ("objects_detection", "color_detection")
 SILENCE = 0.2
 
 
@@ -52,23 +46,16 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monolith.application.following._LONGEST_PAUSE", 0.01)
 
 
-class World:
-    """One video that is followed, on a store that may crash."""
+class World(SegmentWorld):
+    """One video that is followed."""
 
     def __init__(
         self, folder: Path, *, live: bool, frames: int = 0, frame_step: int = 1, silence: float = SILENCE
     ) -> None:
-        self.store = CrashingStore()
-        self.codec = EventCodec(DOMAIN_EVENTS)
-        self.streams = VideoStreams(self.store, self.codec)
-        self.storage = FileStorage(folder)
-        self.storage.prepare()
-        self.secrets = SecretUrls(folder)
         self.decoders = ScriptedSources(frames)
-        self.inference = ScriptedInference(MODELS)
-        self.slots = CountedSlots(6)
+        super().__init__(folder, self.decoders, frame_step=frame_step, slots=6)
+        self.secrets = SecretUrls(folder)
         self.live = live
-        self.frame_step = frame_step
         self.silence = silence
 
     async def submit(self) -> None:
@@ -76,21 +63,9 @@ class World:
         await self.streams.execute(VIDEO, followed(live=self.live))
 
     async def work(self) -> None:
-        """One process's life, without a state of an earlier one: until nothing is left to do, or the store crashes."""
-        self.streams = VideoStreams(self.store, self.codec)
-        self.slots = CountedSlots(6)
-        segments = Segments(
-            self.streams,
-            self.store,
-            self.codec,
-            self.storage,
-            Resources(self.decoders, self.slots, self.inference, self.slots),
-            lambda: 5.0,
-            owner="test",
-            attempts_allowed=3,
-        )
+        """One process's life: until nothing is left to do, or the store crashes."""
         following = Following(
-            segments,
+            self.segments(),
             SourceAccesses(self.secrets, ANYWHERE),
             segment_seconds=60,
             live_silence=self.silence,
@@ -100,12 +75,6 @@ class World:
                 (job,) = jobs
                 assert isinstance(job, FollowJob)
                 await following.run(job)
-
-    async def events(self) -> list[object]:
-        return [self.codec.decode(event) for event in await self.store.read_all(limit=100_000)]
-
-    async def of(self, *kinds: type) -> list[object]:
-        return [event for event in await self.events() if isinstance(event, kinds)]
 
     async def status(self) -> str:
         return (await self.streams.load(VIDEO)).runs[RUN].status
@@ -117,21 +86,6 @@ def connections(*made: Connection) -> deque[Connection]:
 
 def broken(pictures: int, reason: str = "connection reset") -> Connection:
     return Connection(pictures=pictures, broken=reason)
-
-
-def frames_of(events: Sequence[object]) -> Counter[tuple[str, int]]:
-    """How often each frame was stored, and judged by each model."""
-    seen: Counter[tuple[str, int]] = Counter()
-    for event in events:
-        if isinstance(event, FramesStored):
-            seen.update(("stored", frame.frame_number) for frame in event.frames)
-        if isinstance(event, FramesAnalysed):
-            seen.update((event.model.key, frame.frame_number) for frame in event.frames)
-    return seen
-
-
-def once(numbers: range) -> Counter[tuple[str, int]]:
-    return Counter((what, number) for what in ("stored", *MODELS) for number in numbers)
 
 
 def own_numbers(events: Sequence[object]) -> list[float | None]:
