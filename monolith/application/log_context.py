@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from monolith.domain.jobs import FollowJob, Job, ProbeJob, PurgeJob, PurgeSegmentsJob, SegmentJob
+from monolith.domain.jobs import FollowJob, Job, LookJob, ProbeJob, PurgeJob, PurgeSegmentsJob, SegmentJob
 
 LogFields: TypeAlias = Mapping[str, str | int]
 """Name → value, such as `video_id`, `run_id`, `segment`, `job`, `request_id`."""
@@ -17,6 +17,7 @@ _NOTHING: Final[LogFields] = MappingProxyType({})
 _fields: ContextVar[LogFields] = ContextVar("log_fields", default=_NOTHING)
 
 _KINDS: Final[Mapping[type[Job], str]] = {
+    LookJob: "look",
     ProbeJob: "probe",
     SegmentJob: "segment",
     FollowJob: "follow",
@@ -49,6 +50,8 @@ def name_of(kind: type[Job]) -> str:
 def in_words(job: Job) -> str:
     """What a job does, for people who read the log."""
     match job:
+        case LookJob():
+            return f"asking how video {job.video_id} comes"
         case ProbeJob():
             return f"probing video {job.video_id}"
         case SegmentJob():

@@ -59,12 +59,19 @@ class ScriptedSources(ScriptedDecoders):
         self.requests: list[FollowSource] = []
         self.probe_failures: list[Exception] = []
         self.info: SourceInfo | None = None
+        self.silent: set[str] = set()
+        """URLs that refuse the first try, and then say nothing."""
         self.probed: list[SourceAccess] = []
         self.following = 0
         """Sessions that are open."""
 
     async def probe_source(self, access: SourceAccess) -> SourceInfo:
+        again = access.url in {one.url for one in self.probed}
         self.probed.append(access)
+        if access.url in self.silent:
+            if again:
+                await asyncio.Event().wait()
+            raise RetryableFailure("no picture came for 25 s")
         if self.probe_failures:
             raise self.probe_failures.pop(0)
         assert self.info is not None
