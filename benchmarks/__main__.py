@@ -21,7 +21,8 @@ import msgspec
 
 RESULTS: Final = Path(__file__).with_name("results.json")
 NAMES: Final = (
-    "event_store", "read_models", "rebuild", "results_api", "analytics", "retention", "pipeline", "sources", "soak",
+    "event_store", "read_models", "rebuild", "results_api", "analytics", "retention", "pipeline", "sources",
+    "rtmp_parse", "soak",
 )  # fmt: skip
 
 
@@ -60,6 +61,11 @@ TARGETS: Final = {
     "retention.api_p99_ms": Target(most=50),
     "sources.analysed_per_s": Target(least=19.5),
     "sources.lost_share": Target(most=0.01),
+    "rtmp_parse.chunks_4096_mbit_per_s": Target(least=500),
+    "rtmp_parse.chunks_4096_with_audio_mbit_per_s": Target(least=500),
+    "rtmp_parse.chunks_128_mbit_per_s": Target(least=200),
+    "rtmp_parse.chunks_128_with_audio_mbit_per_s": Target(least=200),
+    "rtmp_parse.mixed_128_mbit_per_s": Target(least=200),
     "pipeline.program_to_bare": Target(least=0.88),
     "pipeline.program_to_plain": Target(least=1.25),
     "pipeline.api_p99_ms": Target(most=50),

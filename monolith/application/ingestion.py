@@ -18,13 +18,16 @@ from monolith.application.source_access import SourceAccesses
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import FailVideo, RecordProbe, VideoCommand
 from monolith.domain.events import PushKind, Transport, VideoProbed, VideoSubmitted
-from monolith.domain.jobs import ProbeJob
+from monolith.domain.jobs import LookJob, ProbeJob
 from monolith.domain.requests import is_rtsp
 from monolith.domain.segment import SourceInfo
+from monolith.ingest.messages import SourceAccess
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 _LONGEST_PUSHED_PAUSE: Final = 2.0
+_FIRST_PATIENCE: Final = 5.0
+"""Seconds for which a source may say nothing when it is tried first: many are asked, and most answer at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +38,8 @@ class _Found(msgspec.Struct, frozen=True):
 
 
 class Ingestion:
-    """Does `ProbeJob`s. Raises RetryableFailure when another try may succeed; a bad source fails the video."""
+    """Does `LookJob`s and `ProbeJob`s. Raises RetryableFailure when another try may succeed; a bad source fails the
+    video."""
 
     def __init__(
         self,
@@ -52,8 +56,9 @@ class Ingestion:
         publish_wait: float,
         live_probes: int = 4,
     ) -> None:
-        """`publish_wait`: for so many seconds a first publisher is waited for; `live_silence`: and a live source;
-        `live_probes`: how many at the same time are being connected to for it."""
+        """`publish_wait`: for so many seconds a first publisher is waited for; `live_silence`: and a source that is
+        followed; `live_probes`: how many at the same time are being connected to for the first time, and how many
+        again: one that is new does not wait for those that say nothing."""
         self._streams = streams
         self._fetcher = fetcher
         self._decoders = decoders
@@ -64,7 +69,20 @@ class Ingestion:
         self._segment_seconds = segment_seconds
         self._live_silence = live_silence
         self._publish_wait = publish_wait
-        self._live_probes = asyncio.Semaphore(live_probes)
+        self._first_tries = asyncio.Semaphore(live_probes)
+        self._later_tries = asyncio.Semaphore(live_probes)
+
+    async def look(self, job: LookJob) -> Transport | None:
+        """How the pictures of a video come. None: nobody wants to know any more, or RunFailed is recorded, with the
+        reason why it cannot be told."""
+        video = await self._streams.load(job.video_id)
+        if video.submitted is None or video.probe is not None or not video.active_runs():
+            return None
+        try:
+            return await self._transport_of(video.submitted)
+        except SourceFailure as error:
+            await self._streams.execute(job.video_id, FailVideo(at=self._clock(), reason=str(error)))
+            return None
 
     async def run(self, job: ProbeJob) -> None:
         """Record VideoProbed (of a file SegmentsPlanned, too), or RunFailed with the reason."""
@@ -74,17 +92,17 @@ class Ingestion:
         self._storage.require_room()
         await self._storage.prepare_video(job.video_id)
         try:
-            command: VideoCommand = await self._ingest(video.submitted)
+            transport = job.transport or await self._transport_of(video.submitted)
+            command: VideoCommand = await self._ingest(video.submitted, transport)
         except SourceFailure as error:
             self._storage.require_room()  # a full disk is not the source's fault
             command = FailVideo(at=self._clock(), reason=str(error))
         await self._streams.execute(job.video_id, command)
 
-    async def _ingest(self, video: VideoSubmitted) -> RecordProbe:
-        if video.source_kind == "rtmp" or video.source_kind == "webrtc":
-            return await self._ingest_pushed(video, video.source_kind)
+    async def _ingest(self, video: VideoSubmitted, transport: Transport) -> RecordProbe:
+        if transport == "rtmp" or transport == "webrtc":
+            return await self._ingest_pushed(video, transport)
         started = time.perf_counter()
-        transport = await self._transport_of(video)
         if transport == "file":
             return await self._ingest_file(video, started)
         return self._followed(await self._probe_followed(video, transport), transport, started)
@@ -106,7 +124,7 @@ class Ingestion:
         while await self._publishers.wait(video.video_id, max(0.0, until - time.monotonic())):
             started = time.perf_counter()
             try:
-                async with self._live_probes:
+                async with self._first_tries:
                     access = await self._accesses.of(video, kind, look=True)
                     return self._followed(await self._decoders.probe_source(access), kind, started)
             except RetryableFailure as error:
@@ -117,6 +135,8 @@ class Ingestion:
         raise SourceFailure(f"nobody published within {self._publish_wait:g} s; ask for a new endpoint")
 
     async def _transport_of(self, video: VideoSubmitted) -> Transport:
+        if video.source_kind == "rtmp" or video.source_kind == "webrtc":
+            return video.source_kind
         if video.source_kind != "url":
             return "file"
         if is_rtsp(video.location):
@@ -124,21 +144,22 @@ class Ingestion:
         return await self._fetcher.transport_of(await self._accesses.url_of(video))
 
     async def _probe_followed(self, video: VideoSubmitted, transport: Transport) -> SourceInfo:
-        """A camera may be starting, too: it is asked again for as long as a live source may be silent."""
+        """A camera may be starting, too: it is asked again for as long as a live source may be silent. The first try is
+        a short one."""
         access = await self._accesses.of(video, transport)
-        if transport != "rtsp":
-            return await self._decoders.probe_source(access)
+        tries, asked = self._first_tries, _impatient(access)
         until, pause = time.monotonic() + self._live_silence, _FIRST_PAUSE
         while True:
             try:
-                async with self._live_probes:
-                    return await self._decoders.probe_source(access)
+                async with tries:
+                    return await self._decoders.probe_source(asked)
             except RetryableFailure as error:
                 if time.monotonic() + pause > until:
                     raise SourceFailure(
                         f"the source gave no picture within {self._live_silence:g} s: {error}"
                     ) from error
             await asyncio.sleep(pause)
+            tries, asked = self._later_tries, access
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _ingest_file(self, video: VideoSubmitted, started: float) -> RecordProbe:
@@ -162,6 +183,14 @@ class Ingestion:
             await self._fetcher.fetch(await self._accesses.url_of(video), target)
             return _Found(target, spooled=True)
         return _Found(Path(video.location), spooled=video.source_kind == "upload")
+
+
+def _impatient(access: SourceAccess) -> SourceAccess:
+    return msgspec.structs.replace(
+        access,
+        connect_timeout=min(access.connect_timeout, _FIRST_PATIENCE),
+        read_timeout=min(access.read_timeout, _FIRST_PATIENCE),
+    )
 
 
 async def _status(path: Path) -> os.stat_result:

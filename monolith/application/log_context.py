@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from monolith.domain.jobs import FollowJob, Job, ProbeJob, PurgeJob, PurgeSegmentsJob, SegmentJob
+from monolith.domain.jobs import FollowJob, Job, LookJob, ProbeJob, PurgeJob, PurgeSegmentsJob, SegmentJob
 
 LogFields: TypeAlias = Mapping[str, str | int]
 """Name → value, such as `video_id`, `run_id`, `segment`, `job`, `request_id`."""
@@ -17,6 +17,7 @@ _NOTHING: Final[LogFields] = MappingProxyType({})
 _fields: ContextVar[LogFields] = ContextVar("log_fields", default=_NOTHING)
 
 _KINDS: Final[Mapping[type[Job], str]] = {
+    LookJob: "look",
     ProbeJob: "probe",
     SegmentJob: "segment",
     FollowJob: "follow",
@@ -44,6 +45,25 @@ def logged_fields() -> LogFields:
 def name_of(kind: type[Job]) -> str:
     """A short name of the kind of work: for log lines and metrics."""
     return _KINDS[kind]
+
+
+def in_words(job: Job) -> str:
+    """What a job does, for people who read the log."""
+    match job:
+        case LookJob():
+            return f"asking how video {job.video_id} comes"
+        case ProbeJob():
+            return f"probing video {job.video_id}"
+        case SegmentJob():
+            return f"analysing segment {job.segment} of video {job.video_id} in run {job.run_id}"
+        case FollowJob(finish=True):
+            return f"ending the source of video {job.video_id}"
+        case FollowJob():
+            return f"following the source of video {job.video_id}"
+        case PurgeSegmentsJob():
+            return f"removing expired segments of video {job.video_id}"
+        case PurgeJob():
+            return f"removing video {job.video_id}"
 
 
 def fields_of(job: Job) -> dict[str, str | int]:

@@ -30,12 +30,26 @@ from monolith.application.put_off import PutOff
 from monolith.application.scheduler import Lane, Scheduler
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import FailVideo
-from monolith.domain.jobs import FollowJob, Job, ProbeJob, PurgeJob, PurgeSegmentsJob, SegmentJob, next_jobs
+from monolith.domain.events import Transport
+from monolith.domain.jobs import (
+    FollowJob,
+    Job,
+    LookJob,
+    ProbeJob,
+    PurgeJob,
+    PurgeSegmentsJob,
+    SegmentJob,
+    next_jobs,
+)
 from monolith.domain.video import Video
 
 _SNAPSHOT_EVENTS: Final = 1000
 """How many events of videos are counted before the counts are kept again."""
 _STORE_PAUSE: Final = 1.0
+_MOST_LOOKS: Final = 64
+"""A question to a web server takes next to nothing, but a silent one is waited for."""
+_MOST_LIVE_PROBES: Final = 256
+"""Most of them wait: how many are connected to at the same time is `Ingestion`'s business."""
 _LIVE_PROBES: Final = "live_probe"
 _PUSHED: Final = "pushed"
 _MOST_AWAITED: Final = 10_000
@@ -83,10 +97,13 @@ class ProcessManager:
         self._uncounted = 0
         self.unreadable: set[str] = set()
         """Videos whose streams cannot be read."""
+        self._transports: dict[str, Transport] = {}
+        """How the pictures of videos come that are not probed yet, as far as it was asked."""
         self._started = asyncio.Event()
         places: dict[Lane, int] = {
+            LookJob: _MOST_LOOKS,
             ProbeJob: concurrent_fetches,
-            _LIVE_PROBES: live_sources,
+            _LIVE_PROBES: _MOST_LIVE_PROBES,
             _PUSHED: _MOST_AWAITED,
             SegmentJob: concurrent_segments,
             FollowJob: concurrent_segments,
@@ -168,12 +185,32 @@ class ProcessManager:
     async def _act_on(self, video: Video) -> None:
         self._end_needless(video)
         self._publishers.note(video)
-        self.scheduler.offer(video.video_id, [job for job in next_jobs(video) if job not in self._put_off])
+        self.scheduler.offer(video.video_id, self._jobs_of(video))
         if not video.active_runs() and not self._keep_sources:
             try:
                 await self._purge.remove_source(video)
             except OSError as error:
                 logger.warning("the source of video %s cannot be removed: %s", video.video_id, error)
+
+    def _jobs_of(self, video: Video) -> list[Job]:
+        """What can be done now. How the pictures behind a web address come is asked first: so downloads, and sources
+        that give nothing for long, hold up no others."""
+        jobs = [job for job in next_jobs(video) if job not in self._put_off]
+        if not any(isinstance(job, ProbeJob) for job in jobs):
+            self._transports.pop(video.video_id, None)
+        return [self._known(job) if _is_to_be_asked(job, video) else job for job in jobs]
+
+    def _known(self, job: Job) -> Job:
+        transport = self._transports.get(job.video_id)
+        if transport is None:
+            return LookJob(job.video_id)
+        return ProbeJob(job.video_id, live=transport != "file", transport=transport)
+
+    async def _look(self, job: LookJob) -> None:
+        transport = await self._ingestion.look(job)
+        if transport is not None:
+            self._transports[job.video_id] = transport
+            await self._look_at(job.video_id)
 
     def _end_needless(self, video: Video) -> None:
         for job in self._needless(video):
@@ -201,6 +238,8 @@ class ProcessManager:
 
     async def _run_job(self, job: Job) -> None:
         match job:
+            case LookJob():
+                await self._look(job)
             case ProbeJob():
                 await self._ingestion.run(job)
             case SegmentJob():
@@ -237,6 +276,16 @@ class ProcessManager:
         await self._streams.execute(
             job.video_id, FailVideo(at=self._clock(), reason=str(error) or repr(error))
         )
+
+
+def _is_to_be_asked(job: Job, video: Video) -> bool:
+    submitted = video.submitted
+    return (
+        isinstance(job, ProbeJob)
+        and not job.live
+        and submitted is not None
+        and submitted.source_kind == "url"
+    )
 
 
 def _lane_of(job: Job) -> Lane:

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from eventsourcing.errors import StoreUnavailableError
 from monolith.application.errors import EnvironmentFailure, RetryableFailure
-from monolith.application.log_context import fields_of, log_context, name_of
+from monolith.application.log_context import fields_of, in_words, log_context, name_of
 from monolith.domain.errors import SupersededError
 from monolith.domain.jobs import Job
 
@@ -122,7 +122,7 @@ class Scheduler:
             return
         for lane in self._lanes.values():
             while (job := lane.take(self._running)) is not None:
-                task = self._tasks.create_task(self._logged_attempt(job), name=str(job))
+                task = self._tasks.create_task(self._logged_attempt(job), name=in_words(job))
                 self._running[job] = task
                 task.add_done_callback(partial(self._ended, job, lane))
 
@@ -144,14 +144,15 @@ class Scheduler:
             try:
                 return await self._run_job(job)
             except (EnvironmentFailure, StoreUnavailableError, SupersededError) as error:
-                logger.warning("%s waits: %s", job, error)
+                logger.warning("%s waits: %s", in_words(job), error)
             except Exception as error:  # one job's failure must not end the others
                 long = asyncio.get_running_loop().time() - started > _LONG_WORK
                 failures, pause = (1, _FIRST_PAUSE) if long else (failures + 1, pause)
                 expected = isinstance(error, RetryableFailure)
                 logger.warning(
-                    "%s, try %d of %d: %s", job, failures, self._attempts, error, exc_info=not expected
-                )
+                    "%s failed, try %d of %d: %s",
+                    in_words(job), failures, self._attempts, error, exc_info=not expected,
+                )  # fmt: skip
                 if failures == self._attempts:
                     return await self._give_up_safely(job, error)
             await asyncio.sleep(pause)
@@ -161,7 +162,9 @@ class Scheduler:
         try:
             await self._give_up(job, error)
         except Exception:
-            logger.exception("%s could not even be given up; it is tried again after a restart", job)
+            logger.exception(
+                "%s could not even be given up; it is tried again after a restart", in_words(job)
+            )
 
 
 class _Lane:

@@ -11,6 +11,7 @@ from pathlib import Path
 from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
 from eventsourcing.projection import ProjectionRunner
+from monolith.datadir import DataDirError
 from monolith.projection_lag import WatchedProjection
 from monolith.readmodels.analytics import BATCH_SIZE, Analytics, AnalyticsProjection
 from monolith.readmodels.analytics_rebuild import LiveAnalytics
@@ -25,8 +26,17 @@ async def running_analytics(
     store: SqliteEventStore, codec: EventCodec, root: Path
 ) -> AsyncIterator[tuple[LiveAnalytics, WatchedProjection]]:
     """The files at `root`, kept up to date within the context. Nobody waits for them: what they do not hold yet comes
-    from the read models."""
-    analytics = await Analytics.open(root, origin=Origin(store.identity, store.last_position))
+    from the read models.
+
+    Raises DataDirError, StoreUnavailableError.
+    """
+    try:
+        analytics = await Analytics.open(root, origin=Origin(store.identity, store.last_position))
+    except OSError as error:
+        raise DataDirError(
+            f"the analytics files at {root} cannot be used: {error.strerror or error}; give this user the right to"
+            " write there, or move them away: they are made again"
+        ) from error
     try:
         projection = AnalyticsProjection(analytics, store, codec)
         runner = ProjectionRunner(store, projection, batch_size=BATCH_SIZE)

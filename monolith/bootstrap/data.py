@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ EVENTS: Final = "events.db"
 READ_MODELS: Final = "readmodels.db"
 ANALYTICS: Final = "analytics"
 
+_FOLDERS: Final = ("videos", "uploads", ANALYTICS, f"{ANALYTICS}-scratch")
+
 
 @asynccontextmanager
 async def owned_data(settings: Settings) -> AsyncIterator[tuple[Path, SqliteEventStore]]:
@@ -28,11 +31,23 @@ async def owned_data(settings: Settings) -> AsyncIterator[tuple[Path, SqliteEven
     if not await asyncio.to_thread((folder / EVENTS).is_file):
         raise DataDirError(f"there are no events in {folder}; name a data directory that has been used")
     with DataDirLock.acquire(folder):
+        await asyncio.to_thread(check_folders, folder)
         store = await open_store(folder / EVENTS)
         try:
             yield folder, store
         finally:
             await store.close()
+
+
+def check_folders(folder: Path) -> None:
+    """Blocks. Raises DataDirError where something else lies in the place of a folder of ours."""
+    for name in _FOLDERS:
+        path = folder / name
+        if os.path.lexists(path) and not path.is_dir():
+            raise DataDirError(
+                f"{path} is no folder, but the program keeps its files in a folder of that name; move it away, or name"
+                " another data directory (VIDEO_ANALYSIS_DATA_DIR)"
+            )
 
 
 async def open_store(path: Path) -> SqliteEventStore:

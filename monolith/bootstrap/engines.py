@@ -109,7 +109,7 @@ def _live_sources(settings: Settings, slots: int) -> int:
 
 def _decoder_processes(segments: int, live_sources: int) -> int:
     """At most: for files, sources with an end and live ones at work; and to look at new ones, or end them."""
-    return 2 * segments + CONCURRENT_FETCHES + live_sources + 2 * CONCURRENT_LIVE_STEPS
+    return 2 * segments + CONCURRENT_FETCHES + live_sources + 3 * CONCURRENT_LIVE_STEPS
 
 
 def sizing_of(settings: Settings) -> Sizing:

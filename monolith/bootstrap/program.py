@@ -28,7 +28,7 @@ from monolith.application.open_videos import OpenVideos, load_open_videos
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.analytics import running_analytics, tell_failure
 from monolith.bootstrap.annotated import annotated_jpeg, running_annotated
-from monolith.bootstrap.data import ANALYTICS, EVENTS, open_store
+from monolith.bootstrap.data import ANALYTICS, EVENTS, check_folders, open_store
 from monolith.bootstrap.engines import concurrent_segments, start_engines
 from monolith.bootstrap.handlers import video_handlers
 from monolith.bootstrap.live import publishing_of
@@ -119,6 +119,7 @@ class _Builder:
         self._stopping = asyncio.Event()
 
     async def build(self, lock: DataDirLock) -> Program:
+        await asyncio.to_thread(check_folders, self._folder)
         await asyncio.to_thread(self._storage.prepare)
         access = await open_access(self._settings)
         data = await self._open_data()

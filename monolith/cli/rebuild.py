@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from functools import partial
+from typing import Final
 
 import msgspec
 from rich.console import Console
@@ -22,17 +22,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from eventsourcing.errors import StoreUnavailableError
 from monolith.cli.client import AnalysisClient
 from monolith.cli.exits import CliError, Exit
+from monolith.cli.jobs import Job, open_job, watched
 from monolith.cli.running import print_json
-from monolith.cli.session import open_session, serving_url
-from monolith.datadir import DataDirError
-from monolith.domain.errors import DomainError
-from monolith.readmodels.rebuilds import Part, Rebuilds, RebuildStatus
+from monolith.readmodels.rebuilds import Part, RebuildStatus
 from monolith.settings import Settings
 
-_POLL_SECONDS: Final = 0.2
+_PLACE: Final = "/rebuild"
 
 
 class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,45 +42,6 @@ class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-class Worker(Protocol):
-    """Who rebuilds. Methods raise CliError."""
-
-    @property
-    def server(self) -> str | None: ...
-
-    async def start(self, names: Sequence[str]) -> RebuildStatus: ...
-
-    async def status(self) -> RebuildStatus: ...
-
-
-class _Server:
-    def __init__(self, client: AnalysisClient, server: str | None) -> None:
-        self._client = client
-        self.server = server
-
-    async def start(self, names: Sequence[str]) -> RebuildStatus:
-        return await self._client.start_rebuild(names)
-
-    async def status(self) -> RebuildStatus:
-        return await self._client.rebuild_status()
-
-
-class _Here:
-    server: str | None = None
-
-    def __init__(self, rebuilds: Rebuilds) -> None:
-        self._rebuilds = rebuilds
-
-    async def start(self, names: Sequence[str]) -> RebuildStatus:
-        try:
-            return self._rebuilds.start(names)
-        except DomainError as error:
-            raise CliError(str(error), Exit.BAD_SOURCE) from error
-
-    async def status(self) -> RebuildStatus:
-        return self._rebuilds.status
-
-
 async def rebuild_program(
     settings: Settings, names: Sequence[str], output: Console | None, errors: Console
 ) -> Exit:
@@ -92,15 +50,15 @@ async def rebuild_program(
     Raises CliError.
     """
     started = time.monotonic()
-    async with _worker(settings) as worker:
-        if worker.server:
-            errors.print(f"working through the server at {worker.server}")
-        status = await _watched(worker, names, errors)
+    by_server, here = partial(_by_server, names), _here(settings, names)
+    async with open_job(settings, by_server, here, errors) as job:
+        with _bars(errors) as bars:
+            status = await watched(job, partial(_show_parts, bars, {}), errors)
     report = RebuildReport(
         state=status.state,
         projections=status.projections,
         error=status.error,
-        server=worker.server,
+        server=job.server,
         seconds=round(time.monotonic() - started, 3),
     )
     _show(report, output)
@@ -109,38 +67,29 @@ async def rebuild_program(
     return Exit.OK
 
 
+def _by_server(names: Sequence[str], client: AnalysisClient, server: str | None) -> Job[RebuildStatus]:
+    return Job(server, _PLACE, partial(client.start_rebuild, names), client.rebuild_status)
+
+
 @asynccontextmanager
-async def _worker(settings: Settings) -> AsyncIterator[Worker]:
-    if serving_url(settings.data_dir) is not None:
-        async with open_session(settings) as session:
-            yield _Server(session.client, session.server)
-        return
+async def _here(settings: Settings, names: Sequence[str]) -> AsyncIterator[Job[RebuildStatus]]:
     from monolith.bootstrap.rebuild import rebuilding_alone  # late: `--help` does without the event store
 
-    try:
-        async with rebuilding_alone(settings) as rebuilds:
-            yield _Here(rebuilds)
-    except (DataDirError, StoreUnavailableError) as error:
-        raise CliError(str(error), Exit.ENVIRONMENT) from error
+    async with rebuilding_alone(settings) as rebuilds:
+
+        async def start() -> RebuildStatus:
+            return rebuilds.start(names)
+
+        async def look() -> RebuildStatus:
+            return rebuilds.status
+
+        yield Job(None, _PLACE, start, look)
 
 
-async def _watched(worker: Worker, names: Sequence[str], errors: Console) -> RebuildStatus:
-    """The status at the end."""
-    status = await worker.start(names)
-    try:
-        with _bars(errors) as bars:
-            tasks: dict[str, TaskID] = {}
-            while True:
-                for part in status.projections:
-                    _update(bars, tasks, part)
-                if status.state != "running":
-                    return status
-                await asyncio.sleep(_POLL_SECONDS)
-                status = await worker.status()
-    except asyncio.CancelledError:
-        if worker.server:
-            errors.print("the server goes on with the rebuild; GET /rebuild tells how far it is")
-        raise
+def _show_parts(bars: Progress, tasks: dict[str, TaskID], status: RebuildStatus) -> None:
+    """`tasks`: the bars by projection, filled in here."""
+    for part in status.projections:
+        _update(bars, tasks, part)
 
 
 def _update(bars: Progress, tasks: dict[str, TaskID], part: Part) -> None:

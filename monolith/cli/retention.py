@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from functools import partial
+from typing import Final
 
 import msgspec
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from eventsourcing.errors import EventStoreError
-from monolith.application.retention import Retention
 from monolith.application.retention_report import RetentionReport, RetentionRequest
 from monolith.cli.client import AnalysisClient
 from monolith.cli.exits import CliError, Exit
+from monolith.cli.jobs import Job, open_job, watched
 from monolith.cli.running import print_json
-from monolith.cli.session import open_session, serving_url
-from monolith.datadir import DataDirError
-from monolith.domain.errors import DomainError, InvalidRequestError
+from monolith.domain.errors import InvalidRequestError
 from monolith.settings import Settings
 
-_POLL_SECONDS: Final = 0.2
+_PLACE: Final = "/retention"
 _PHASES: Final = {
     "finding": "looking",
     "expiring": "letting go",
@@ -69,50 +66,6 @@ class _State(msgspec.Struct, frozen=True):
     last: Result | None
 
 
-class Worker(Protocol):
-    """Who does it. Methods raise CliError."""
-
-    @property
-    def server(self) -> str | None: ...
-
-    async def start(self, request: RetentionRequest) -> Result: ...
-
-    async def result(self) -> Result: ...
-
-
-class _Server:
-    def __init__(self, client: AnalysisClient, server: str | None) -> None:
-        self._client = client
-        self.server = server
-
-    async def start(self, request: RetentionRequest) -> Result:
-        body = {"days": request.days, "dry_run": request.dry_run, "keep": sorted(request.keep)}
-        return await self._client.call("POST", "/retention", Result, json=body)
-
-    async def result(self) -> Result:
-        last = (await self._client.call("GET", "/retention", _State)).last
-        if last is None:
-            raise CliError(f"the server at {self.server} was started again meanwhile", Exit.FAILED)
-        return last
-
-
-class _Here:
-    server: str | None = None
-
-    def __init__(self, retention: Retention) -> None:
-        self._retention = retention
-
-    async def start(self, request: RetentionRequest) -> Result:
-        try:
-            return _result_of(await self._retention.start(request))
-        except DomainError as error:
-            raise CliError(str(error), Exit.BAD_SOURCE) from error
-
-    async def result(self) -> Result:
-        assert self._retention.report is not None
-        return _result_of(self._retention.report)
-
-
 def request_of(days: float, *, dry_run: bool, keep: Sequence[str], yes: bool) -> RetentionRequest:
     """Raises CliError."""
     if days == 0 and not (dry_run or yes):
@@ -132,48 +85,48 @@ async def retention_program(
     """Let go of what is old and show how far it is on `errors`, what came of it on `output`, or (None) as JSON on
     standard output. Raises CliError.
     """
-    async with _worker(settings) as worker:
-        if worker.server:
-            errors.print(f"working through the server at {worker.server}")
-        result = await _watched(worker, request, errors)
+    by_server, here = partial(_by_server, request), _here(settings, request)
+    async with open_job(settings, by_server, here, errors) as job:
+        with _bar(errors) as bar:
+            task = bar.add_task(_PHASES["finding"], total=1.0, detail="")
+            result = await watched(job, partial(_show_progress, bar, task), errors)
     _show(result, output)
     if result.error is not None:
         raise CliError(result.error, Exit.FAILED)
     return Exit.OK
 
 
+def _by_server(request: RetentionRequest, client: AnalysisClient, server: str | None) -> Job[Result]:
+    body = {"days": request.days, "dry_run": request.dry_run, "keep": sorted(request.keep)}
+
+    async def look() -> Result:
+        last = (await client.call("GET", _PLACE, _State)).last
+        if last is None:
+            raise CliError(f"the server at {server} was started again meanwhile", Exit.FAILED)
+        return last
+
+    return Job(server, _PLACE, partial(client.call, "POST", _PLACE, Result, json=body), look)
+
+
 @asynccontextmanager
-async def _worker(settings: Settings) -> AsyncIterator[Worker]:
-    if serving_url(settings.data_dir) is not None:
-        async with open_session(settings) as session:
-            yield _Server(session.client, session.server)
-        return
+async def _here(settings: Settings, request: RetentionRequest) -> AsyncIterator[Job[Result]]:
     from monolith.bootstrap.retention import retaining_alone  # late: `--help` does without the event store
 
-    try:
-        async with retaining_alone(settings) as retention:
-            yield _Here(retention)
-    except (DataDirError, EventStoreError, OSError) as error:
-        raise CliError(str(error), Exit.ENVIRONMENT) from error
+    async with retaining_alone(settings) as retention:
+
+        async def start() -> Result:
+            return _result_of(await retention.start(request))
+
+        async def look() -> Result:
+            assert retention.report is not None
+            return _result_of(retention.report)
+
+        yield Job(None, _PLACE, start, look)
 
 
-async def _watched(worker: Worker, request: RetentionRequest, errors: Console) -> Result:
-    """The result at the end."""
-    with _bar(errors) as bar:
-        task = bar.add_task(_PHASES["finding"], total=1.0, detail="")
-        result = await worker.start(request)
-        try:
-            while True:
-                detail = f"{result.segments:,} segments, {result.frames:,} frames"
-                bar.update(task, description=_PHASES[result.phase], completed=result.progress, detail=detail)
-                if result.state != "running":
-                    return result
-                await asyncio.sleep(_POLL_SECONDS)
-                result = await worker.result()
-        except asyncio.CancelledError:
-            if worker.server:
-                errors.print("the server goes on; GET /retention tells how far it is")
-            raise
+def _show_progress(bar: Progress, task: TaskID, result: Result) -> None:
+    detail = f"{result.segments:,} segments, {result.frames:,} frames"
+    bar.update(task, description=_PHASES[result.phase], completed=result.progress, detail=detail)
 
 
 def _bar(console: Console) -> Progress:

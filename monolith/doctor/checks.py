@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from monolith.doctor import data_directory, engines, installation, network
+from monolith.doctor import analytics, data_directory, engines, installation, network
 from monolith.doctor.findings import Check
 from monolith.settings import Settings
 from monolith.settings_loading import LoadedSettings
@@ -31,6 +31,7 @@ def all_checks(loaded: LoadedSettings | None, settings_error: str | None) -> lis
         Check("room", partial(data_directory.room, settings)),
         Check("event store", partial(data_directory.event_store, settings)),
         Check("read models", partial(data_directory.read_models, settings)),
+        Check("analytics", partial(analytics.analytics_files, settings)),
         Check("server", partial(network.server, settings)),
         Check("port", partial(network.port, settings)),
         Check("TLS", partial(network.tls, settings)),

@@ -39,7 +39,7 @@ _MANY: Final = 100_000
 _NEWEST: Final = """
 SELECT count(*), max(recorded_at) FROM (SELECT recorded_at FROM event ORDER BY commit_position DESC LIMIT ?)
 """
-_NOTHING_YET: Final = "nothing yet: it is made at the first start"
+NOTHING_YET: Final = "nothing yet: it is made at the first start"
 
 
 def place(settings: Settings) -> Iterator[Finding]:
@@ -49,7 +49,7 @@ def place(settings: Settings) -> Iterator[Finding]:
     if not folder.exists():
         parent = next(one for one in folder.parents if one.exists())
         if os.access(parent, os.W_OK | os.X_OK):
-            yield ok("data directory", f"{folder}: {_NOTHING_YET}")
+            yield ok("data directory", f"{folder}: {NOTHING_YET}")
         else:
             yield problem("data directory", f"{folder} cannot be made in {parent}", f"make it, or set {name}")
         return
@@ -127,11 +127,11 @@ def event_store(settings: Settings) -> Iterator[Finding]:
     """A check of the file's structure, as far as it comes in a few seconds."""
     path = settings.data_dir.absolute() / "events.db"
     if not path.exists():
-        yield ok("event store", _NOTHING_YET)
+        yield ok("event store", NOTHING_YET)
         return
     restore = f"put back a sound copy of {path}, or name another data directory"
     try:
-        with closing(_open(path)) as connection:
+        with closing(open_to_read(path)) as connection:
             if (connection.pragma("application_id"), connection.pragma("user_version")) != (
                 APPLICATION_ID,
                 SCHEMA_VERSION,
@@ -158,10 +158,10 @@ def event_store(settings: Settings) -> Iterator[Finding]:
 def read_models(settings: Settings) -> Iterator[Finding]:
     path = settings.data_dir.absolute() / "readmodels.db"
     if not path.exists():
-        yield ok("read models", _NOTHING_YET)
+        yield ok("read models", NOTHING_YET)
         return
     try:
-        with closing(_open(path)) as connection:
+        with closing(open_to_read(path)) as connection:
             signature = connection.execute("SELECT value FROM meta WHERE key = 'signature'").get
             parked = connection.execute("SELECT count(*) FROM parked").get
     except apsw.Error as error:
@@ -177,7 +177,8 @@ def read_models(settings: Settings) -> Iterator[Finding]:
         yield ok("read models", "of this version, nothing is missing")
 
 
-def _open(path: Path) -> apsw.Connection:
+def open_to_read(path: Path) -> apsw.Connection:
+    """A database that another process may be writing. Raises apsw.Error."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     connection.set_busy_timeout(2000)
     return connection

@@ -6,16 +6,25 @@ from typing import TypeAlias
 
 import msgspec
 
+from monolith.domain.events import Transport
 from monolith.domain.run import Run
 from monolith.domain.video import Video
 
 
+class LookJob(msgspec.Struct, frozen=True):
+    """Ask a web server how the pictures behind a URL come: what has to be done to probe them depends on it."""
+
+    video_id: str
+
+
 class ProbeJob(msgspec.Struct, frozen=True):
-    """Fetch the source if need be, probe it, plan its segments. `live`: it is known to be a live one by its URL;
-    `pushed`: its publisher is waited for first."""
+    """Fetch the source if need be, probe it, plan its segments. `live`: its pictures are to be taken while they come,
+    for all that is known: it may give none for long. `transport`: how they come, where that was asked; `pushed`: its
+    publisher is waited for first."""
 
     video_id: str
     live: bool = False
+    transport: Transport | None = None
     pushed: bool = False
 
 
@@ -48,7 +57,7 @@ class PurgeJob(msgspec.Struct, frozen=True):
     video_id: str
 
 
-Job: TypeAlias = ProbeJob | SegmentJob | FollowJob | PurgeSegmentsJob | PurgeJob
+Job: TypeAlias = LookJob | ProbeJob | SegmentJob | FollowJob | PurgeSegmentsJob | PurgeJob
 
 
 def next_jobs(video: Video, *, at_most: int = 16) -> list[Job]:

@@ -35,6 +35,9 @@ from monolith.ingest.sessions import DecodeSession, FollowSession
 _PROBE_TIMEOUTS: Final = 6
 """A source that does not answer ends its probe by itself much earlier than after so many of its timeouts."""
 
+_NAMED: Final = {"video_id": "video", "segment": "segment"}
+"""Log field → word, of what a line about a request begins with."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -140,7 +143,7 @@ class DecoderPool:
         Raises DecoderDiedError.
         """
         async with self._process(_kept_path(request)) as process:
-            session = DecodeSession(process, _subject(request))
+            session = DecodeSession(process, _in_words(request))
             process.waits_for_us = True
             try:
                 await process.send(request)
@@ -157,7 +160,7 @@ class DecoderPool:
         Raises DecoderDiedError.
         """
         async with self._process(None) as process:
-            session = FollowSession(process, redacted(request.access.url))
+            session = FollowSession(process, _about(f"following {redacted(request.access.url)}"))
             try:
                 await process.send(request)
                 yield session
@@ -271,13 +274,21 @@ def _longest_wait(access: SourceAccess) -> float:
     return access.connect_timeout + access.read_timeout
 
 
-def _subject(request: DecodeRequest) -> str:
-    """The name of the file that `request` reads."""
+def _in_words(request: DecodeRequest) -> str:
+    """What is being done, for the log."""
     match request:
         case DecodeSegment(path=path):
-            return Path(path).name
+            return _about(f"decoding {Path(path).name!r}")
         case ReadStored(frames=frames):
-            return ", ".join(dict.fromkeys(Path(source.pack_path).name for source in frames))
+            packs = dict.fromkeys(Path(source.pack_path).name for source in frames)
+            return _about(f"reading stored frames ({', '.join(packs)})")
+
+
+def _about(doing: str) -> str:
+    """With the video and the segment, where they are known."""
+    fields = logged_fields()
+    known = [f"{word} {fields[name]}" for name, word in _NAMED.items() if name in fields]
+    return ", ".join([*known, doing])
 
 
 def _kept_path(request: DecodeRequest) -> str | None:

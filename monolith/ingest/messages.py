@@ -172,8 +172,8 @@ class FrameReady(msgspec.Struct, frozen=True, tag="frame"):
     decode_seconds: float
     resize_seconds: float
     encode_seconds: float
-    source_time: float | None = None
     position: SourcePosition | None = None
+    source_time: float | None = None
 
 
 class PackSynced(msgspec.Struct, frozen=True, tag="synced"):

@@ -41,7 +41,7 @@ class Session(ABC, Generic[_Message]):
     """
 
     def __init__(self, process: DecoderProcess, subject: str) -> None:
-        """`subject`: what is decoded, for the log."""
+        """`subject`: what is being done, for the log."""
         self._process = process
         self._subject = subject
         self._lent: set[int] = set()
@@ -115,7 +115,7 @@ class Session(ABC, Generic[_Message]):
 
     def _log_warnings(self, done: SegmentDone) -> None:
         for warning in done.warnings:
-            logger.warning("%r: %s", self._subject, warning)
+            logger.warning("%s: %s", self._subject, warning)
 
     def _take_back(self, slot: int) -> None:
         if slot not in self._lent:

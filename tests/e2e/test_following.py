@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import signal
 import sys
@@ -14,11 +15,13 @@ from typing import Any
 import httpx
 import pytest
 
+from monolith.frames.jpeg import decode
 from tests.media import sample_clip
 from tests.peers.hls import live_hls, make_hls
 from tests.peers.nginx import Nginx, nginx
 from tests.peers.rtsp import live_mount, rtsp_server
 from tests.program import Server, free_port, until_ended, upload
+from tests.videos import Recipe, make_video, read_barcode
 
 MODELS = ("color_detection", "objects_detection")
 FRAME_STEP = 5
@@ -155,6 +158,59 @@ async def test_a_live_playlist_is_followed_until_it_ends(
     (ended,) = await events(client, video_id, "StreamDisconnected")
     assert ended["reason"] == "the source has ended"
     await assert_nothing_twice(client, video_id)
+
+
+async def test_no_picture_of_a_live_playlist_is_analysed_twice_whatever_is_killed(
+    web: Nginx, tmp_path: Path
+) -> None:
+    """Its pictures say which they are: 1 to 250, ten a second, in segments that stay listed for 40 s."""
+    video = make_video(tmp_path, Recipe(frames=250, durations=(100,)))
+    async with (
+        live_hls(web.root, tmp_path, rate=10, keep=40, of=video),
+        Server(tmp_path, **SETTINGS) as server,
+    ):
+        async with server.client() as client:
+            body = {"videoURL": f"{web.url}/live.m3u8", "modelsToRun": ["color_detection"], "frameStep": 1}
+            answer = await client.post("/analysis/start", json=body)
+            video_id = str(answer.raise_for_status().json()["video_id"])
+        for connections in (1, 2):
+            await until_more(server, video_id, connections, pictures=15)
+            await server.kill()
+            await server.start()
+        await until_more(server, video_id, 3, pictures=15)
+        async with server.client() as client:
+            await client.post(f"/analysis/{video_id}/cancel")
+            assert (await until_ended(client, video_id))["status"] == "Completed"
+            shown = await pictures_of(client, video_id)
+            made = (await client.get(f"/analysis/{video_id}/connections")).json()
+    steps = [(later - earlier) % 250 for earlier, later in itertools.pairwise(shown.values())]
+    assert min(steps) >= 1 and sum(steps) < 250  # each is there once at most, in its order
+    firsts = [connection["first_frame"] for connection in made]
+    before = [max(number for number in shown if number < first) for first in firsts[1:]]
+    assert [(shown[first] - shown[last]) % 250 for first, last in zip(firsts[1:], before, strict=True)] == [
+        1,
+        1,
+    ]
+
+
+async def until_more(server: Server, video_id: str, connections: int, *, pictures: int) -> None:
+    """Until that many connections were made, and the newest one gave so many pictures that were analysed."""
+    async with server.client() as client:
+        await until(client, video_id, lambda body: body["connected"] and body["connections"] == connections)
+        at_first = (await status(client, video_id))["frames_analyzed"]
+        await until(client, video_id, lambda body: body["frames_analyzed"] >= at_first + pictures)
+
+
+async def pictures_of(client: httpx.AsyncClient, video_id: str) -> dict[int, int]:
+    """Frame number → what the stored picture shows, in the order of the numbers."""
+    stored = [
+        frame[0] for event in await events(client, video_id, "FramesStored") for frame in event["frames"]
+    ]
+    shown: dict[int, int] = {}
+    for number in sorted(stored):
+        answer = await client.get(f"/analysis/{video_id}/frame/{number}", params={"annotated": "false"})
+        shown[number] = read_barcode(decode(answer.raise_for_status().content))
+    return shown
 
 
 async def test_a_camera_that_is_started_again_is_another_connection(

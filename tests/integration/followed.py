@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from monolith.domain.events import Transport
-from monolith.domain.segment import StoredFrame
+from monolith.domain.segment import SourcePosition, StoredFrame
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.checked_network import Resolver, system_resolver
 from monolith.ingest.decoders import DecoderPool
@@ -56,6 +56,7 @@ def follow_request(
     timeline_start: float | None = None,
     timeline_least: float = 0.0,
     skip: tuple[int, ...] = (),
+    behind: SourcePosition | None = None,
 ) -> FollowSource:
     """Packs are `folder`/SEGMENT.mjpeg."""
     return FollowSource(
@@ -70,6 +71,7 @@ def follow_request(
         segment_seconds=segment_seconds,
         start=start_of(0, folder, skip),
         timeline_least=timeline_least,
+        behind=behind,
     )
 
 
@@ -101,6 +103,8 @@ class Story:
     segments: list[Segment] = field(default_factory=lambda: [Segment()])
     connected: Connected | None = None
     done: SegmentDone | None = None
+    position: SourcePosition | None = None
+    """Of the newest frame."""
     progress: list[int] = field(default_factory=list)
     """Pictures by then, as signs of life told."""
 
@@ -158,6 +162,7 @@ async def _take(
             story.connected = message
         case FrameReady(slot=slot, frame=frame):
             assert story.connected is not None
+            story.position = message.position
             segment.frames.append(frame)
             shown = barcode_or_nothing(slots.view(slot, frame.height, frame.width))
             if shown is not None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from monolith.application.log_context import log_context
 from monolith.frames import jpeg
 from monolith.frames.pack import read_jpeg
 from monolith.inference.shared_memory import FrameSlots
@@ -18,19 +18,6 @@ from monolith.ingest.messages import FrameReady, ReadStored, SegmentDone, Stored
 from tests.integration.decoding import SLOTS, Outcome, probe, run, segment_request
 from tests.media import sample_clip
 from tests.videos import Recipe, damage_packets, full_decode, make_video, read_barcode
-
-
-@pytest.fixture
-def slots() -> Iterator[FrameSlots]:
-    slots = FrameSlots.create(SLOTS, 640 * 480 * 3)
-    yield slots
-    slots.close()
-
-
-@pytest.fixture
-async def pool(slots: FrameSlots) -> AsyncIterator[DecoderPool]:
-    async with DecoderPool(slots, 2) as pool:
-        yield pool
 
 
 async def _segments(pool: DecoderPool, slots: FrameSlots, path: Path, *, backwards: bool) -> list[Outcome]:
@@ -148,7 +135,7 @@ async def test_frames_that_do_not_decode_are_missing_and_the_log_says_why(
     assert outcome.done is not None and outcome.done.missing == (10, 25)
     assert outcome.shown == {n: n for n in range(1, 31) if n not in (10, 25)}
     assert len(outcome.done.warnings) == 1 and "packets could not be decoded" in outcome.done.warnings[0]
-    assert f"'{path.name}': {outcome.done.warnings[0]}" in caplog.messages
+    assert f"decoding '{path.name}': {outcome.done.warnings[0]}" in caplog.messages
 
 
 async def test_a_lost_table_is_made_again(pool: DecoderPool, slots: FrameSlots, tmp_path: Path) -> None:
@@ -225,12 +212,16 @@ async def test_stored_frames_that_are_gone_are_missing(
     pack = str(tmp_path / "pack.mjpeg")
     sources = [StoredFrameSource(frame, "/none" if frame.frame_number == 3 else pack) for frame in frames]
 
-    again = await run(pool, slots, ReadStored(tuple(sources)))
+    with log_context(job="segment", video_id="7", segment=2):
+        again = await run(pool, slots, ReadStored(tuple(sources)))
 
     assert again.numbers == [1, 2, 4, 5, 6, 7, 8, 9, 10]
     assert again.done is not None
     assert (again.done.missing, again.done.warnings) == ((3,), ("frame 3: frame pack none is gone",))
-    assert "'pack.mjpeg, none': frame 3: frame pack none is gone" in caplog.messages
+    assert (
+        "video 7, segment 2, reading stored frames (pack.mjpeg, none): frame 3: frame pack none is gone"
+        in caplog.messages
+    )
 
 
 async def test_a_stored_picture_too_great_for_a_slot_is_not_given_up(

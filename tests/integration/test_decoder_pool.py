@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,19 +19,6 @@ from tests.children.orphans import wait_until_gone
 from tests.integration.decoding import SLOTS, consume, probe, run, segment_request
 from tests.videos import Recipe, make_video
 from tests.workers.harness import until
-
-
-@pytest.fixture
-def slots() -> Iterator[FrameSlots]:
-    slots = FrameSlots.create(SLOTS, 640 * 480 * 3)
-    yield slots
-    slots.close()
-
-
-@pytest.fixture
-async def pool(slots: FrameSlots) -> AsyncIterator[DecoderPool]:
-    async with DecoderPool(slots, 2) as pool:
-        yield pool
 
 
 async def test_a_killed_decoder_loses_no_slot_and_the_segment_is_done_again(

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from monolith.domain.segment import SourcePosition
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.decoders import DecoderPool
 from monolith.ingest.errors import SourceError
+from monolith.ingest.hls.places import name_of
+from monolith.ingest.hls.playlist import MediaSegment
 from tests.integration.followed import Story, access_to, follow, follow_request, refusal
 from tests.peers.hls import live_hls, make_hls
 from tests.peers.nginx import Nginx, nginx
@@ -22,19 +27,6 @@ from tests.videos import Recipe, make_video
 
 FRAMES = 60
 STEP = range(1, FRAMES + 1)
-
-
-@pytest.fixture
-def slots() -> Iterator[FrameSlots]:
-    slots = FrameSlots.create(4, 640 * 480 * 3)
-    yield slots
-    slots.close()
-
-
-@pytest.fixture
-async def pool(slots: FrameSlots) -> AsyncIterator[DecoderPool]:
-    async with DecoderPool(slots, 2) as pool:
-        yield pool
 
 
 @pytest.fixture
@@ -296,6 +288,82 @@ class TestLive:
         assert story.done is not None and story.done.broken is None
         assert story.done.last_frame == story.done.frames_seen == len(story.numbers) + len(story.lost)
         assert len(pool.pids) == 1  # it was not killed
+
+
+class TestTakenUpAgain:
+    """A live source that is connected to anew, behind the last picture that the connection before has given."""
+
+    @pytest.mark.parametrize(
+        ("recipe", "options"),
+        [(Recipe(frames=30, gop=5), ()),
+         (Recipe(".ts", frames=30, gop=5, b_frames=2, open_gop=True), ()),
+         (Recipe(frames=30, gop=5, b_frames=2), ("-hls_segment_type", "fmp4", "-hls_segment_filename", "p-%03d.m4s")),
+         (Recipe(frames=30, gop=5), ("-hls_flags", "single_file", "-hls_segment_filename", "single.ts"))],
+        ids=["ts", "open gops", "fmp4", "byte ranges"],
+    )  # fmt: skip
+    async def test_no_picture_comes_twice_and_none_is_left_out(
+        self,
+        pool: DecoderPool,
+        slots: FrameSlots,
+        web: Nginx,
+        tmp_path: Path,
+        recipe: Recipe,
+        options: tuple[str, ...],
+    ) -> None:
+        playlist = make_hls(make_video(tmp_path, recipe), web.root, seconds=0.2, options=options)
+        whole_source = playlist.read_text()
+        first, rest = whole_source.split("#EXTINF", 2)[:2]
+        access = access_to(f"{web.url}/index.m3u8", "hls")
+        seen: list[int] = []
+        ends: list[bool] = []
+        behind: SourcePosition | None = None
+        playlist.write_text(f"{first}#EXTINF{rest}".replace("#EXT-X-ENDLIST", ""))
+        for pictures in (2, 1, 2, 7, 30):
+            request = follow_request(access, tmp_path, live=True, first_frame=len(seen) + 1, behind=behind)
+            story = await follow(pool, slots, request, tmp_path, until=_has(pictures))
+            seen += [story.shown[number] for number in story.numbers]
+            ends.append(story.done is not None and story.done.end_of_source)
+            behind = story.position or behind
+            playlist.write_text(whole_source)  # the first connection begins with its first segment
+        assert seen == list(range(1, 31))
+        assert ends == [False] * 4 + [True]
+
+    async def test_its_times_go_on_where_they_were(
+        self, pool: DecoderPool, slots: FrameSlots, web: Nginx, tmp_path: Path
+    ) -> None:
+        """What is caught up with was earlier, by as much as is listed after it."""
+        make_hls(make_video(tmp_path, Recipe(frames=50, gop=10)), web.root, seconds=0.4)
+        access = access_to(f"{web.url}/index.m3u8", "hls")
+        edge = await follow(pool, slots, follow_request(access, tmp_path, live=True), tmp_path)
+        assert edge.position is not None and edge.position.sequence == 4 and len(edge.numbers) == 10
+        first = msgspec.structs.replace(
+            edge.position, sequence=0, name=name_of_file("index-000.ts"), timestamp=None
+        )
+        request = follow_request(access, tmp_path, live=True, timeline_start=time.time() - 60, behind=first)
+        story = await follow(pool, slots, request, tmp_path)
+        assert story.connected is not None and story.shown[1] == 11
+        late = time.time() - story.connected.wall_time  # the rest of the source, and the time to read it
+        assert late >= 1.2
+        assert story.connected.timestamp == pytest.approx(60 - 1.2, abs=late - 1.2 + 0.1)
+
+    async def test_one_that_has_ended_meanwhile_has_ended(
+        self, pool: DecoderPool, slots: FrameSlots, web: Nginx, tmp_path: Path
+    ) -> None:
+        make_hls(make_video(tmp_path, Recipe(frames=10, gop=5)), web.root, seconds=0.2)
+        access = access_to(f"{web.url}/index.m3u8", "hls")
+        story = await follow(pool, slots, follow_request(access, tmp_path, live=True), tmp_path)
+        request = follow_request(access, tmp_path, live=True, first_frame=6, behind=story.position)
+        again = await follow(pool, slots, request, tmp_path)
+        assert (again.numbers, again.connected) == ([], None)
+        assert again.done is not None and again.done.end_of_source and again.done.last_frame is None
+
+
+def _has(pictures: int) -> Callable[[Story], bool]:
+    return lambda story: len(story.numbers) >= pictures
+
+
+def name_of_file(name: str) -> str:
+    return name_of(MediaSegment(0, 1.0, name, None, None, None, 0, False))
 
 
 class TestLies:

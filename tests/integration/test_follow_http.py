@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,19 +19,6 @@ from tests.peers.scripted_http import Handler, Request, answering, head, serving
 from tests.videos import Recipe, barcode, make_audio, make_video, remux
 
 FRAMES = 60
-
-
-@pytest.fixture
-def slots() -> Iterator[FrameSlots]:
-    slots = FrameSlots.create(4, 640 * 480 * 3)
-    yield slots
-    slots.close()
-
-
-@pytest.fixture
-async def pool(slots: FrameSlots) -> AsyncIterator[DecoderPool]:
-    async with DecoderPool(slots, 2) as pool:
-        yield pool
 
 
 def chunked(body: bytes, *, end: bool = True, **headers: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +20,6 @@ from tests.children.orphans import wait_until_gone
 from tests.integration.followed import access_to, follow, follow_request, start_of
 from tests.peers.scripted_http import Handler, Request, answering, head, serving, whole
 from tests.videos import Recipe, make_video
-
-
-@pytest.fixture
-def slots() -> Iterator[FrameSlots]:
-    slots = FrameSlots.create(4, 640 * 480 * 3)
-    yield slots
-    slots.close()
 
 
 @pytest.fixture

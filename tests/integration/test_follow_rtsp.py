@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,19 +20,6 @@ from tests.videos import Recipe, make_video
 FRAMES = 40
 USER, PASSWORD = "camera man", "p@ss:w/rd%41?"
 ESCAPED = "camera%20man:p%40ss%3Aw%2Frd%2541%3F"
-
-
-@pytest.fixture
-def slots() -> Iterator[FrameSlots]:
-    slots = FrameSlots.create(4, 640 * 480 * 3)
-    yield slots
-    slots.close()
-
-
-@pytest.fixture
-async def pool(slots: FrameSlots) -> AsyncIterator[DecoderPool]:
-    async with DecoderPool(slots, 2) as pool:
-        yield pool
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import subprocess
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,19 +20,6 @@ from tests.transport_streams import packets, pat, pictures, pmt
 from tests.videos import Recipe, make_video
 
 FRAMES = 30
-
-
-@pytest.fixture
-def slots() -> Iterator[FrameSlots]:
-    slots = FrameSlots.create(4, 640 * 480 * 3)
-    yield slots
-    slots.close()
-
-
-@pytest.fixture
-async def pool(slots: FrameSlots) -> AsyncIterator[DecoderPool]:
-    async with DecoderPool(slots, 2) as pool:
-        yield pool
 
 
 def clip(folder: Path, start: float, codec: str = "libx264", pid: int = 0x100) -> bytes:

@@ -27,14 +27,23 @@ def make_hls(
 
 @contextlib.asynccontextmanager
 async def live_hls(
-    folder: Path, work: Path, *, rate: int = 25, seconds: float = 1.0, size: str = "320x240", keep: int = 4
+    folder: Path,
+    work: Path,
+    *,
+    rate: int = 25,
+    seconds: float = 1.0,
+    size: str = "320x240",
+    keep: int = 4,
+    of: Path | None = None,
 ) -> AsyncIterator[Path]:
-    """A live playlist of a moving test picture, `rate` pictures a second in segments of `seconds`, of which the newest
-    `keep` stay. Yields it when it has its first segments; at the end ffmpeg is ended, which ends the playlist, too."""
+    """A live playlist of a moving test picture, or of the video `of` again and again: `rate` pictures a second in
+    segments of `seconds`, of which the newest `keep` stay. Yields it when it has its first segments; at the end ffmpeg
+    is ended, which ends the playlist, too."""
     folder.mkdir(parents=True, exist_ok=True)
     playlist, log = folder / "live.m3u8", work / "ffmpeg.log"
+    shown = ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate={rate}"]
     arguments: list[str | Path] = [
-        ffmpeg(), "-v", "error", "-re", "-f", "lavfi", "-i", f"testsrc2=size={size}:rate={rate}",
+        ffmpeg(), "-v", "error", "-re", *(["-stream_loop", "-1", "-i", of] if of else shown),
         "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", str(max(1, round(rate * seconds))),
         "-pix_fmt", "yuv420p", "-f", "hls", "-hls_time", str(seconds), "-hls_list_size", str(keep),
         "-hls_flags", "delete_segments", "-hls_segment_filename", folder / "live-%05d.ts", playlist,

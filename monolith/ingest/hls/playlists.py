@@ -82,7 +82,7 @@ class Playlists:
         """The newest segment and all that come after it; but from that of `behind` on, as long as it is listed and not
         too far back. Raises SourceError (not permanent) when none come for long."""
         playlist = self.first
-        awaited = _first_live(playlist, behind)
+        awaited = first_live(playlist, behind)
         loaded = changed = time.monotonic()
         while True:
             for segment in (fresh := [s for s in playlist.segments if s.sequence >= awaited]):
@@ -139,7 +139,7 @@ def best_variant(playlist: MasterPlaylist) -> Variant:
     return min(seen, key=lambda variant: (variant.height or 0, variant.bandwidth))
 
 
-def _first_live(playlist: MediaPlaylist, behind: SourcePosition | None) -> int:
+def first_live(playlist: MediaPlaylist, behind: SourcePosition | None) -> int:
     """The number of the segment to begin with."""
     edge = playlist.segments[-1].sequence if playlist.segments else 0
     if behind is None or _restarted(playlist, behind.sequence + 1):

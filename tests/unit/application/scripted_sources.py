@@ -11,7 +11,7 @@ import msgspec
 
 from monolith.application.errors import RetryableFailure, SourceFailure
 from monolith.application.ports import FollowMessage
-from monolith.domain.segment import SourceInfo, StoredFrame
+from monolith.domain.segment import SourceInfo, SourcePosition, StoredFrame
 from monolith.ingest.messages import (
     Connected,
     FollowSource,
@@ -59,12 +59,19 @@ class ScriptedSources(ScriptedDecoders):
         self.requests: list[FollowSource] = []
         self.probe_failures: list[Exception] = []
         self.info: SourceInfo | None = None
+        self.silent: set[str] = set()
+        """URLs that refuse the first try, and then say nothing."""
         self.probed: list[SourceAccess] = []
         self.following = 0
         """Sessions that are open."""
 
     async def probe_source(self, access: SourceAccess) -> SourceInfo:
+        again = access.url in {one.url for one in self.probed}
         self.probed.append(access)
+        if access.url in self.silent:
+            if again:
+                await asyncio.Event().wait()
+            raise RetryableFailure("no picture came for 25 s")
         if self.probe_failures:
             raise self.probe_failures.pop(0)
         assert self.info is not None
@@ -161,10 +168,19 @@ class ScriptedFollowSession:
         frame = StoredFrame(
             frame_number=number, timestamp=self._time(number), offset=number * 100, length=100, width=64, height=48
         )  # fmt: skip
-        yield FrameReady(slot, frame, 0.1, 0.01, 0.02)
+        yield FrameReady(slot, frame, 0.1, 0.01, 0.02, self._position(number))
         synced = self._connection.synced_to_the_end or number < self._request.first_frame + 2
         if synced and (self._request.live or number % SYNC_EVERY == 0):
             yield PackSynced(number)
+
+    def _position(self, number: int) -> SourcePosition | None:
+        """As if the source had all its pictures for ever, and numbered them itself from 1."""
+        if not self._request.live:
+            return None
+        behind = self._request.behind
+        before = 0.0 if behind is None or behind.timestamp is None else behind.timestamp
+        own = before + 1 + number - self._request.first_frame
+        return SourcePosition(sequence=int(own) // 5, name="a", timestamp=own)
 
     def _time(self, number: int) -> float:
         return (number - 1) / RATE

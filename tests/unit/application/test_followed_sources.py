@@ -11,6 +11,7 @@ import pytest
 from monolith.application.errors import RetryableFailure, SourceFailure
 from monolith.application.handlers import Submitted
 from monolith.application.process_manager import ProcessManager
+from monolith.application.scheduler import LaneLoad
 from monolith.domain.errors import NotPossibleError
 from monolith.domain.jobs import FollowJob
 from tests.builders import followed
@@ -88,6 +89,46 @@ async def test_a_camera_that_never_answers_fails_with_its_last_error(world: Worl
         await world.until(submitted, "failed")
     stream = await world.store.read_stream(f"video-{submitted.video_id}")
     assert b"the source gave no picture within 0.05 s: connection refused" in stream[-1].data
+
+
+async def test_a_first_try_is_short_and_later_ones_are_patient(world: World) -> None:
+    world.decoders.probe_failures = [RetryableFailure("no picture came for 25 s")]
+    world.decoders.last = Connection(pictures=2)
+    async with world.running():
+        await world.until(await camera(world), "completed")
+    first, second = world.decoders.probed
+    assert (first.connect_timeout, first.read_timeout) == (5.0, 5.0)
+    assert (second.connect_timeout, second.read_timeout) == (10.0, 30.0)
+
+
+async def test_a_new_camera_does_not_wait_for_those_that_are_silent(world: World) -> None:
+    world.decoders.last = Connection(pictures=2)
+    world.decoders.silent = {f"{CAMERA}{number}" for number in range(1, 10)}
+    async with world.running():
+        for number in range(1, 10):
+            await camera(world, number)
+        async with asyncio.timeout(10):
+            while len(world.decoders.probed) < 9 + 4:  # later tries have four places
+                await asyncio.sleep(0.002)
+        assert (await world.until(await camera(world), "completed")).frames == 2
+
+
+async def test_a_live_playlist_does_not_wait_for_downloads(world: World) -> None:
+    downloads = [f"http://example.org/{number}.mp4" for number in range(6)]
+    world.fetcher.slow = set(downloads)
+    world.fetcher.transports = {"http://example.org/live.m3u8": "hls"}
+    world.decoders.last = Connection(pictures=3)
+    async with world.running() as manager:
+        for url in downloads:
+            await world.handlers.submit_url(url=url, models=MODELS)
+        async with asyncio.timeout(10):
+            while len(world.fetcher.fetched) < 4:  # as many as there are places
+                await asyncio.sleep(0.002)
+        live = await world.handlers.submit_url(url="http://example.org/live.m3u8", models=MODELS)
+        assert (await world.until(live, "completed")).frames == 3
+        assert len(world.fetcher.fetched) == 4
+        assert manager.scheduler.lanes()["probe"] == LaneLoad(running=4, waiting=2, places=4)
+    assert sorted(world.fetcher.looked_at) == sorted([*downloads, "http://example.org/live.m3u8"])
 
 
 async def test_what_cannot_be_watched_fails_at_once(world: World) -> None:

@@ -10,20 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventsourcing.codec import EventCodec
-from monolith.application.attempt import Resources
 from monolith.application.errors import EnvironmentFailure, RetryableFailure, SourceFailure
 from monolith.application.following import Following
 from monolith.application.handlers import FrameOptions, VideoHandlers
 from monolith.application.judging import MAX_HELD_LIVE, MAX_LENT
 from monolith.application.push_sources import PushSources
-from monolith.application.segments import Segments
 from monolith.application.source_access import SourceAccesses
-from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import CancelRuns
 from monolith.domain.errors import SupersededError
 from monolith.domain.events import (
-    DOMAIN_EVENTS,
     FramesAnalysed,
     FramesDropped,
     FramesStored,
@@ -40,19 +35,11 @@ from monolith.domain.jobs import FollowJob, next_jobs
 from monolith.live.feeds import LiveFeeds
 from monolith.live.handover import FeedHandover
 from monolith.secret_urls import SecretUrls
-from monolith.storage import FileStorage
 from tests.builders import RUN, VIDEO, followed, submit
-from tests.unit.application.scripted import (
-    ANYWHERE,
-    CountedSlots,
-    Crash,
-    CrashingStore,
-    OpenGate,
-    ScriptedInference,
-)
+from tests.unit.application.scripted import ANYWHERE, Crash, OpenGate
 from tests.unit.application.scripted_sources import RATE, WALL, Connection, ScriptedSources
+from tests.unit.application.segment_world import MODELS, SegmentWorld, frames_of, once
 
-MODELS = ("objects_detection", "color_detection")
 SILENCE = 0.2
 
 
@@ -63,23 +50,16 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monolith.application.following._LONGEST_PAUSE", 0.01)
 
 
-class World:
-    """One video that is followed, on a store that may crash."""
+class World(SegmentWorld):
+    """One video that is followed."""
 
     def __init__(
         self, folder: Path, *, live: bool, frames: int = 0, frame_step: int = 1, silence: float = SILENCE
     ) -> None:
-        self.store = CrashingStore()
-        self.codec = EventCodec(DOMAIN_EVENTS)
-        self.streams = VideoStreams(self.store, self.codec)
-        self.storage = FileStorage(folder)
-        self.storage.prepare()
-        self.secrets = SecretUrls(folder)
         self.decoders = ScriptedSources(frames)
-        self.inference = ScriptedInference(MODELS)
-        self.slots = CountedSlots(6)
+        super().__init__(folder, self.decoders, frame_step=frame_step, slots=6)
+        self.secrets = SecretUrls(folder)
         self.live = live
-        self.frame_step = frame_step
         self.silence = silence
 
     async def submit(self) -> None:
@@ -87,19 +67,8 @@ class World:
         await self.streams.execute(VIDEO, followed(live=self.live))
 
     async def work(self) -> None:
-        """One process's life, without a state of an earlier one: until nothing is left to do, or the store crashes."""
-        self.streams = VideoStreams(self.store, self.codec)
-        self.slots = CountedSlots(6)
-        segments = Segments(
-            self.streams,
-            self.store,
-            self.codec,
-            self.storage,
-            Resources(self.decoders, self.slots, self.inference, self.slots),
-            lambda: 5.0,
-            owner="test",
-            attempts_allowed=3,
-        )
+        """One process's life: until nothing is left to do, or the store crashes."""
+        segments = self.segments()
         options = FrameOptions(max_height=720, jpeg_quality=90, infer_from="stored")
         handlers = VideoHandlers(self.streams, self.store, OpenGate(), self.secrets, options, lambda: 5.0)
         push = PushSources(handlers, self.streams, self.secrets, LiveFeeds())
@@ -116,12 +85,6 @@ class World:
                 assert isinstance(job, FollowJob)
                 await following.run(job)
 
-    async def events(self) -> list[object]:
-        return [self.codec.decode(event) for event in await self.store.read_all(limit=100_000)]
-
-    async def of(self, *kinds: type) -> list[object]:
-        return [event for event in await self.events() if isinstance(event, kinds)]
-
     async def status(self) -> str:
         return (await self.streams.load(VIDEO)).runs[RUN].status
 
@@ -134,19 +97,10 @@ def broken(pictures: int, reason: str = "connection reset") -> Connection:
     return Connection(pictures=pictures, broken=reason)
 
 
-def frames_of(events: Sequence[object]) -> Counter[tuple[str, int]]:
-    """How often each frame was stored, and judged by each model."""
-    seen: Counter[tuple[str, int]] = Counter()
-    for event in events:
-        if isinstance(event, FramesStored):
-            seen.update(("stored", frame.frame_number) for frame in event.frames)
-        if isinstance(event, FramesAnalysed):
-            seen.update((event.model.key, frame.frame_number) for frame in event.frames)
-    return seen
-
-
-def once(numbers: range) -> Counter[tuple[str, int]]:
-    return Counter((what, number) for what in ("stored", *MODELS) for number in numbers)
+def own_numbers(events: Sequence[object]) -> list[float | None]:
+    """The pictures that were stored, as a live source numbers them."""
+    positions = [event.position for event in events if isinstance(event, FramesStored)]
+    return [position.timestamp for position in positions if position is not None]
 
 
 def closed_ranges(events: Sequence[object]) -> list[tuple[int, int | None]]:
@@ -276,6 +230,16 @@ async def test_a_new_connection_is_a_new_segment_and_numbers_go_on(tmp_path: Pat
     assert timelines == {WALL + 1}
     leasts = [request.timeline_least for request in world.decoders.requests]
     assert leasts == [0.0, pytest.approx(14 / RATE), pytest.approx(17 / RATE)]
+
+
+async def test_a_new_connection_goes_on_behind_the_last_picture_that_was_stored(tmp_path: Path) -> None:
+    world = World(tmp_path, live=True, frame_step=2)
+    world.decoders.connections = connections(broken(14), broken(1), Connection(pictures=5))
+    await world.submit()
+    await world.work()
+    behind = [request.behind and request.behind.timestamp for request in world.decoders.requests]
+    assert behind == [None, 14, 14]
+    assert own_numbers(await world.events()) == [2, 4, 6, 8, 10, 12, 14, 15, 17, 19]
 
 
 async def test_a_connection_whose_decoder_dies_is_closed_with_what_is_stored(tmp_path: Path) -> None:
@@ -596,11 +560,13 @@ def test_a_crash_at_any_append_doubles_nothing_of_a_live_source(
 
 
 async def check_live(world: World) -> None:
-    """Every frame that was stored is judged once; numbers are used once; segments follow one another."""
+    """Every frame that was stored is judged once; numbers are used once; segments follow one another; no picture of the
+    source is there twice or missing."""
     events = await world.events()
     seen = frames_of(events)
     stored = {number for what, number in seen if what == "stored"}
     assert seen == Counter((what, number) for what in ("stored", *MODELS) for number in stored)
+    assert own_numbers(events) == list(range(1, len(stored) + 1))  # none twice, none left out
     ranges = closed_ranges(events)
     ends = [0]
     for first, last in ranges:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -11,17 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventsourcing.codec import EventCodec
-from monolith.application.attempt import Resources
 from monolith.application.errors import SourceFailure
 from monolith.application.judging import MAX_LENT
 from monolith.application.pipeline import SegmentPipeline
-from monolith.application.segments import Segments
-from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import CancelRuns
 from monolith.domain.errors import SupersededError
 from monolith.domain.events import (
-    DOMAIN_EVENTS,
     FramesAnalysed,
     FramesDropped,
     FramesStored,
@@ -31,17 +25,12 @@ from monolith.domain.events import (
     SegmentClosed,
 )
 from monolith.domain.jobs import SegmentJob
-from monolith.storage import FileStorage
 from tests.builders import RUN, VIDEO, probe, source, submit
 from tests.unit.application.scripted import (
-    CountedSlots,
     Crash,
-    CrashingStore,
     ScriptedDecoders,
-    ScriptedInference,
 )
-
-MODELS = ("objects_detection", "color_detection")
+from tests.unit.application.segment_world import MODELS, SegmentWorld, frames_of, once
 
 
 @pytest.fixture(autouse=True)
@@ -49,24 +38,16 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monolith.application.segments._FIRST_PAUSE", 0.001)
 
 
-class World:
-    """One video of `frames` pictures in one segment, on a store that may crash."""
+class World(SegmentWorld):
+    """One video of `frames` pictures in one segment."""
 
     def __init__(
         self, folder: Path, *, frames: int, frame_step: int = 1, indexed: bool = True, slots: int = 4
     ) -> None:
-        self.slot_count = slots
-        self.path = folder / "clip.mp4"
-        self.store = CrashingStore()
-        self.codec = EventCodec(DOMAIN_EVENTS)
-        self.streams = VideoStreams(self.store, self.codec)
-        self.storage = FileStorage(folder)
-        self.storage.prepare()
         self.decoders = ScriptedDecoders(frames)
-        self.inference = ScriptedInference(MODELS)
-        self.frame_step = frame_step
+        super().__init__(folder, self.decoders, frame_step=frame_step, slots=slots)
+        self.path = folder / "clip.mp4"
         self.source = source(frames=frames if indexed else None, segments=1)
-        self.slots = CountedSlots(slots)
 
     async def submit(self) -> None:
         await self.streams.execute(VIDEO, submit(self.frame_step, MODELS))
@@ -75,40 +56,9 @@ class World:
 
     async def work(self) -> None:
         """One process's life: it may crash at the store's word."""
-        self.slots = CountedSlots(self.slot_count)
-        segments = Segments(
-            self.streams,
-            self.store,
-            self.codec,
-            self.storage,
-            Resources(self.decoders, self.slots, self.inference, self.slots),
-            lambda: 5.0,
-            owner="test",
-            attempts_allowed=3,
-        )
-        pipeline = SegmentPipeline(segments)
-        await asyncio.wait_for(pipeline.run(SegmentJob(VIDEO, RUN, 0)), 10)
-
-    async def events(self) -> list[object]:
-        return [self.codec.decode(event) for event in await self.store.read_all(limit=100_000)]
-
-    async def of(self, *kinds: type) -> list[object]:
-        return [event for event in await self.events() if isinstance(event, kinds)]
-
-
-def frames_of(events: list[object]) -> Counter[tuple[str, int]]:
-    """How often each frame was stored, and judged by each model."""
-    seen: Counter[tuple[str, int]] = Counter()
-    for event in events:
-        if isinstance(event, FramesStored):
-            seen.update(("stored", frame.frame_number) for frame in event.frames)
-        if isinstance(event, FramesAnalysed):
-            seen.update((event.model.key, frame.frame_number) for frame in event.frames)
-    return seen
-
-
-def once(numbers: range) -> Counter[tuple[str, int]]:
-    return Counter((what, number) for what in ("stored", *MODELS) for number in numbers)
+        pipeline = SegmentPipeline(self.segments())
+        async with asyncio.timeout(10):
+            await pipeline.run(SegmentJob(VIDEO, RUN, 0))
 
 
 async def test_a_segment_is_stored_judged_and_closed(tmp_path: Path) -> None:

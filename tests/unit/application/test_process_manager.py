@@ -58,19 +58,23 @@ class ProbingDecoders(ScriptedSources):
 
 
 class CopyingFetcher:
-    """A web of one file."""
+    """A web of one file, or of what comes as `transports` (else `transport`) says. Files of `slow` URLs never come."""
 
     def __init__(self) -> None:
         self.fetched: list[str] = []
         self.transport: Transport = "file"
+        self.transports: dict[str, Transport] = {}
+        self.slow: set[str] = set()
         self.looked_at: list[str] = []
 
     async def transport_of(self, url: str) -> Transport:
         self.looked_at.append(url)
-        return self.transport
+        return self.transports.get(url, self.transport)
 
     async def fetch(self, url: str, target: Path) -> int:
         self.fetched.append(url)
+        if url in self.slow:
+            await asyncio.Event().wait()
         target.write_bytes(b"video")
         return 5
 

@@ -8,8 +8,9 @@ import pytest
 
 from eventsourcing.errors import StoreUnavailableError
 from monolith.application.errors import EnvironmentFailure, RetryableFailure
+from monolith.application.log_context import in_words
 from monolith.application.scheduler import Scheduler
-from monolith.domain.jobs import Job, ProbeJob, PurgeJob, SegmentJob
+from monolith.domain.jobs import FollowJob, Job, ProbeJob, PurgeJob, PurgeSegmentsJob, SegmentJob
 
 
 class Work:
@@ -197,3 +198,35 @@ async def test_a_job_that_always_fails_is_given_up_and_others_go_on() -> None:
             await asyncio.sleep(0.001)
     assert list(tries.values()) == [3, 3]
     assert work.given_up == [(segments("a", 1)[0], "no route"), (segments("b", 1)[0], "no route")]
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        (ProbeJob("7"), "probing video 7"),
+        (SegmentJob("7", "5", 2), "analysing segment 2 of video 7 in run 5"),
+        (FollowJob("7", live=True), "following the source of video 7"),
+        (FollowJob("7", finish=True), "ending the source of video 7"),
+        (PurgeSegmentsJob("7"), "removing expired segments of video 7"),
+        (PurgeJob("7"), "removing video 7"),
+    ],
+)
+async def test_the_log_says_what_failed(job: Job, words: str, caplog: pytest.LogCaptureFixture) -> None:
+    given_up = asyncio.Event()
+
+    async def fail(_: Job) -> None:
+        raise RetryableFailure("no luck")
+
+    async def give_up(_: Job, error: Exception) -> None:
+        given_up.set()
+        raise RuntimeError("the store is read-only")
+
+    async with Scheduler(fail, give_up, {type(job): 1}, attempts=1) as scheduler:
+        scheduler.offer("7", [job])
+        await given_up.wait()
+        await settle()
+    assert in_words(job) == words
+    assert caplog.messages == [
+        f"{words} failed, try 1 of 1: no luck",
+        f"{words} could not even be given up; it is tried again after a restart",
+    ]
