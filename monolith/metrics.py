@@ -22,6 +22,7 @@ from monolith.inference.service import InferenceService
 from monolith.inference.shared_memory import SlotPool
 from monolith.ingest.decoders import DecoderPool
 from monolith.live.playback.sessions import Viewers
+from monolith.live.webrtc.publishers import WebRtcPublishers
 from monolith.observed import ObservedDecoders
 from monolith.projection_lag import WatchedProjection
 from monolith.readmodels.rebuilds import Rebuilds
@@ -246,4 +247,25 @@ def viewer_readings(viewers: Viewers) -> list[Reading]:
         ("live_encoders", "Processes that encode live video for viewers", lambda: float(viewers.encoders)),
         ("viewer_packets_dropped_total", "Packets that viewers were too slow for, of those who have gone",
          lambda: float(viewers.dropped)),
+    ]  # fmt: skip
+
+
+def webrtc_readings(publishers: WebRtcPublishers) -> list[Reading]:
+    """Who publishes by WebRTC, and what came of it."""
+
+    def total(what: str) -> Callable[[], float]:
+        return lambda: publishers.sums(what)
+
+    return [
+        ("webrtc_publishers{state}", "WebRTC publishers", publishers.states),
+        ("webrtc_publishers_limit", "WebRTC publishers that may be at once",
+         lambda: float(publishers.options.publishers)),
+        ("webrtc_refusals_total{reason}", "Offers of WebRTC publishers that were refused",
+         lambda: dict[str, float](publishers.refused)),
+        ("webrtc_received_bytes_total", "Bytes of pictures and sound from WebRTC publishers", total("bytes")),
+        ("webrtc_pictures_total", "Whole pictures from WebRTC publishers", total("pictures")),
+        ("webrtc_broken_pictures_total", "Pictures from WebRTC publishers dropped for what was lost of them, or before",
+         total("broken")),
+        ("webrtc_lost_packets_total", "Packets of WebRTC publishers that never came", total("lost")),
+        ("webrtc_keyframe_requests_total", "Keyframes asked for of WebRTC publishers", total("asked")),
     ]  # fmt: skip

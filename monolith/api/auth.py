@@ -59,7 +59,7 @@ class Guard:
             self._count(None, address)
             return None
         needs = self._needs.of(scope["method"], scope["path"])
-        is_open = needs == {Special.OPEN}
+        is_open = needs in ({Special.OPEN}, {Special.PUBLISHER})
         caller = self._caller(self._access.keys, Headers(scope=scope), address, is_open=is_open)
         self._count(caller, address)
         if is_open:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from monolith.access.scopes import Scope
-from monolith.api.route_scopes import FORGOTTEN, ROUTES, Special
+from monolith.api.route_scopes import FORGOTTEN, ROUTES, Need, Special
 
 _SCHEMES: Final = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key"},
@@ -18,11 +18,19 @@ _SCHEMES: Final = {
         "description": "From `POST /session`; over HTTPS the name begins with `__Host-`",
     },
 }
+_PUBLISHER: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "The `token` of an endpoint for publishers",
+}
+
+
+_ENDPOINT: Final = "publisher"
 
 
 def add_access(document: dict[str, Any], problem: dict[str, Any]) -> None:
     """Complete `document`; `problem`: the content of an answer that is a problem."""
-    document["components"]["securitySchemes"] = _SCHEMES
+    document["components"]["securitySchemes"] = {**_SCHEMES, _ENDPOINT: _PUBLISHER}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             need = ROUTES.get((method.upper(), path), FORGOTTEN)
@@ -31,4 +39,14 @@ def add_access(document: dict[str, Any], problem: dict[str, Any]) -> None:
                 answer = {"description": HTTPStatus(status).phrase, "content": problem}
                 operation["responses"].setdefault(str(status), answer)
             roles = [need.value] if isinstance(need, Scope) else []
-            operation["security"] = [] if need is Special.OPEN else [{name: roles} for name in _SCHEMES]
+            operation["security"] = _security(need, roles)
+
+
+def _security(need: Need, roles: list[str]) -> list[dict[str, list[str]]]:
+    """Any one of these lets a request in; none of them: anyone."""
+    match need:
+        case Special.OPEN:
+            return []
+        case Special.PUBLISHER:
+            return [{_ENDPOINT: []}]
+    return [{name: roles} for name in _SCHEMES]

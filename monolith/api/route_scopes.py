@@ -17,6 +17,8 @@ class Special(Enum):
     """Anyone: nothing about videos is in the answer."""
     SIGNED_IN = "signed in"
     """Any valid key."""
+    PUBLISHER = "publisher"
+    """The bearer token of the endpoint that is published to; the route asks for it."""
 
 
 Need: TypeAlias = Scope | Special
@@ -66,10 +68,10 @@ ROUTES: Final[dict[tuple[str, str], Need]] = {
     ("PATCH", "/whep/{video_id}/{session_id}"): _READ,
     ("DELETE", "/whep/{video_id}/{session_id}"): _READ,
     ("POST", "/analysis/webrtc-endpoint"): _WRITE,
-    ("POST", "/whip/{video_id}"): _OPEN,  # these ask for the endpoint's token themselves
+    ("POST", "/whip/{video_id}"): Special.PUBLISHER,
     ("OPTIONS", "/whip/{video_id}"): _OPEN,
-    ("PATCH", "/whip/{video_id}/{session_id}"): _OPEN,
-    ("DELETE", "/whip/{video_id}/{session_id}"): _OPEN,
+    ("PATCH", "/whip/{video_id}/{session_id}"): Special.PUBLISHER,
+    ("DELETE", "/whip/{video_id}/{session_id}"): Special.PUBLISHER,
     ("OPTIONS", "/whip/{video_id}/{session_id}"): _OPEN,
 }
 """Method and path of a route → what it needs."""

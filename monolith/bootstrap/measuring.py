@@ -21,6 +21,7 @@ from monolith.metrics import (
     retention_readings,
     store_readings,
     viewer_readings,
+    webrtc_readings,
     work_readings,
 )
 from monolith.projection_lag import WatchedProjection
@@ -48,6 +49,7 @@ def measure(
         *rebuild_readings(data.rebuilds),
         *retention_readings(extras.retention),
         *viewer_readings(extras.viewers),
+        *webrtc_readings(work.publishing.webrtc),
     ]
     ReadingsCollector(registry, readings)
     add_process_metrics(registry)

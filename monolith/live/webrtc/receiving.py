@@ -28,22 +28,10 @@ _SENDER_SILENT: Final = 2.0
 """After so many seconds another sender (SSRC) of the same track is listened to."""
 
 
-class Discard:
-    """Takes the place of a buffer of packets that nobody needs: sound. `bytes`: that came."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-
-    def add(self, packet: RtpPacket) -> tuple[bool, None]:
-        """For aiortc: no keyframe to ask for, no picture to decode."""
-        self.bytes += len(packet.payload)
-        return False, None
-
-
 class PictureBuffer:
     """Takes the place of a video receiver's buffer. `sink` gets each picture as soon as it is whole.
 
-    `codecs`: by payload type. `picture_at`: when the last picture came (monotonic clock, seconds).
+    `codecs`: by payload type. `bytes`: of all tracks of the peer. `picture_at`: when the last picture came (monotonic clock, seconds).
     """
 
     def __init__(self, codecs: Mapping[int, Codec], sink: Callable[[LivePacket], None]) -> None:
@@ -112,22 +100,35 @@ class PictureBuffer:
         self._packer = PicturePacker(codec, self._times)
 
 
+class Discard:
+    """Takes the place of a buffer whose packets nobody needs: sound, and further pictures. They are counted."""
+
+    def __init__(self, counted: PictureBuffer) -> None:
+        self._counted = counted
+
+    def add(self, packet: RtpPacket) -> tuple[bool, None]:
+        """For aiortc: no keyframe to ask for, no picture to decode."""
+        self._counted.bytes += len(packet.payload)
+        return False, None
+
+
 def tap(peer: RTCPeerConnection, sink: Callable[[LivePacket], None]) -> PictureBuffer:
     """Hand the pictures of the first video track of `peer` to `sink`; the other tracks are thrown away as they come.
 
     After the offer is taken, before the answer is. Raises LookupError where there is no video track.
     """
-    found: PictureBuffer | None = None
-    for transceiver in peer.getTransceivers():
-        buffer: PictureBuffer | Discard = Discard()
-        if transceiver.kind == "video" and found is None:
-            known = [one for one in transceiver._codecs if one.name in _CODECS]
-            codecs = {one.payloadType: _CODECS[one.name] for one in known if one.payloadType is not None}
-            buffer = found = PictureBuffer(codecs, sink)
-        _replace_buffer(transceiver.receiver, buffer)
-    if found is None:
-        raise LookupError("the peer has no video track")
-    return found
+    transceivers = peer.getTransceivers()
+    video = next(
+        (one for one in transceivers if one.kind == "video" and one.receiver.track is not None), None
+    )
+    if video is None:
+        raise LookupError("the peer sends no video track")
+    known = [one for one in video._codecs if one.name in _CODECS]
+    codecs = {one.payloadType: _CODECS[one.name] for one in known if one.payloadType is not None}
+    pictures = PictureBuffer(codecs, sink)
+    for transceiver in transceivers:
+        _replace_buffer(transceiver.receiver, pictures if transceiver is video else Discard(pictures))
+    return pictures
 
 
 def _replace_buffer(receiver: RTCRtpReceiver, buffer: PictureBuffer | Discard) -> None:

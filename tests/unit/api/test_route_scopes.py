@@ -36,13 +36,19 @@ async def test_every_route_of_the_api_says_what_it_needs(tmp_path: Path) -> None
 
 def test_reading_needs_read_and_changing_never_less_than_write() -> None:
     for (method, path), need in ROUTES.items():
-        if path in OPEN or path == "/session":
+        if path in OPEN or path == "/session" or path.startswith(("/whip/", "/whep/")):
             continue
         assert need is Scope.READ if method in ("GET", "HEAD") else need in (Scope.WRITE, Scope.ADMIN), path
 
 
 def test_only_what_says_nothing_of_videos_is_open() -> None:
-    assert {path for (_, path), need in ROUTES.items() if need is Special.OPEN} == OPEN | {"/session"}
+    options = {path for method, path in ROUTES if method == "OPTIONS"}
+    assert {path for (_, path), need in ROUTES.items() if need is Special.OPEN} == OPEN | {"/session"} | options
+
+
+def test_who_publishes_shows_the_token_of_its_endpoint() -> None:
+    needing = {path for (_, path), need in ROUTES.items() if need is Special.PUBLISHER}
+    assert needing == {"/whip/{video_id}", "/whip/{video_id}/{session_id}"}
 
 
 def test_a_request_needs_what_its_route_needs() -> None:
