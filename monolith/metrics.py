@@ -21,7 +21,10 @@ from monolith.exports.annotated import AnnotatedVideos
 from monolith.inference.service import InferenceService
 from monolith.inference.shared_memory import SlotPool
 from monolith.ingest.decoders import DecoderPool
+from monolith.live.feeds import LiveFeeds
+from monolith.live.handover import FeedHandover
 from monolith.live.playback.sessions import Viewers
+from monolith.live.rtmp_server import RtmpServer
 from monolith.live.webrtc.publishers import WebRtcPublishers
 from monolith.observed import ObservedDecoders
 from monolith.projection_lag import WatchedProjection
@@ -247,6 +250,31 @@ def viewer_readings(viewers: Viewers) -> list[Reading]:
         ("live_encoders", "Processes that encode live video for viewers", lambda: float(viewers.encoders)),
         ("viewer_packets_dropped_total", "Packets that viewers were too slow for, of those who have gone",
          lambda: float(viewers.dropped)),
+    ]  # fmt: skip
+
+
+def pushed_readings(feeds: LiveFeeds, handover: FeedHandover) -> list[Reading]:
+    """Videos that are pushed, whatever by."""
+    return [
+        ("published_videos", "Videos that have a publisher now", lambda: len(feeds)),
+        ("handover_packets_dropped_total", "Packets of publishers that decoders were too slow for",
+         lambda: handover.dropped),
+    ]  # fmt: skip
+
+
+def rtmp_readings(server: RtmpServer) -> list[Reading]:
+    """Those who publish by RTMP."""
+
+    def states() -> dict[str, float]:
+        return {"publishing": server.publishing, "other": server.others}
+
+    return [
+        ("rtmp_connections{state}", "Open RTMP connections; other: not yet, or no more", states),
+        ("rtmp_connections_total", "RTMP connections that were let in", lambda: server.accepted),
+        ("rtmp_received_bytes_total", "Bytes that came by RTMP", lambda: server.received),
+        ("rtmp_refusals_total{reason}", "RTMP connections and publishes that were refused",
+         lambda: dict[str, float](server.refusals)),
+        ("rtmp_listening", "1 while RTMP is taken in", lambda: float(server.port > 0)),
     ]  # fmt: skip
 
 

@@ -47,7 +47,9 @@ class Server:
         return httpx.AsyncClient(base_url=self.url, timeout=60)
 
     async def start(self, *, wait: bool = True) -> None:
-        settings = {"DATA_DIR": str(self.folder / "data"), "PORT": str(self._port), **self._settings}
+        settings = {
+            "DATA_DIR": str(self.folder / "data"), "PORT": str(self._port), "RTMP_PORT": "0", **self._settings
+        }  # fmt: skip
         environment = {**os.environ, **{f"VIDEO_ANALYSIS_{name}": value for name, value in settings.items()}}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -33,6 +33,13 @@ class WebRtcEndpointAnswer(SubmittedAnswer, frozen=True, kw_only=True):
     token: str
 
 
+class RtmpEndpointAnswer(SubmittedAnswer, frozen=True, kw_only=True):
+    """A video that waits for its publisher. `rtmp_endpoint`: where it publishes to; the last part of its path is the
+    stream key, told here only."""
+
+    rtmp_endpoint: str
+
+
 class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """One pass of models over the video; fields as in VideoAnswer. `ts`, `ended`: ISO 8601, UTC."""
 

@@ -29,6 +29,7 @@ from monolith.api.routes import (
     rebuild,
     results,
     retention,
+    rtmp,
     session,
     submissions,
     videos,
@@ -76,6 +77,7 @@ def create_app(services: ApiServices) -> FastAPI:
         analytics,
         session,
         web,
+        rtmp,
         whep,
         whip,
     ):

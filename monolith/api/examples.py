@@ -25,6 +25,17 @@ SUBMITTED: Final = {
     "status_url": _BASE,
 }
 
+RTMP_ENDPOINT_BODY: Final = {"modelsToRun": ["objects_detection"], "videoName": "Door", "frameStep": 3}
+
+RTMP_ENDPOINT: Final = {
+    **SUBMITTED,
+    "video_url": "rtmp:live",
+    "video_name": "Door",
+    "models_to_run": ["objects_detection"],
+    "frame_step": 3,
+    "rtmp_endpoint": "rtmp://localhost:1935/live/AZfA3gAAcACAAAAAAAAAAWvR0YwlmZ2h0ZXItYmVhcmVyLTE4NA",
+}
+
 WEBRTC_ENDPOINT_BODY: Final = {"modelsToRun": ["objects_detection"], "videoName": "Door", "frameStep": 3}
 
 WEBRTC_ENDPOINT: Final = {

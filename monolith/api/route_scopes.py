@@ -45,6 +45,7 @@ ROUTES: Final[dict[tuple[str, str], Need]] = {
     ("DELETE", "/session"): _OPEN,
     ("POST", "/analysis/start"): _WRITE,
     ("POST", "/analysis/upload"): _WRITE,
+    ("POST", "/analysis/rtmp-endpoint"): _WRITE,
     ("POST", "/analysis/{video_id}/cancel"): _WRITE,
     ("DELETE", "/analysis/{video_id}"): _WRITE,
     ("GET", "/analysis/videos"): _READ,

@@ -13,6 +13,7 @@ from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.ice import ice_options
 from monolith.live.feeds import LiveFeeds
 from monolith.live.handover import FeedHandover
+from monolith.live.rtmp_server import RtmpOptions, RtmpServer
 from monolith.live.webrtc.publishers import WebRtcPublishers
 from monolith.live.webrtc.publishing import WebRtcOptions
 from monolith.settings import Settings
@@ -22,11 +23,12 @@ _SOCKET: Final = Path("run", "live.sock")
 
 class Publishing(NamedTuple):
     """`sources`: videos that are pushed, and their publishers; `handover`: to decoder processes; `webrtc`: those who
-    publish by WebRTC."""
+    publish by WebRTC; `rtmp`: where those come in who publish by RTMP, None where the settings want none."""
 
     sources: PushSources
     handover: FeedHandover
     webrtc: WebRtcPublishers
+    rtmp: RtmpServer | None
 
 
 async def publishing_of(
@@ -42,7 +44,20 @@ async def publishing_of(
     handover = FeedHandover(sources, folder / _SOCKET)
     await stack.enter_async_context(handover.serving())
     webrtc = await stack.enter_async_context(WebRtcPublishers(sources, webrtc_options(settings)))
-    return Publishing(sources, handover, webrtc)
+    rtmp = RtmpServer(sources, rtmp_options(settings)) if settings.rtmp else None
+    return Publishing(sources, handover, webrtc, rtmp)
+
+
+def rtmp_options(settings: Settings) -> RtmpOptions:
+    return RtmpOptions(
+        host=settings.rtmp_host or settings.host,
+        port=settings.rtmp_port,
+        max_connections=settings.rtmp_max_connections,
+        max_connections_per_client=settings.rtmp_max_connections_per_client,
+        handshake_timeout=settings.rtmp_handshake_timeout,
+        idle_timeout=settings.rtmp_idle_timeout,
+        max_bitrate=settings.rtmp_max_bitrate,
+    )
 
 
 def webrtc_options(settings: Settings) -> WebRtcOptions:

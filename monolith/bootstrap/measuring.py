@@ -17,8 +17,10 @@ from monolith.metrics import (
     followed_readings,
     inference_readings,
     projection_readings,
+    pushed_readings,
     rebuild_readings,
     retention_readings,
+    rtmp_readings,
     store_readings,
     viewer_readings,
     webrtc_readings,
@@ -50,6 +52,8 @@ def measure(
         *retention_readings(extras.retention),
         *viewer_readings(extras.viewers),
         *webrtc_readings(work.publishing.webrtc),
+        *pushed_readings(work.publishing.sources.feeds, work.publishing.handover),
+        *(rtmp_readings(work.publishing.rtmp) if work.publishing.rtmp else ()),
     ]
     ReadingsCollector(registry, readings)
     add_process_metrics(registry)

@@ -43,6 +43,7 @@ from monolith.datadir import DataDirLock
 from monolith.disk_watch import DiskWatch
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.live.playback.frame_times import FrameTimes
+from monolith.live.rtmp_server import RtmpServer
 from monolith.loop_monitor import LoopMonitor
 from monolith.observed import (
     ObservedProjection,
@@ -75,6 +76,7 @@ class Program:
         handlers: VideoHandlers,
         lock: DataDirLock,
         local_token: str,
+        rtmp: RtmpServer | None,
     ) -> None:
         """`local_token`: a key that lets in this program's own user; "" where none is asked for."""
         self.local_token = local_token
@@ -83,6 +85,8 @@ class Program:
         self.services = services
         self.handlers = handlers
         self.lock = lock
+        self.rtmp = rtmp
+        """To be served beside HTTP."""
 
 
 @asynccontextmanager
@@ -129,7 +133,8 @@ class _Builder:
         measure(self._registry, self._folder, self._watched, self._disk, data, work, extras)
         await self._start_tasks(work, data.projection, access)
         token = access.keys.issue_local() if access.keys else ""
-        return Program(self._settings, create_app(services), services, work.handlers, lock, token)
+        rtmp = work.publishing.rtmp
+        return Program(self._settings, create_app(services), services, work.handlers, lock, token, rtmp)
 
     async def _open_data(self) -> Data:
         store = await open_store(self._folder / EVENTS)
@@ -222,6 +227,7 @@ class _Builder:
             viewers=extras.viewers,
             push_sources=work.publishing.sources,
             webrtc=work.publishing.webrtc,
+            rtmp=work.publishing.rtmp,
         )
 
     async def _greatest_height(self, open_videos: OpenVideos, streams: VideoStreams) -> int:

@@ -58,16 +58,30 @@ async def serve(
     manager = ServiceManager(service_manager())
     ending.take_signals()
     _leave_alone_what_is_there()
-    async with serving(program) as (server, url):
+    async with serving(program) as (server, url), _rtmp(program) as rtmp:
         ending.on_hurried = server.hurry
         on_ready(url)
         manager.ready(f"serving {url}")
         try:
-            await _first_of(ending.asked.wait(), server.wait(), manager.keep_alive())
+            await _first_of(ending.asked.wait(), server.wait(), manager.keep_alive(), rtmp())
         finally:
             program.services.stopping.set()
             ending.begin()
             manager.stopping()
+
+
+@asynccontextmanager
+async def _rtmp(program: Program) -> AsyncIterator[Callable[[], Coroutine[Any, Any, object]]]:
+    """RTMP beside HTTP. Gives what waits for its failure."""
+    if program.rtmp is None:
+        yield asyncio.Event().wait
+        return
+    async with program.rtmp.serving() as task:
+
+        async def failure() -> None:
+            await asyncio.shield(task)
+
+        yield failure
 
 
 async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:

@@ -143,7 +143,9 @@ class RtmpConnection(asyncio.Protocol):
     def _has_credit(self, size: int) -> bool:
         """Whether it keeps to its bitrate, over some seconds; it is cut off where it does not."""
         now = self._loop.time()
-        self._credit = min(self._rate * _BURST_SECONDS, self._credit + (now - self._heard) * self._rate) - size
+        self._credit = (
+            min(self._rate * _BURST_SECONDS, self._credit + (now - self._heard) * self._rate) - size
+        )
         self._heard = now
         if self._credit < 0:
             self._cut(f"it sent more than {self._rate * 8 / 1000:g} kbit/s (VIDEO_ANALYSIS_RTMP_MAX_BITRATE)")
@@ -218,7 +220,9 @@ class RtmpConnection(asyncio.Protocol):
     async def _authorized(self, request: PublishRequested) -> str:
         """The video to publish to. Raises PublishRefusedError and what `PushSources.authorize` raises."""
         if request.app.strip("/") != APP:
-            raise _RefusedError(_BAD_NAME, "application", f"publish to the application {APP!r}, as the endpoint says")
+            raise _RefusedError(
+                _BAD_NAME, "application", f"publish to the application {APP!r}, as the endpoint says"
+            )
         key = request.stream_key.partition("?")[0]
         async with asyncio.timeout(_LOOK_UP_SECONDS):
             return await self._sources.authorize("rtmp", key)
