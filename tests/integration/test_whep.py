@@ -1,0 +1,352 @@
+"""Watching by WHEP: aiortc is the viewer, a test publishes what a clip holds, encoder processes are real."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import av
+import httpx
+import numpy as np
+import pytest
+from av.video.frame import VideoFrame
+
+from eventsourcing.codec import EventCodec
+from monolith.domain.detection import ObjectDetection
+from monolith.domain.events import DOMAIN_EVENTS
+from monolith.domain.segment import StoredFrame
+from monolith.ingest.messages import FrameReady
+from monolith.live.feeds import LiveFeed, LiveFeeds
+from monolith.live.packets import CLOCK_RATE, LivePacket
+from monolith.live.playback.broadcast import PlaybackOptions
+from monolith.live.playback.clock import milliseconds
+from monolith.live.playback.frame_times import FrameTimes
+from monolith.live.playback.results import LiveResults
+from monolith.live.playback.sessions import Viewers
+from monolith.live.webrtc.ice import IceOptions
+from tests.live_clips import endless, packets_of, publish
+from tests.peers.whep import Viewer
+from tests.unit.api.harness import Api, running_api
+from tests.unit.readmodels.story import OBJECTS, VIDEO, analysed, submitted
+from tests.videos import Picture, Recipe, make_video, read_barcode
+
+FRAMES = 100
+PASSES = Recipe(frames=FRAMES, gop=25, width=320, height=240)
+B_FRAMES = replace(PASSES, b_frames=2)
+WHEP = f"/whep/{VIDEO}"
+SDP = {"Content-Type": "application/sdp"}
+ICE = IceOptions(interfaces=("lo",))
+
+
+@dataclass
+class Live:
+    """The API, and a video that is published."""
+
+    api: Api
+    viewers: Viewers
+    feeds: LiveFeeds
+    times: FrameTimes
+
+    async def signal(self, offer: str, *, query: str = "") -> str:
+        response = await self.api.client.post(WHEP + query, content=offer, headers=SDP)
+        assert response.status_code == 201, response.text
+        return response.text
+
+    def watch(self, *, codec: str | None = None, query: str = "") -> Watching:
+        return Watching(self, Viewer(codec=codec), query)
+
+    @asynccontextmanager
+    async def published(
+        self, packets: list[LivePacket], told: Callable[[LivePacket], None] = lambda packet: None
+    ) -> AsyncIterator[LiveFeed]:
+        feed = self.feeds.open(VIDEO)
+        publishing = asyncio.create_task(publish(feed, endless(packets), told=told))
+        try:
+            while not feed.newest_group:
+                await asyncio.sleep(0.01)
+            yield feed
+        finally:
+            publishing.cancel()
+            await asyncio.wait({publishing})
+            self.feeds.close(feed)
+
+
+class Watching:
+    """A viewer who is connected by the API, as `async with`."""
+
+    def __init__(self, live: Live, viewer: Viewer, query: str) -> None:
+        self._live = live
+        self._viewer = viewer
+        self._query = query
+
+    async def __aenter__(self) -> Viewer:
+        await self._viewer.watch(lambda offer: self._live.signal(offer, query=self._query))
+        return self._viewer
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._viewer.peer.close()
+
+
+@pytest.fixture
+async def live(tmp_path: Path) -> AsyncIterator[Live]:
+    async with running_api(tmp_path) as api:
+        await api.happened(*submitted())
+        feeds, times = LiveFeeds(), FrameTimes()
+        results = LiveResults(api.store, EventCodec(DOMAIN_EVENTS), times)
+        options = PlaybackOptions(viewers=3, publisher_patience=5)
+        async with Viewers(feeds, results, ICE, options) as viewers:
+            api.answer_by(replace(api.services, viewers=viewers))
+            yield Live(api, viewers, feeds, times)
+
+
+def picture_of(frame: VideoFrame) -> Picture:
+    return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+
+
+def shown(frame: VideoFrame) -> int:
+    return read_barcode(picture_of(frame))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def following(numbers: list[int]) -> Iterator[int]:
+    """Steps from each picture to the next."""
+    for earlier, later in itertools.pairwise(numbers):
+        yield (later - earlier) % FRAMES
+
+
+async def test_packets_are_passed_through_and_show_the_clip(live: Live, tmp_path: Path) -> None:
+    packets = packets_of(make_video(tmp_path, PASSES))
+    async with live.published(packets), live.watch() as first, live.watch() as second:
+        numbers = [shown(await first.picture()) for _ in range(40)]
+        assert list(following(numbers)) == [1] * 39
+        assert (numbers[0] - 1) % PASSES.gop == 0
+        assert len([shown(await second.picture()) for _ in range(10)]) == 10
+        assert (live.viewers.encoders, len(live.viewers)) == (0, 2)
+
+
+@pytest.mark.parametrize("codec", ["h264", "vp8"])
+async def test_b_frames_are_encoded_once_for_all(live: Live, tmp_path: Path, codec: str) -> None:
+    packets = packets_of(make_video(tmp_path, B_FRAMES))
+    async with live.published(packets):
+        async with live.watch(codec=codec) as first:
+            assert shown(await first.picture()) > 0
+            async with live.watch(codec=codec) as second:
+                numbers = [shown(await second.picture()) for _ in range(20)]
+                assert all(1 <= step <= FRAMES // 2 for step in following(numbers))  # late ones are left out
+                assert live.viewers.encoders == 1
+            await first.picture()
+        await until(lambda: not live.viewers.encoders and not len(live.viewers))
+
+
+async def test_results_name_the_very_picture(live: Live, tmp_path: Path) -> None:
+    """Frame 5, 10, … of the publisher are analysed; the number in the picture played at the result's time is theirs."""
+    packets = packets_of(make_video(tmp_path, PASSES))
+    analysing = Analysing(live, step=5)
+    async with analysing.at_work(), live.published(packets, analysing.published), live.watch() as viewer:
+        numbers: dict[int, int] = {}
+        async with asyncio.timeout(20):
+            while len([one for one in viewer.messages if one["type"] == "results"]) < 8:
+                picture = await viewer.picture()
+                numbers[viewer.rtp_timestamp(picture)] = shown(picture)
+        for _ in range(5):
+            picture = await viewer.picture()
+            numbers[viewer.rtp_timestamp(picture)] = shown(picture)
+    hello, *results = viewer.messages
+    assert hello == {"type": "hello", "video_id": VIDEO, "player_delay_ms": 500, "clock_rate": CLOCK_RATE}
+    drawn = [one for one in results if one["rtp_timestamp"] in numbers]
+    assert len(drawn) >= 6
+    for one in drawn:
+        assert numbers[one["rtp_timestamp"]] == (one["frame_number"] - 1) % FRAMES + 1
+        assert (one["width"], one["height"]) == (320, 240)
+        assert one["inference_results"][0]["label"] == "car"
+
+
+async def test_burned_boxes_lie_on_the_object_of_their_frame(live: Live, tmp_path: Path) -> None:
+    packets = packets_of(make_moving(tmp_path / "moving.mp4"))
+    analysing = Analysing(live, step=1, box_of=lambda number: square(number))
+    async with (
+        analysing.at_work(),
+        live.published(packets, analysing.published),
+        live.watch(query="?overlay=burned") as viewer,
+    ):
+        compared = 0
+        async with asyncio.timeout(40):
+            while compared < 25:
+                picture = picture_of(await viewer.picture())
+                box, dark = extent(is_colourful(picture)), extent(picture.max(axis=2) < 60)
+                if box is not None and dark is not None:
+                    compared += 1
+                    assert abs(box[0] - dark[0]) <= 3
+                    assert abs(box[1] - dark[1]) <= 3
+        assert live.viewers.encoders == 1
+
+
+async def test_who_watches_goes_on_with_a_publisher_who_comes_again(live: Live, tmp_path: Path) -> None:
+    packets = packets_of(make_video(tmp_path, PASSES))
+    async with live.published(packets):
+        viewer = Viewer()
+        await viewer.watch(live.signal)
+        before = [await viewer.picture() for _ in range(5)]
+    async with viewer, live.published(packets):
+        async with asyncio.timeout(20):
+            while True:
+                picture = await viewer.picture()
+                assert (picture.pts or 0) > (before[-1].pts or 0)
+                if shown(picture) == 10:
+                    break
+
+
+async def test_nothing_to_watch(live: Live) -> None:
+    refused = await live.api.client.post(WHEP, content=await offer(), headers=SDP)
+    assert refused.status_code == 404
+    assert "not live" in refused.json()["detail"]
+    unknown = "/whep/0197c0de-0000-7000-8000-00000000ffff"
+    assert (await live.api.client.post(unknown, content=await offer(), headers=SDP)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        ("garbage", SDP, 400),
+        ("v=0\r\n", SDP, 400),
+        ("", SDP, 400),
+        ("{}", {"Content-Type": "application/json"}, 415),
+        ("x" * 70_000, SDP, 413),
+    ],
+)
+async def test_bad_offers(live: Live, body: str, headers: dict[str, str], status: int) -> None:
+    live.feeds.open(VIDEO)
+    answer = await live.api.client.post(WHEP, content=body, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert len(live.viewers) == 0
+
+
+async def test_an_offer_without_a_common_codec(live: Live) -> None:
+    live.feeds.open(VIDEO)
+    text = (await offer()).replace("VP8/90000", "VP9/90000").replace("H264/90000", "H265/90000")
+    answer = await live.api.client.post(WHEP, content=text, headers=SDP)
+    assert answer.status_code == 406, answer.text
+    assert len(live.viewers) == 0
+
+
+async def test_the_session_over_http(live: Live) -> None:
+    live.feeds.open(VIDEO)
+    answers = [await live.api.client.post(WHEP, content=await offer(), headers=SDP) for _ in range(4)]
+    assert [one.status_code for one in answers] == [201, 201, 201, 503]
+    assert int(answers[3].headers["retry-after"]) > 0
+    first = answers[0]
+    place, tag = httpx.URL(first.headers["location"]).path, first.headers["etag"]
+    fragment = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": tag}
+    candidate = "m=video 9 RTP/AVP 0\r\na=mid:0\r\na=candidate:1 1 udp 2130706431 127.0.0.1 9 typ host\r\n"
+    patch = live.api.client.patch
+    assert (await patch(place, content=candidate, headers=fragment)).status_code == 204
+    assert (await patch(place, content=candidate, headers=fragment | {"If-Match": '"x"'})).status_code == 412
+    assert (await patch(place, content="garbage", headers=fragment)).status_code == 400
+    assert (await live.api.client.delete(place)).status_code == 200
+    assert (await live.api.client.delete(place)).status_code == 404
+    assert len(live.viewers) == 2
+
+
+async def test_a_viewer_who_never_connects_is_forgotten(live: Live) -> None:
+    live.viewers.options = replace(live.viewers.options, connect_timeout=0.2)
+    live.feeds.open(VIDEO)
+    await live.signal(await offer())
+    await until(lambda: not len(live.viewers))
+
+
+async def offer() -> str:
+    async with Viewer() as viewer:
+        await viewer.peer.setLocalDescription(await viewer.peer.createOffer())
+        return viewer.peer.localDescription.sdp
+
+
+class Analysing:
+    """Stands for the decoder process and the models: every `step`th frame gets its time and, later, its result."""
+
+    def __init__(
+        self,
+        live: Live,
+        *,
+        step: int,
+        box_of: Callable[[int], tuple[float, float, float, float]] = lambda number: (1, 2, 30, 40),
+    ) -> None:
+        self._live = live
+        self._step = step
+        self._box_of = box_of
+        self._frames = 0
+        self._queue: asyncio.Queue[int] = asyncio.Queue()
+
+    def published(self, packet: LivePacket) -> None:
+        """The next picture in the order of showing (the clip has no B-frames)."""
+        self._frames += 1
+        if self._frames % self._step:
+            return
+        frame = StoredFrame(
+            frame_number=self._frames, timestamp=0.0, offset=0, length=0, width=320, height=240
+        )
+        own = milliseconds(packet.pts) / 1000
+        self._live.times.note(VIDEO, FrameReady(0, frame, 0.0, 0.0, 0.0, source_time=own))
+        self._queue.put_nowait(self._frames)
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._judge())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _judge(self) -> None:
+        while True:
+            number = await self._queue.get()
+            await asyncio.sleep(0.02)
+            found = ObjectDetection(class_id=2, class_name="car", confidence=0.9, xyxy=self._box_of(number))
+            await self._live.api.happened(analysed([number], OBJECTS, found=(found,)))
+
+
+MOVING = 90
+
+
+def square(number: int) -> tuple[float, float, float, float]:
+    """Where the dark square of frame `number` is: it moves two pixels a frame."""
+    left = 20 + 2 * ((number - 1) % MOVING)
+    return left, 100, left + 60, 160
+
+
+def make_moving(path: Path) -> Path:
+    """A dark square that moves over white, in pictures of 320×240."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "25", "bf": "0", "crf": "12"})
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for number in range(1, MOVING + 1):
+            picture = np.full((240, 320, 3), 235, np.uint8)
+            left, top, right, bottom = (int(value) for value in square(number))
+            picture[top:bottom, left:right] = 10
+            container.mux(stream.encode(VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+    return path
+
+
+def is_colourful(picture: Picture) -> Picture:
+    """Which pixels of the lower half are of a box; its label is above."""
+    spread = np.asarray(picture.max(axis=2).astype(int) - picture.min(axis=2), int)
+    spread[:115] = 0
+    return np.asarray(spread > 50)
+
+
+def extent(mask: Picture) -> tuple[int, int] | None:
+    """First and last column."""
+    columns = np.flatnonzero(np.asarray(mask).sum(axis=0) > 5)
+    return (int(columns[0]), int(columns[-1])) if len(columns) else None
