@@ -22,7 +22,7 @@ import msgspec
 RESULTS: Final = Path(__file__).with_name("results.json")
 NAMES: Final = (
     "event_store", "read_models", "rebuild", "results_api", "analytics", "retention", "pipeline", "sources",
-    "rtmp_parse", "soak",
+    "rtmp_parse", "playback", "soak",
 )  # fmt: skip
 
 

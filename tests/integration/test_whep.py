@@ -172,6 +172,7 @@ async def test_results_name_the_very_picture(live: Live, tmp_path: Path) -> None
 
 
 async def test_burned_boxes_lie_on_the_object_of_their_frame(live: Live, tmp_path: Path) -> None:
+    live.viewers.options = replace(live.viewers.options, player_delay=2.0)
     packets = packets_of(make_moving(tmp_path / "moving.mp4"))
     analysing = Analysing(live, step=1, box_of=lambda number: square(number))
     async with (
