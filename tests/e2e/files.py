@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @asynccontextmanager
-async def http_server(folder: Path) -> AsyncIterator[str]:
+async def http_server(folder: Path, port: int = 0) -> AsyncIterator[str]:
     """Serves `folder` on loopback; yields its URL. `/hang` never answers, `/redirect?URL` redirects."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -21,7 +21,7 @@ async def http_server(folder: Path) -> AsyncIterator[str]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    server = await asyncio.start_server(handle, "127.0.0.1", port)
     async with server:
         port = server.sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"

@@ -15,22 +15,25 @@ async function publish(endpoint, token, { width, height } = {}) {
   const media = await navigator.mediaDevices.getUserMedia({ video: { width, height }, audio: true });
   const peer = new RTCPeerConnection();
   for (const track of media.getTracks()) peer.addTransceiver(track, { direction: "sendonly", streams: [media] });
+  const found = [], headers = { Authorization: `Bearer ${token}` };
+  let session = null, etag = null;
+  const tell = (candidate) => fetch(session, {
+    method: "PATCH",
+    headers: { ...headers, "Content-Type": "application/trickle-ice-sdpfrag", "If-Match": etag },
+    body: `a=ice-ufrag:${candidate.usernameFragment}\\r\\nm=video 9 UDP/TLS/RTP/SAVPF 0\\r\\n` +
+      `a=mid:${candidate.sdpMid}\\r\\na=${candidate.candidate}\\r\\n`,
+  }).then((patched) => { window.patched = patched.status; });
+  peer.onicecandidate = ({ candidate }) => {
+    if (candidate?.candidate) session ? tell(candidate) : found.push(candidate);
+  };
   await peer.setLocalDescription();
-  const headers = { Authorization: `Bearer ${token}` };
   const answer = await fetch(endpoint, {
     method: "POST", headers: { ...headers, "Content-Type": "application/sdp" }, body: peer.localDescription.sdp,
   });
   if (answer.status !== 201) return { status: answer.status, body: await answer.text() };
-  const session = new URL(answer.headers.get("Location"), endpoint).href, etag = answer.headers.get("ETag");
-  peer.onicecandidate = ({ candidate }) => {
-    if (!candidate) return;
-    fetch(session, {
-      method: "PATCH",
-      headers: { ...headers, "Content-Type": "application/trickle-ice-sdpfrag", "If-Match": etag },
-      body: `a=ice-ufrag:${candidate.usernameFragment}\\r\\nm=video 9 UDP/TLS/RTP/SAVPF 0\\r\\n` +
-        `a=mid:${candidate.sdpMid}\\r\\na=${candidate.candidate}\\r\\n`,
-    }).then((patched) => { window.patched = patched.status; });
-  };
+  session = new URL(answer.headers.get("Location"), endpoint).href;
+  etag = answer.headers.get("ETag");
+  found.forEach(tell);
   addEventListener("pagehide", () => fetch(session, { method: "DELETE", headers, keepalive: true }));
   await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
   window.publishing = { peer, session, headers };

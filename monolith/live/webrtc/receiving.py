@@ -31,7 +31,8 @@ _SENDER_SILENT: Final = 2.0
 class PictureBuffer:
     """Takes the place of a video receiver's buffer. `sink` gets each picture as soon as it is whole.
 
-    `codecs`: by payload type. `bytes`: of all tracks of the peer. `picture_at`: when the last picture came (monotonic clock, seconds).
+    `codecs`: by payload type. `bytes`: of all tracks of the peer. `picture_at`: when the last picture came, by the
+    monotonic clock.
     """
 
     def __init__(self, codecs: Mapping[int, Codec], sink: Callable[[LivePacket], None]) -> None:

@@ -1,0 +1,234 @@
+"""WebRTC publishers with the whole program: headless Chromium with a camera, FFmpeg's WHIP muxer in PyAV."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import simplejpeg
+
+from tests.e2e.files import http_server
+from tests.media import sample_clip
+from tests.peers.chromium import Chromium, Page, camera_file, chromium
+from tests.peers.processes import running
+from tests.peers.whip import PAGE_SCRIPT, call
+from tests.program import Server, free_port, until_ended
+
+CLIP = sample_clip("bikes.mp4")
+PAGE_PORT = free_port()
+SIZE = {"width": 640, "height": 272}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Pages of one other origin may use it; a publisher that goes without a word is waited for."""
+    server = Server(
+        tmp_path_factory.mktemp("server"),
+        PRECISION="f32",
+        LIVE_SILENCE="60",
+        CORS_ORIGINS=f"http://localhost:{PAGE_PORT}",
+    )
+    asyncio.run(server.start())
+    yield server
+    assert asyncio.run(server.stop()) == 0
+    assert "Traceback" not in server.output
+    assert "never retrieved" not in server.output
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    async with server.client() as connected:
+        yield connected
+
+
+@asynccontextmanager
+async def browser(folder: Path) -> AsyncIterator[Chromium]:
+    """Its camera plays the clip."""
+    camera = await asyncio.to_thread(camera_file, CLIP, folder / "camera.y4m")
+    async with chromium(folder / "browser", camera=camera) as started:
+        yield started
+
+
+@asynccontextmanager
+async def page_of(browser: Chromium, folder: Path) -> AsyncIterator[Page]:
+    """The test's page, of another origin than the program."""
+    (folder / "publish.html").write_text(f"<!doctype html><script>{PAGE_SCRIPT}</script>")
+    async with (
+        http_server(folder, port=PAGE_PORT),
+        browser.page(f"http://localhost:{PAGE_PORT}/publish.html") as page,
+    ):
+        yield page
+
+
+async def endpoint(client: httpx.AsyncClient, frame_step: int = 5) -> dict[str, Any]:
+    body = {"modelsToRun": ["objects_detection"], "frameStep": frame_step, "videoName": "camera"}
+    answer = await client.post("/analysis/webrtc-endpoint", json=body)
+    made: dict[str, Any] = answer.raise_for_status().json()
+    return made
+
+
+async def until_analysed(client: httpx.AsyncClient, video_id: str, frame: int, seconds: float = 60) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            video = (await client.get(f"/analysis/{video_id}")).raise_for_status().json()
+            if video["greatest_frame_analyzed"] >= frame:
+                return
+            await asyncio.sleep(0.1)
+
+
+async def until_said(client: httpx.AsyncClient, metric: str, seconds: float = 30) -> None:
+    async with asyncio.timeout(seconds):
+        while metric not in (await client.get("/metrics")).text:
+            await asyncio.sleep(0.1)
+
+
+async def labels(client: httpx.AsyncClient, video_id: str) -> set[str]:
+    rows = (await client.get(f"/analysis/{video_id}/results")).raise_for_status().json()
+    return {one["label"] for row in rows for one in row["inference_results"]}
+
+
+async def size_of(client: httpx.AsyncClient, video_id: str, frame: int) -> tuple[int, int]:
+    jpeg = (await client.get(f"/analysis/{video_id}/frame/{frame}")).raise_for_status().content
+    height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
+    return width, height
+
+
+async def connections(client: httpx.AsyncClient, video_id: str) -> list[dict[str, Any]]:
+    answer: list[dict[str, Any]] = (await client.get(f"/analysis/{video_id}/connections")).json()
+    return answer
+
+
+async def test_a_browsers_camera_is_analysed_also_when_its_size_changes(
+    client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    made = await endpoint(client)
+    video_id = made["video_id"]
+    async with browser(tmp_path) as chrome, page_of(chrome, tmp_path) as page:
+        answered = await page.run(call("publish", made["whip_endpoint"], made["token"], SIZE))
+        assert answered["status"] == 201, answered
+        await until_analysed(client, video_id, 25)
+        status = await page.run("sent()")
+        assert (status["state"], status["width"]) == ("connected", 640)
+        await page.run(call("scale", 2))
+        async with asyncio.timeout(30):
+            while (await page.run("sent()"))["width"] != 320:
+                await asyncio.sleep(0.1)
+        seen = (await client.get(f"/analysis/{video_id}")).json()["greatest_frame_analyzed"]
+        await until_analysed(client, video_id, seen + 50)
+        assert await page.run("window.patched") == 204, "a trickled candidate is taken"
+        deleted = await page.run(
+            "fetch(publishing.session, {method: 'DELETE', headers: publishing.headers}).then((one) => one.status)"
+        )
+        assert deleted == 200
+    video = await until_ended(client, video_id, 30)
+    assert (video["status"], video["error"], video["connections"]) == ("Completed", None, 1)
+    assert {"person", "bicycle"} & await labels(client, video_id)
+    last = video["greatest_frame_analyzed"]
+    assert await size_of(client, video_id, 5) == (640, 272)
+    assert await size_of(client, video_id, last) == (320, 136)
+
+
+async def test_a_browser_that_is_killed_may_come_again(client: httpx.AsyncClient, tmp_path: Path) -> None:
+    made = await endpoint(client)
+    video_id = made["video_id"]
+    for round_number in (1, 2):
+        folder = tmp_path / str(round_number)
+        folder.mkdir()
+        async with browser(folder) as chrome, page_of(chrome, folder) as page:
+            answered = await page.run(call("publish", made["whip_endpoint"], made["token"], SIZE))
+            assert answered["status"] == 201, answered
+            async with asyncio.timeout(60):
+                while len(await connections(client, video_id)) < round_number:
+                    await asyncio.sleep(0.1)
+            video = (await client.get(f"/analysis/{video_id}")).json()
+            await until_analysed(client, video_id, video["greatest_frame_analyzed"] + 25)
+            await chrome.kill()
+        async with asyncio.timeout(30):
+            while (await connections(client, video_id))[-1]["ended"] is None:
+                await asyncio.sleep(0.1)
+    first, second = await connections(client, video_id)
+    assert first["segment"] < second["segment"]
+    assert first["last_frame"] < second["first_frame"]
+    (await client.post(f"/analysis/{video_id}/cancel")).raise_for_status()
+    assert (await until_ended(client, video_id))["status"] == "Completed"
+    again = await client.post(
+        f"/whip/{video_id}",
+        content="v=0",
+        headers={"Authorization": f"Bearer {made['token']}", "Content-Type": "application/sdp"},
+    )
+    assert again.status_code in (401, 410)
+
+
+async def test_a_page_that_is_left_ends_its_video(client: httpx.AsyncClient, tmp_path: Path) -> None:
+    """By the program's own page: its DELETE needs no preflight, which a browser does not wait for any more."""
+    made = await endpoint(client)
+    async with browser(tmp_path) as chrome, chrome.page(str(client.base_url)) as page:
+        await page.run(PAGE_SCRIPT + ";Object.assign(window, {publish, sent}), 0")
+        answered = await page.run(call("publish", made["whip_endpoint"], made["token"], SIZE))
+        assert answered["status"] == 201, answered
+        await until_analysed(client, made["video_id"], 10)
+        await page.go("about:blank")
+        video = await until_ended(client, made["video_id"], 30)
+    assert video["status"] == "Completed"
+    assert (await connections(client, made["video_id"]))[-1]["reason"] == "the source has ended"
+
+
+@asynccontextmanager
+async def pushing(
+    made: dict[str, Any], folder: Path, seconds: float
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """FFmpeg's WHIP muxer, H.264."""
+    folder.mkdir(exist_ok=True)
+    arguments = [made["whip_endpoint"], made["token"], str(CLIP), str(seconds), str(folder)]
+    async with running(
+        [sys.executable, "-m", "tests.peers.whip", *arguments], folder / "push.log"
+    ) as process:
+        yield process
+
+
+async def test_ffmpeg_publishes_h264_and_no_picture_is_missing(
+    client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    made = await endpoint(client)
+    async with pushing(made, tmp_path, seconds=5) as process:
+        video = await until_ended(client, made["video_id"], 60)
+        assert await process.wait() == 0, (tmp_path / "push.log").read_text()
+    pushed = int((tmp_path / "push.log").read_text().split()[-1])
+    assert (video["status"], video["media"]["codec"]) == ("Completed", "h264")
+    assert video["frames_total"] == pushed == 125
+    assert video["coverage"] == 1.0
+    assert {"person", "bicycle"} & await labels(client, made["video_id"])
+
+
+async def test_a_second_publisher_is_refused_and_the_first_goes_on(
+    client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    made = await endpoint(client)
+    async with pushing(made, tmp_path / "first", seconds=30), pushing(made, tmp_path / "late", seconds=30):
+        await until_said(client, 'webrtc_refusals_total{reason="busy"} 1')
+        await until_analysed(client, made["video_id"], 25)
+        seen = (await client.get(f"/analysis/{made['video_id']}")).json()["greatest_frame_analyzed"]
+        await until_analysed(client, made["video_id"], seen + 25)
+        assert (await client.delete(f"/analysis/{made['video_id']}")).status_code == 204
+        await until_said(client, 'webrtc_publishers{state="connected"} 0')
+
+
+async def test_the_program_ends_while_someone_publishes(tmp_path: Path) -> None:
+    async with Server(tmp_path, PRECISION="f32") as server, server.client() as client:
+        made = await endpoint(client)
+        async with pushing(made, tmp_path / "push", seconds=60):
+            await until_analysed(client, made["video_id"], 10)
+            assert await server.stop() == 0
+            assert "Traceback" not in server.output
+            await server.start()
+            video = (await client.get(f"/analysis/{made['video_id']}")).json()
+            assert (video["status"], video["connected"]) == ("Processing", False)
+        async with pushing(made, tmp_path / "again", seconds=3):
+            video = await until_ended(client, made["video_id"], 60)
+        assert (video["status"], video["connections"]) == ("Completed", 2)
