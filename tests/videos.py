@@ -74,6 +74,7 @@ _OPTIONS: Final = {
     "libx265": {"preset": "ultrafast", "crf": "18"},
     "libvpx": {"deadline": "realtime", "cpu-used": "8", "b": "2M"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "b": "2M"},
+    "libsvtav1": {"preset": "12"},
     "mpeg4": {"qscale": "3", "b": "4M"},
     "mpeg2video": {"b": "6M"},
 }
@@ -96,7 +97,7 @@ def make_video(folder: Path, recipe: Recipe = Recipe(), name: str = "video") -> 
     path = folder / f"{name}{recipe.suffix}"
     with av.open(str(path), "w") as container:
         # 25 pictures a second for the codecs that know no other rate, milliseconds for the rest.
-        rate = 25 if recipe.codec in {"mpeg4", "mpeg2video"} else 1000
+        rate = 25 if recipe.codec in {"mpeg4", "mpeg2video", "libsvtav1"} else 1000
         stream = container.add_stream(recipe.codec, rate=rate, options=_options(recipe))
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = recipe.width, recipe.height, "yuv420p"

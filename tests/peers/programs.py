@@ -32,6 +32,10 @@ def ffmpeg() -> str:
     return program("ffmpeg", "ffmpeg")
 
 
+def gst_launch() -> str:
+    return program("gst-launch-1.0", "gstreamer1.0-tools")
+
+
 def require_rtsp_server() -> None:
     """The system's Python can serve RTSP; fails or skips as `program` does."""
     if not SYSTEM_PYTHON.exists():
