@@ -74,7 +74,7 @@ _OPTIONS: Final = {
     "libx265": {"preset": "ultrafast", "crf": "18"},
     "libvpx": {"deadline": "realtime", "cpu-used": "8", "b": "2M"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "b": "2M"},
-    "libsvtav1": {"preset": "12"},
+    "libsvtav1": {"preset": "8", "crf": "20"},
     "mpeg4": {"qscale": "3", "b": "4M"},
     "mpeg2video": {"b": "6M"},
 }

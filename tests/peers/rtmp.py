@@ -43,7 +43,7 @@ def publish_enhanced(url: str, clip: Path) -> None:
     with av.open(str(clip)) as source, av.open(url, "w", format="flv") as target:
         read = source.streams.video[0]
         assert isinstance(read, VideoStream)
-        written = target.add_stream_from_template(read)
+        written = target.add_stream_from_template(read, opaque=True)  # without its decoder's name
         started = time.monotonic()
         for packet in source.demux(read):
             if packet.dts is not None and packet.time_base:
