@@ -73,7 +73,7 @@ class Live:
         finally:
             publishing.cancel()
             await asyncio.wait({publishing})
-            self.feeds.close(feed)
+            self.feeds.close(feed, "the network is gone")
 
 
 class Watching:
@@ -205,6 +205,14 @@ async def test_who_watches_goes_on_with_a_publisher_who_comes_again(live: Live, 
                 assert (picture.pts or 0) > (before[-1].pts or 0)
                 if shown(picture) == 10:
                     break
+
+
+async def test_watching_ends_with_a_publisher_who_ends_in_order(live: Live, tmp_path: Path) -> None:
+    packets = packets_of(make_video(tmp_path, PASSES))
+    async with live.published(packets) as feed, live.watch() as viewer:
+        await viewer.picture()
+        live.feeds.close(feed)
+        await until(lambda: not len(live.viewers))
 
 
 async def test_nothing_to_watch(live: Live) -> None:

@@ -107,6 +107,8 @@ class ViewerTrack(MediaStreamTrack):
             async with aclosing(self._of(feed)) as packets:
                 async for packet in packets:
                     yield packet
+            if feed.ended and not feed.reason:  # by its publisher, in order: nothing more comes
+                return
             failures = 0 if self.sent > before else failures + 1
             await asyncio.sleep(_RETRY_SECONDS if failures else 0)
 

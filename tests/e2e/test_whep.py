@@ -1,0 +1,140 @@
+"""Watching a live video in a browser: FFmpeg publishes by RTMP to the whole program, Chromium plays by WHEP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.peers.chromium import Chromium, Page, chromium
+from tests.peers.rtmp import ffmpeg_to
+from tests.peers.whep import PAGE_SCRIPT
+from tests.program import Server
+from tests.videos import Recipe, make_video
+
+PICTURES = 100
+CLIP = Recipe(frames=PICTURES, gop=25, width=320, height=240)
+B_FRAMES = Recipe(frames=PICTURES, gop=25, b_frames=2, width=320, height=240)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"), PRECISION="f32", SEGMENT_SECONDS="5", RTMP_PORT="0")
+    asyncio.run(server.start())
+    yield server
+    assert asyncio.run(server.stop()) == 0
+    assert "Traceback" not in server.output
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    async with server.client() as connected:
+        yield connected
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Chromium]:
+    async with chromium(tmp_path / "chromium") as running:
+        yield running
+
+
+@asynccontextmanager
+async def published(client: httpx.AsyncClient, recipe: Recipe, folder: Path) -> AsyncIterator[str]:
+    """The id of a video that FFmpeg publishes, again and again: frame n shows n, beginning anew after 100."""
+    body = {"modelsToRun": ["color_detection"], "frameStep": 5}
+    made = (await client.post("/analysis/rtmp-endpoint", json=body)).raise_for_status().json()
+    clip = make_video(folder, recipe)
+    async with ffmpeg_to(made["rtmp_endpoint"], clip, folder / "ffmpeg.log", loop=True):
+        async with asyncio.timeout(40):
+            while not (await client.get(f"/analysis/{made['video_id']}")).json().get("connected"):
+                await asyncio.sleep(0.05)
+        yield made["video_id"]
+    await client.delete(f"/analysis/{made['video_id']}")
+
+
+@asynccontextmanager
+async def watching(browser: Chromium, server: Server, path: str) -> AsyncIterator[Page]:
+    async with browser.page(server.url + "/docs") as page:
+        await page.run(PAGE_SCRIPT + ";0")
+        answer = await page.run(f"watch({json.dumps(server.url + path)})")
+        assert answer == {"status": 201}
+        yield page
+
+
+async def until_seen(page: Page, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """What the page has seen, when it is as `wanted`. Raises TimeoutError with the last of it."""
+    seen: dict[str, Any] = {}
+    try:
+        async with asyncio.timeout(40):
+            while not wanted(seen := await page.run("seen()")):
+                await asyncio.sleep(0.1)
+    except TimeoutError as error:
+        raise TimeoutError(str(seen)[:3000]) from error
+    return seen
+
+
+async def metric(client: httpx.AsyncClient, name: str) -> float:
+    text = (await client.get("/metrics")).text
+    (line,) = [line for line in text.splitlines() if line.startswith(name + " ")]
+    return float(line.split()[1])
+
+
+def results(seen: dict[str, Any]) -> list[dict[str, Any]]:
+    """Messages with results whose picture was shown, each with the number that it showed."""
+    numbers = {one["rtpTimestamp"]: one["number"] for one in seen["pictures"]}
+    found = [one for one in seen["messages"] if one["type"] == "results"]
+    return [
+        one | {"shown": numbers[one["rtp_timestamp"]]} for one in found if one["rtp_timestamp"] in numbers
+    ]
+
+
+@pytest.mark.parametrize("recipe", [CLIP, B_FRAMES], ids=["passed through", "encoded"])
+async def test_results_belong_to_the_picture_that_the_browser_shows(
+    server: Server, client: httpx.AsyncClient, browser: Chromium, tmp_path: Path, recipe: Recipe
+) -> None:
+    async with (
+        published(client, recipe, tmp_path) as video_id,
+        watching(browser, server, f"/whep/{video_id}") as behind,
+        watching(browser, server, f"/whep/{video_id}") as shown,
+    ):
+        seen = await until_seen(shown, lambda seen: len(results(seen)) >= 8)
+        assert (await until_seen(behind, lambda seen: seen["decoded"] > 20))["codec"] == "video/H264"
+        assert await metric(client, "video_analysis_live_encoders") == (recipe is B_FRAMES)
+        assert await metric(client, "video_analysis_viewers") == 2
+    async with asyncio.timeout(20):
+        while await metric(client, "video_analysis_viewers"):
+            await asyncio.sleep(0.1)
+    assert await metric(client, "video_analysis_live_encoders") == 0
+    assert seen["decoded"] > 30
+    assert all(one["number"] is not None and 1 <= one["number"] <= PICTURES for one in seen["pictures"])
+    for one in results(seen):
+        assert one["shown"] == (one["frame_number"] - 1) % PICTURES + 1
+        assert one["inference_model"] == "Color Palette Detection"
+
+
+async def test_boxes_can_be_burned_in(
+    server: Server, client: httpx.AsyncClient, browser: Chromium, tmp_path: Path
+) -> None:
+    async with (
+        published(client, CLIP, tmp_path) as video_id,
+        watching(browser, server, f"/whep/{video_id}?overlay=burned") as page,
+    ):
+        seen = await until_seen(page, lambda seen: seen["decoded"] > 40)
+        assert (seen["pictures"][-1]["width"], seen["pictures"][-1]["height"]) == (320, 240)
+        assert await metric(client, "video_analysis_live_encoders") == 1
+
+
+async def test_a_video_that_is_not_live_cannot_be_watched(client: httpx.AsyncClient) -> None:
+    body = {"modelsToRun": ["color_detection"]}
+    made = (await client.post("/analysis/rtmp-endpoint", json=body)).raise_for_status().json()
+    answer = await client.post(
+        f"/whep/{made['video_id']}", content="v=0", headers={"Content-Type": "application/sdp"}
+    )
+    assert answer.status_code == 404
+    assert answer.json()["detail"].endswith("is not live: nobody publishes it now")
