@@ -14,6 +14,7 @@ import pytest
 import simplejpeg
 
 from tests.e2e.files import http_server
+from tests.integration.test_webrtc_publishers import Publisher
 from tests.media import sample_clip
 from tests.peers.chromium import Chromium, Page, camera_file, chromium
 from tests.peers.processes import running
@@ -232,3 +233,85 @@ async def test_the_program_ends_while_someone_publishes(tmp_path: Path) -> None:
         async with pushing(made, tmp_path / "again", seconds=3):
             video = await until_ended(client, made["video_id"], 60)
         assert (video["status"], video["connections"]) == ("Completed", 2)
+
+
+SDP = {"Content-Type": "application/sdp"}
+
+
+@pytest.mark.parametrize(
+    ("token", "headers", "body", "status"),
+    [
+        ("", SDP, "v=0", 401),
+        ("wrong", SDP, "v=0", 401),
+        ("other", SDP, "v=0", 403),
+        ("right", {"Content-Type": "application/json"}, "{}", 415),
+        ("right", {**SDP, "Accept": "text/html"}, "v=0", 406),
+        ("right", SDP, "garbage", 400),
+        ("right", SDP, "v=0\r\n", 400),
+        ("right", SDP, "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n", 400),
+        ("right", SDP, "v=0\r\n" + "a=x\r\n" * 20_000, 413),
+    ],
+)
+async def test_wrong_requests_are_refused_with_a_reason(
+    client: httpx.AsyncClient, token: str, headers: dict[str, str], body: str, status: int
+) -> None:
+    made = await endpoint(client)
+    tokens = {"right": made["token"], "wrong": "nonsense", "other": (await endpoint(client))["token"]}
+    shown = {"Authorization": f"Bearer {tokens[token]}"} if token else {}
+    answer = await client.post(f"/whip/{made['video_id']}", content=body, headers={**headers, **shown})
+    assert answer.status_code == status, answer.text
+    problem = answer.json()
+    assert problem["detail"]
+    assert made["token"] not in answer.text
+    if status == 401:
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert (await client.get(f"/analysis/{made['video_id']}")).json()["status"] == "Pending"
+
+
+async def test_an_endpoint_says_what_it_takes(client: httpx.AsyncClient) -> None:
+    made = await endpoint(client)
+    options = await client.options(f"/whip/{made['video_id']}")
+    assert (options.status_code, options.headers["accept-post"]) == (200, "application/sdp")
+    assert (await client.get(f"/whip/{made['video_id']}")).status_code == 405
+    origin = f"http://localhost:{PAGE_PORT}"
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "PATCH",
+        "Access-Control-Request-Headers": "authorization,if-match,content-type",
+    }
+    preflight = await client.options(f"/whip/{made['video_id']}/x", headers=asked)
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == origin
+
+
+async def test_a_session_is_trickled_to_and_deleted_by_its_publisher_alone(
+    client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    made = await endpoint(client)
+    async with Publisher() as publisher:
+        right = {"Authorization": f"Bearer {made['token']}"}
+        answer = await client.post(
+            f"/whip/{made['video_id']}", content=await publisher.offer(), headers={**SDP, **right}
+        )
+        assert answer.status_code == 201
+        session, tag = answer.headers["location"], answer.headers["etag"]
+        fragment = {"Content-Type": "application/trickle-ice-sdpfrag"}
+        candidate = "a=mid:0\r\na=candidate:1 1 udp 2130706431 127.0.0.1 50000 typ host\r\n"
+        tries = [
+            ({**fragment, **right, "If-Match": tag}, candidate, 204),
+            ({**fragment, **right, "If-Match": tag}, "garbage", 400),
+            ({**fragment, **right, "If-Match": '"other"'}, candidate, 412),
+            ({**fragment, **right}, candidate, 428),
+            ({**fragment, **right, "If-Match": "*"}, candidate, 422),
+            ({**SDP, **right, "If-Match": tag}, candidate, 415),
+            ({**fragment, "If-Match": tag}, candidate, 401),
+        ]
+        for headers, body, status in tries:
+            patched = await client.patch(session, content=body, headers=headers)
+            assert patched.status_code == status, patched.text
+        assert (await client.delete(session)).status_code == 401
+        assert (await client.delete(session + "x", headers=right)).status_code == 404
+        assert (await client.delete(session, headers=right)).status_code == 200
+        async with asyncio.timeout(10):
+            while (await client.delete(session, headers=right)).status_code not in (401, 404, 410):
+                await asyncio.sleep(0.05)
