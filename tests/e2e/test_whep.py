@@ -12,13 +12,16 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.peers.chromium import Chromium, Page, chromium
+from monolith.frames.jpeg import decode
+from tests.peers import whip
+from tests.peers.chromium import Chromium, Page, camera_file, chromium
 from tests.peers.rtmp import ffmpeg_to
 from tests.peers.whep import PAGE_SCRIPT
 from tests.program import Server
-from tests.videos import Recipe, make_video
+from tests.videos import Recipe, make_video, read_barcode
 
 PICTURES = 100
+BODY = {"modelsToRun": ["color_detection"], "frameStep": 5}
 CLIP = Recipe(frames=PICTURES, gop=25, width=320, height=240)
 B_FRAMES = Recipe(frames=PICTURES, gop=25, b_frames=2, width=320, height=240)
 
@@ -47,15 +50,18 @@ async def browser(tmp_path: Path) -> AsyncIterator[Chromium]:
 @asynccontextmanager
 async def published(client: httpx.AsyncClient, recipe: Recipe, folder: Path) -> AsyncIterator[str]:
     """The id of a video that FFmpeg publishes, again and again: frame n shows n, beginning anew after 100."""
-    body = {"modelsToRun": ["color_detection"], "frameStep": 5}
-    made = (await client.post("/analysis/rtmp-endpoint", json=body)).raise_for_status().json()
+    made = (await client.post("/analysis/rtmp-endpoint", json=BODY)).raise_for_status().json()
     clip = make_video(folder, recipe)
     async with ffmpeg_to(made["rtmp_endpoint"], clip, folder / "ffmpeg.log", loop=True):
-        async with asyncio.timeout(40):
-            while not (await client.get(f"/analysis/{made['video_id']}")).json().get("connected"):
-                await asyncio.sleep(0.05)
+        await until_connected(client, made["video_id"])
         yield made["video_id"]
     await client.delete(f"/analysis/{made['video_id']}")
+
+
+async def until_connected(client: httpx.AsyncClient, video_id: str) -> None:
+    async with asyncio.timeout(40):
+        while not (await client.get(f"/analysis/{video_id}")).json().get("connected"):
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -130,9 +136,34 @@ async def test_boxes_can_be_burned_in(
         assert await metric(client, "video_analysis_live_encoders") == 1
 
 
+async def test_what_one_browser_publishes_another_watches(
+    server: Server, client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    """VP8 is passed on as it is; the picture stored of a frame and the one shown at its result's time are the same."""
+    camera = camera_file(make_video(tmp_path, CLIP), tmp_path / "camera.y4m", PICTURES)
+    made = (await client.post("/analysis/webrtc-endpoint", json=BODY)).raise_for_status().json()
+    async with chromium(tmp_path / "publishing", camera=camera) as publishing:
+        async with publishing.page(server.url + "/docs") as page:
+            await page.run(whip.PAGE_SCRIPT + ";0")
+            size = {"width": 320, "height": 240}
+            answer = await page.run(whip.call("publish", made["whip_endpoint"], made["token"], size))
+            assert answer["status"] == 201
+            await until_connected(client, made["video_id"])
+            async with (
+                chromium(tmp_path / "watching") as browser,
+                watching(browser, server, f"/whep/{made['video_id']}") as watched,
+            ):
+                seen = await until_seen(watched, lambda seen: len(results(seen)) >= 5)
+                assert seen["codec"] == "video/VP8"
+                assert await metric(client, "video_analysis_live_encoders") == 0
+        for one in results(seen)[:5]:
+            stored = f"/analysis/{made['video_id']}/frame/{one['frame_number']}?annotated=false"
+            picture = decode((await client.get(stored)).raise_for_status().content)
+            assert one["shown"] == read_barcode(picture)
+
+
 async def test_a_video_that_is_not_live_cannot_be_watched(client: httpx.AsyncClient) -> None:
-    body = {"modelsToRun": ["color_detection"]}
-    made = (await client.post("/analysis/rtmp-endpoint", json=body)).raise_for_status().json()
+    made = (await client.post("/analysis/rtmp-endpoint", json=BODY)).raise_for_status().json()
     answer = await client.post(
         f"/whep/{made['video_id']}", content="v=0", headers={"Content-Type": "application/sdp"}
     )
