@@ -148,6 +148,23 @@ async def test_b_frames_are_encoded_once_for_all(live: Live, tmp_path: Path, cod
         await until(lambda: not live.viewers.encoders and not len(live.viewers))
 
 
+@pytest.mark.parametrize("b_frames", [0, 2])
+async def test_who_loses_pictures_gets_a_keyframe(live: Live, tmp_path: Path, b_frames: int) -> None:
+    """Also where the publisher sends none for long: the viewer begins anew with the newest group."""
+    live.viewers.options = replace(live.viewers.options, longest_group=60)
+    long = replace(PASSES, gop=FRAMES, b_frames=b_frames)
+    async with live.published(packets_of(make_video(tmp_path, long))), live.watch() as viewer:
+        while not (await viewer.picture()).key_frame:
+            continue
+        numbers = [shown(await viewer.picture()) for _ in range(5)]
+        await viewer.lose()
+        while not (picture := await viewer.picture()).key_frame:
+            numbers.append(shown(picture))
+        assert shown(picture) == 1 or b_frames
+        assert len(numbers) < FRAMES // 2
+        assert live.viewers.encoders == (b_frames > 0)
+
+
 async def test_results_name_the_very_picture(live: Live, tmp_path: Path) -> None:
     """Frame 5, 10, … of the publisher are analysed; the number in the picture played at the result's time is theirs."""
     packets = packets_of(make_video(tmp_path, PASSES))
@@ -271,6 +288,14 @@ async def test_a_viewer_who_never_connects_is_forgotten(live: Live) -> None:
     live.feeds.open(VIDEO)
     await live.signal(await offer())
     await until(lambda: not len(live.viewers))
+
+
+async def test_a_viewer_who_vanishes_is_forgotten(live: Live, tmp_path: Path) -> None:
+    live.viewers.options = replace(live.viewers.options, viewer_silence=3)
+    async with live.published(packets_of(make_video(tmp_path, PASSES))), live.watch() as viewer:
+        await viewer.picture()
+        viewer.vanish()
+        await until(lambda: not len(live.viewers))
 
 
 async def offer() -> str:

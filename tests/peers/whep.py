@@ -42,6 +42,18 @@ class Viewer:
         mapper: Any = self._transceiver.receiver._RTCRtpReceiver__timestamp_mapper  # type: ignore[attr-defined]
         return ((picture.pts or 0) + int(mapper._origin)) & 0xFFFFFFFF
 
+    def vanish(self) -> None:
+        """Without a word: nothing is sent or received any more."""
+        transport: Any = self._transceiver.receiver.transport
+        for protocol in transport.transport.iceGatherer._connection._protocols:
+            protocol.transport.abort()
+
+    async def lose(self) -> None:
+        """Tell the sender that pictures were lost (PLI)."""
+        receiver: Any = self._transceiver.receiver
+        for source in receiver.getSynchronizationSources():
+            await receiver._send_rtcp_pli(source.source)
+
     async def picture(self, seconds: float = 20) -> VideoFrame:
         """The next one."""
         async with asyncio.timeout(seconds):

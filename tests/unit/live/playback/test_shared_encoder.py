@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from monolith.live.feeds import LiveFeed
+from monolith.live.packets import LivePacket, VideoFormat
+from monolith.live.playback.messages import Begin
+from monolith.live.playback.shared_encoder import SharedEncoder
+from tests.live_clips import packets_of
+from tests.videos import Recipe, make_video
+
+BEGIN = Begin("h264", False, 720, 1e9)
+
+
+@pytest.fixture(scope="module")
+def packets(tmp_path_factory: pytest.TempPathFactory) -> list[LivePacket]:
+    return packets_of(make_video(tmp_path_factory.mktemp("clip"), Recipe(frames=60, b_frames=2)))
+
+
+@asynccontextmanager
+async def encoding(feed: LiveFeed) -> AsyncIterator[SharedEncoder]:
+    encoder = SharedEncoder(feed, BEGIN)
+    encoder.start()
+    async with asyncio.timeout(30):
+        while not feed.readers:
+            await asyncio.sleep(0.01)
+    try:
+        yield encoder
+    finally:
+        await encoder.stop()
+
+
+def now(packet: LivePacket) -> LivePacket:
+    return msgspec.structs.replace(packet, arrived=time.time())
+
+
+async def test_all_pictures_of_a_publisher_come_out_in_the_order_of_showing(
+    packets: list[LivePacket],
+) -> None:
+    feed = LiveFeed("v")
+    async with encoding(feed) as encoder, encoder.output.read() as reader:
+        for packet in packets:
+            feed.publish(now(packet))
+        feed.end()
+        async with asyncio.timeout(30):
+            pts = [packet.pts async for packet in reader]
+    assert pts == sorted(pts)
+    assert len(pts) >= len(packets) - 4  # B-frames wait in the decoder for those after them
+    assert encoder.output.reason == ""
+    assert encoder.pid is None
+
+
+async def test_a_process_that_is_killed_ends_its_output_with_the_reason(packets: list[LivePacket]) -> None:
+    feed = LiveFeed("v")
+    async with encoding(feed) as encoder, encoder.output.read() as reader:
+        for packet in packets[:30]:
+            feed.publish(now(packet))
+        async with asyncio.timeout(30):
+            await anext(reader)
+            assert encoder.pid is not None
+            os.kill(encoder.pid, signal.SIGKILL)
+            async for _ in reader:
+                pass
+    assert "killed by signal 9" in encoder.output.reason
+    assert feed.readers == 0
+
+
+async def test_packets_that_are_damaged_end_nothing(packets: list[LivePacket]) -> None:
+    feed = LiveFeed("v")
+    async with encoding(feed) as encoder, encoder.output.read() as reader:
+        for number, packet in enumerate(packets):
+            garbage = 10 <= number < 14
+            feed.publish(now(msgspec.structs.replace(packet, data=b"\0\0\0\5garba") if garbage else packet))
+        feed.end()
+        async with asyncio.timeout(30):
+            pts = [packet.pts async for packet in reader]
+    assert packets[-5].pts in pts
+
+
+async def test_pictures_that_nobody_can_decode_are_no_pictures(packets: list[LivePacket]) -> None:
+    feed = LiveFeed("v")
+    broken = VideoFormat("av1", b"broken")
+    async with encoding(feed) as encoder, encoder.output.read() as reader:
+        for packet in packets[:10]:
+            feed.publish(now(msgspec.structs.replace(packet, format=broken, keyframe=True)))
+        feed.end()
+        async with asyncio.timeout(30):
+            assert [packet async for packet in reader] == []
+
+
+async def test_keyframes_are_asked_for_now_and_then_only(tmp_path: Path) -> None:
+    encoder = SharedEncoder(LiveFeed("v"), BEGIN)
+    assert encoder.ask_keyframe()
+    assert not encoder.ask_keyframe()
