@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from typing import Final, Protocol
 
@@ -101,6 +102,8 @@ class RtmpConnection(asyncio.Protocol):
             self._cut(reason)
             return
         transport.set_write_buffer_limits(high=_MOST_UNSENT)
+        peer_socket = transport.get_extra_info("socket")
+        peer_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_UNSENT)  # answers are small
 
     def data_received(self, data: bytes) -> None:
         self._entrance.count(len(data))
@@ -116,6 +119,8 @@ class RtmpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._cut("it does not read what it is told")
+        if self._transport is not None:
+            self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
@@ -190,7 +195,10 @@ class RtmpConnection(asyncio.Protocol):
         try:
             packet = self._packets.packet(message.data, message.timestamp_ms, time.time())
         except ProtocolError as error:
-            self._cut(f"it sends what is no video for this program: {error}")
+            self._reason = f"what it sends is no video for this program: {error}"
+            self._session.close_publish(self._request, _FAILED, self._reason, error=True)
+            self._leave()
+            self._over.set()
             return
         if packet is not None:
             self._feed.publish(packet)

@@ -42,7 +42,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_video(tmp_path_factory.mktemp("clip"), CLIP)
 
 
-async def endpoint(client: httpx.AsyncClient, frame_step: int = 5, **headers: str) -> tuple[str, str]:
+async def endpoint(
+    client: httpx.AsyncClient, frame_step: int = 5, headers: dict[str, str] | None = None
+) -> tuple[str, str]:
     """Video id and where to publish."""
     body = {"modelsToRun": ["color_detection"], "frameStep": frame_step, "videoName": "Door"}
     answer = await client.post("/analysis/rtmp-endpoint", json=body, headers=headers)
@@ -235,7 +237,7 @@ async def test_garbage_disturbs_nobody(
 
 async def test_a_repeat_gives_the_same_endpoint(client: httpx.AsyncClient) -> None:
     headers = {"Idempotency-Key": "door-1"}
-    first, again = await endpoint(client, **headers), await endpoint(client, **headers)
+    first, again = await endpoint(client, headers=headers), await endpoint(client, headers=headers)
     assert first == again
     refused = await client.post("/analysis/rtmp-endpoint", json={"modelsToRun": []})
     assert (refused.status_code, refused.json()["field"]) == (400, "modelsToRun")
