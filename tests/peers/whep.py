@@ -76,20 +76,20 @@ async function watch(endpoint) {
   peer.addTransceiver("video", { direction: "recvonly" });
   const channel = peer.createDataChannel("results");
   const video = document.createElement("video");
-  const watching = (window.watching = { peer, messages: [], pictures: [], session: null, began: performance.now() });
+  const watching = (window.watching = { peer, messages: [], pictures: [], session: null });
   channel.onmessage = ({ data }) => watching.messages.push(JSON.parse(data));
   video.muted = true;
   document.body.append(video);
   peer.ontrack = ({ track }) => { video.srcObject = new MediaStream([track]); video.play(); };
   const context = new OffscreenCanvas(320, 240).getContext("2d", { willReadFrequently: true });
-  const look = (now, { rtpTimestamp, width, height }) => {
+  const look = (now, { rtpTimestamp, width, height, expectedDisplayTime }) => {
     context.drawImage(video, 0, 0, 320, 240);
     const bits = [60, 180].map((y) => Array.from({ length: 8 }, (_, i) =>
       context.getImageData(20 + i * 40, y, 1, 1).data[1] > 127 ? 1 : 0));
     const [number, check] = bits.map((row) => parseInt(row.join(""), 2));
     const right = check === (number * 37 + 101) % 256;
     watching.pictures.push({ rtpTimestamp, width, height, number: right ? number : null,
-                             after: performance.now() - watching.began });
+                             at: performance.timeOrigin + expectedDisplayTime });
     video.requestVideoFrameCallback(look);
   };
   video.requestVideoFrameCallback(look);
