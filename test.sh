@@ -20,6 +20,7 @@ ensure_debian openssl openssl
 ensure_debian curl curl
 PATH=$PATH:/usr/sbin ensure_debian ffmpeg ffmpeg nginx nginx-light
 ensure_rtsp_server
+ensure_browser
 ensure_environment dev
 ensure_samples
 

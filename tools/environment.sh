@@ -4,6 +4,7 @@
 #   ensure_samples [PACKAGE…]        the sample clips' packages too (default: all)
 #   ensure_debian COMMAND PACKAGE …  on Debian as root, installs the packages of commands that are missing
 #   ensure_rtsp_server               the same for the RTSP server of the tests
+#   ensure_browser                   the same for their browser, which they can do without
 #
 # A .venv that is broken or half made is made anew. A dev environment serves as a runtime one.
 
@@ -48,17 +49,25 @@ ensure_debian() {
 
 ensure_rtsp_server() { # GStreamer's, through the system's Python: tests run it as a peer
   /usr/bin/python3 - 2>/dev/null <<'PYTHON' && return
+import shutil
 import gi
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import Gst, GstRtspServer
 Gst.init(None)
-assert all(Gst.ElementFactory.find(name) for name in ("x264enc", "rtph264pay", "h264parse", "qtdemux"))
+names = ("x264enc", "rtph264pay", "h264parse", "qtdemux", "flvmux", "rtmpsink", "rtmp2sink")
+assert all(Gst.ElementFactory.find(name) for name in names) and shutil.which("gst-launch-1.0")
 PYTHON
-  set -- python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-rtsp gstreamer1.0-plugins-base \
+  set -- python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-tools gstreamer1.0-rtsp gstreamer1.0-plugins-base \
     gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
-  can_apt || { say "tests of RTSP are skipped without: sudo apt-get install $*"; return 0; }
+  can_apt || { say "tests of RTSP and of GStreamer as a publisher are skipped without: sudo apt-get install $*"; return 0; }
   apt_install "$@"
+}
+
+ensure_browser() { # Chromium, as a peer of WebRTC tests; without it they are skipped
+  command -v chromium >/dev/null || command -v chromium-browser >/dev/null && return
+  can_apt || { say "tests with a browser are skipped without: sudo apt-get install chromium"; return 0; }
+  apt_install chromium || say "tests with a browser are skipped: chromium could not be installed"
 }
 
 make_venv() {
