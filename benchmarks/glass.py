@@ -1,5 +1,5 @@
-"""From the camera to the eye: pictures that say which they are, published by RTMP to the program, watched in Chromium by
-WHEP. 1280×720 at 30 pictures a second, objects found in every third of them. Without the player delay.
+"""From the camera to the eye: pictures that say which they are, published by RTMP to the program, watched in Chromium
+by WHEP. 1280×720 at 30 pictures a second, objects found in every third of them. Without the player delay.
 
 The publisher encodes as OBS does at its fastest (x264 `veryfast`, `zerolatency`), and that counts.
 """
