@@ -16,6 +16,7 @@ from monolith.api.answers import (
     EventAnswer,
     HealthAnswer,
     MetricAnswer,
+    RtmpEndpointAnswer,
     SessionAnswer,
     SubmittedAnswer,
     VideoAnswer,
@@ -34,6 +35,7 @@ _TYPES: Final = (
     ObjectEntry, FaceEntry, ColorEntry, AnnotatedAnswer, ConnectionAnswer,
     RebuildAnswer, RebuiltAnswer,
     RetentionAnswer, RetentionScheduleAnswer, RetentionStateAnswer,
+    RtmpEndpointAnswer,
     WebRtcEndpointAnswer,
     *ANALYTICS_TYPES,
 )  # fmt: skip
