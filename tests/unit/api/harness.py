@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from fastapi import FastAPI
@@ -26,8 +26,10 @@ from monolith.api.server import ApiServer
 from monolith.api.services import ApiServices, Limits
 from monolith.application.handlers import FrameOptions, VideoHandlers
 from monolith.application.purge import Purge
+from monolith.application.push_sources import PushSources
 from monolith.application.retention import Retention
 from monolith.application.video_stream import VideoStreams
+from monolith.bootstrap.playback import viewers_of
 from monolith.bootstrap.retention import retention_of
 from monolith.domain.detection import Detection
 from monolith.domain.events import DOMAIN_EVENTS, DomainEvent
@@ -35,11 +37,20 @@ from monolith.domain.jobs import PurgeSegmentsJob
 from monolith.exports.annotated import AnnotatedVideos
 from monolith.exports.files import AnnotatedFiles
 from monolith.exports.making import Maker
+from monolith.live.feeds import LiveFeeds
+from monolith.live.playback.broadcast import PlaybackOptions
+from monolith.live.playback.frame_times import FrameTimes
+from monolith.live.playback.results import LiveResults
+from monolith.live.playback.sessions import Viewers
+from monolith.live.webrtc.ice import IceOptions
+from monolith.live.webrtc.publishers import WebRtcPublishers
+from monolith.live.webrtc.publishing import WebRtcOptions
 from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.rebuilding import Live, ReadModelRebuild
 from monolith.readmodels.rebuilds import Rebuilds
 from monolith.readmodels.rendering import label_of
 from monolith.secret_urls import SecretUrls
+from monolith.settings import Settings
 from monolith.storage import FileStorage, FrameGoneError
 
 DEADLINE = 10.0
@@ -84,6 +95,13 @@ class Api:
         return self.reasons.get("models")
 
 
+class _Entrance(NamedTuple):
+    """RTMP publishers would come in there."""
+
+    port: int = 1935
+    problem: str = ""
+
+
 def annotate(jpeg: bytes, detections: Sequence[Detection]) -> bytes:
     return jpeg + ",".join(map(label_of, detections)).encode()
 
@@ -115,6 +133,12 @@ def retention_over(
     )  # fmt: skip
 
 
+def nobody_watches(store: MemoryEventStore, codec: EventCodec) -> Viewers:
+    """Nothing is live."""
+    results = LiveResults(store, codec, FrameTimes())
+    return Viewers(LiveFeeds(), results, IceOptions(interfaces=("lo",)), PlaybackOptions())
+
+
 @asynccontextmanager
 async def running_api(
     folder: Path, *, limits: Limits | None = None, public_url: str | None = None, **changes: Any
@@ -129,17 +153,20 @@ async def running_api(
         rebuild = ReadModelRebuild(store, codec, folder / "read.db", live=Live(models, runner))
         rebuilds = Rebuilds([rebuild], clock=time.time)
         stack.push_async_callback(rebuilds.close)
+        streams, secrets, feeds = VideoStreams(store, codec), SecretUrls(folder), LiveFeeds()
         handlers = VideoHandlers(
-            VideoStreams(store, codec),
+            streams,
             store,
             runner,
-            SecretUrls(folder),
+            secrets,
             FrameOptions(max_height=720, jpeg_quality=90, infer_from="stored"),
             time.time,
         )
         retention = await stack.enter_async_context(retention_over(store, models, runner, folder))
         uploads = folder / "uploads"
         uploads.mkdir()
+        sources = PushSources(handlers, streams, secrets, feeds)
+        viewers = viewers_of(Settings(), feeds, store, codec, FrameTimes())
         api: Api
         services = ApiServices(
             handlers=handlers,
@@ -160,6 +187,11 @@ async def running_api(
             annotated=await stack.enter_async_context(
                 annotated_videos(folder, models, lambda: api.room, waiting=10_000)
             ),
+            push_sources=sources,
+            rtmp=_Entrance(),
+            webrtc=await stack.enter_async_context(WebRtcPublishers(sources, WebRtcOptions())),
+            viewers=await stack.enter_async_context(viewers),
+            viewers=await stack.enter_async_context(nobody_watches(store, codec)),
         )
         services = replace(services, **changes)
         api = Api(services, store, runner)
