@@ -15,17 +15,11 @@ from monolith.domain.video import Video
 from monolith.live.feeds import LiveFeeds
 from monolith.live.packets import CLOCK_RATE, LivePacket, VideoFormat
 from monolith.secret_urls import SecretUrls
+from tests.unit.application.scripted import OpenGate
 
 MODELS = ["objects_detection"]
 H264 = VideoFormat("h264", b"avcC")
 FRAME = CLOCK_RATE // 25
-
-
-class OpenGate:
-    """There is no read model to wait for."""
-
-    async def wait_for(self, commit_position: int, timeout: float) -> None:
-        return
 
 
 class Pushed:
