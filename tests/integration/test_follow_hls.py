@@ -18,11 +18,11 @@ from monolith.ingest.decoders import DecoderPool
 from monolith.ingest.errors import SourceError
 from monolith.ingest.hls.places import name_of
 from monolith.ingest.hls.playlist import MediaSegment
-from tests.integration.followed import Story, access_to, follow, follow_request, refusal
+from tests.integration.followed import Story, access_to, count_pictures, follow, follow_request, refusal
 from tests.peers.hls import live_hls, make_hls
 from tests.peers.nginx import Nginx, nginx
 from tests.peers.programs import ffmpeg
-from tests.peers.scripted_http import Request, answering, head, serving, whole
+from tests.peers.scripted_http import Handler, Request, answering, head, serving, whole
 from tests.videos import Recipe, make_video
 
 FRAMES = 60
@@ -175,6 +175,46 @@ class TestWithAnEnd:
         make_hls(video, web.root)
         error = await refusal(access_to(f"{web.url}/index.m3u8", "hls", max_bytes=5_000))
         assert error.permanent and "more bytes than the limit of 5000 bytes" in error.reason
+
+    async def test_a_segment_that_does_not_end_is_no_segment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("monolith.ingest.hls.source._MOST_BYTES_OF_LEAST", 200_000)
+        monkeypatch.setattr("monolith.ingest.hls.source._MOST_BYTES_A_SECOND", 100_000)
+        async with serving(_endless(make_video(tmp_path, Recipe(".ts", frames=20)), pause=0.0)) as server:
+            access = access_to(f"{server.base}/index.m3u8", "hls")
+            with pytest.raises(
+                SourceError, match="a segment of 4 s, as the playlist says, has more than 400000"
+            ) as no:
+                await asyncio.to_thread(count_pictures, access)
+        assert no.value.permanent
+
+    async def test_a_source_that_drips_is_waited_for_so_long_in_all(
+        self, pool: DecoderPool, slots: FrameSlots, tmp_path: Path
+    ) -> None:
+        async with serving(_endless(make_video(tmp_path, Recipe(".ts", frames=20)), pause=0.1)) as server:
+            access = access_to(f"{server.base}/index.m3u8", "hls", total_timeout=1.5)
+            with pytest.raises(SourceError, match=r"waited for longer than 1\.5 s") as caught:
+                await follow(pool, slots, follow_request(access, tmp_path), tmp_path)
+        assert caught.value.permanent
+
+
+def _endless(video: Path, *, pause: float) -> Handler:
+    """A playlist with an end, whose only segment is `video` again and again, `pause` seconds after each kilobyte."""
+    data = video.read_bytes()
+
+    async def handler(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.path == "/index.m3u8":
+            writer.write(whole(media_playlist("#EXTINF:4", "a.ts")))
+            return
+        writer.write(head("200 OK"))
+        while True:
+            for start in range(0, len(data), 1024 if pause else len(data)):
+                writer.write(data[start : start + (1024 if pause else len(data))])
+                await writer.drain()
+                await asyncio.sleep(pause)
+
+    return handler
 
 
 class TestLive:

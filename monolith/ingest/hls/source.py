@@ -29,6 +29,10 @@ from monolith.ingest.web_url import WebUrl
 _DEMUXERS: Final = ("mpegts", "mov")
 _PIECE_BYTES: Final = 65_536
 _LONGEST_INIT: Final = 4 << 20
+_MOST_BYTES_A_SECOND: Final = 32 << 20
+"""Of media, as the playlist says how long a segment is; no video that is sent over a network has as many."""
+_MOST_BYTES_OF_LEAST: Final = 64 << 20
+"""Of a segment however short."""
 _MOST_MISSING: Final = 5
 """So many segments of a live source in a row that cannot be had, and the connection counts as broken."""
 
@@ -117,10 +121,22 @@ class HlsSource:
         if not data:
             self._in_a_row = 0
             self._advance()
-        elif not self.live and self._reader.received > self._max_bytes:
+        elif not self.live:
+            self._check_sizes()
+        return data
+
+    def _check_sizes(self) -> None:
+        if self._reader.received > self._max_bytes:
             limit = f"{self._max_bytes} bytes (VIDEO_ANALYSIS_MAX_SOURCE_BYTES)"
             raise SourceError(f"the segments have more bytes than the limit of {limit}")
-        return data
+        if self._next is None:
+            return
+        most = max(_MOST_BYTES_OF_LEAST, _MOST_BYTES_A_SECOND * self._next.duration)
+        if self._reader.received_of_this > most:
+            raise SourceError(
+                f"a segment of {self._next.duration:g} s, as the playlist says, has more than {most:.0f} bytes: "
+                "it does not end"
+            )
 
     def _pass_over(self, error: StatusError | TryLaterError) -> None:
         if not self.live:
