@@ -137,6 +137,25 @@ class TestWithAnEnd:
         times = [frame.timestamp for frame in story.frames]
         assert [later - times[0] for later in times] == pytest.approx([n * 0.04 for n in range(40)], abs=1e-3)
 
+    async def test_a_codec_may_change_without_a_word(
+        self, pool: DecoderPool, slots: FrameSlots, web: Nginx, tmp_path: Path
+    ) -> None:
+        """The playlist tells of no discontinuity; the tables of the transport stream do."""
+        make_video(web.root, Recipe(".ts", frames=20), "a")
+        make_video(web.root, Recipe(".ts", codec="mpeg2video", frames=20), "b")
+        (web.root / "index.m3u8").write_bytes(media_playlist("#EXTINF:0.8", "a.ts", "#EXTINF:0.8", "b.ts"))
+        access = access_to(f"{web.url}/index.m3u8", "hls")
+        story = await follow(pool, slots, follow_request(access, tmp_path), tmp_path)
+        assert [story.shown[number] for number in story.numbers] == [*range(1, 21), *range(1, 21)]
+        live = await follow(
+            pool, slots, follow_request(access, tmp_path, live=True, behind=_before("a.ts")), tmp_path
+        )
+        assert [live.shown[number] for number in live.numbers] == [*range(1, 21), *range(1, 21)]
+        assert live.position is not None and (live.position.sequence, live.position.name) == (
+            1,
+            name_of_file("b.ts"),
+        )
+
     async def test_a_missing_segment_ends_it_for_good(
         self, pool: DecoderPool, slots: FrameSlots, web: Nginx, video: Path, tmp_path: Path
     ) -> None:
@@ -400,6 +419,11 @@ class TestTakenUpAgain:
 
 def _has(pictures: int) -> Callable[[Story], bool]:
     return lambda story: len(story.numbers) >= pictures
+
+
+def _before(name: str) -> SourcePosition:
+    """Before the first picture of a playlist's first segment."""
+    return SourcePosition(sequence=0, name=name_of_file(name), timestamp=-1.0)
 
 
 def name_of_file(name: str) -> str:
