@@ -4,6 +4,7 @@ taken as they come, connect to it and see what comes."""
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from pathlib import Path
@@ -113,14 +114,15 @@ class Ingestion:
         return await self._fetcher.transport_of(await self._accesses.url_of(video))
 
     async def _probe_followed(self, video: VideoSubmitted, transport: Transport) -> SourceInfo:
-        """A camera may be starting, too: it is asked again for as long as a live source may be silent. The first try is
-        a short one."""
+        """A camera may be starting, too: it is asked again for as long as a live source may be silent, from when there
+        is a place for it. The first try is a short one."""
         access = await self._accesses.of(video, transport)
         tries, asked = self._first_tries, _impatient(access)
-        until, pause = time.monotonic() + self._live_silence, _FIRST_PAUSE
+        until, pause = math.inf, _FIRST_PAUSE
         while True:
             try:
                 async with tries:
+                    until = min(until, time.monotonic() + self._live_silence)
                     return await self._decoders.probe_source(asked)
             except RetryableFailure as error:
                 if time.monotonic() + pause > until:
