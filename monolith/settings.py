@@ -152,7 +152,9 @@ class Settings(BaseModel):
         10.0, "for the name, the connection and TLS of a fetch", _SECONDS_IS
     )
     fetch_read_timeout: Seconds = _setting(30.0, "longest silence of a server in a fetch", _SECONDS_IS)
-    fetch_timeout: Seconds = _setting(6 * 3600.0, "longest time for a whole fetch", _SECONDS_IS)
+    fetch_timeout: Seconds = _setting(
+        6 * 3600.0, "longest time for a whole fetch, and of waiting for a source with an end", _SECONDS_IS
+    )
     fetch_min_rate: Size = _setting("1 KiB", "bytes a second below which a fetch counts as stalled", _SIZE_IS)
 
     auth: Annotated[Literal["auto", "on", "off"], BeforeValidator(_lower)] = _setting(

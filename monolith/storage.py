@@ -118,30 +118,41 @@ class FileStorage:
         return await asyncio.to_thread(self._remove_sources_but, video_ids, locations)
 
     async def remove_video(self, video_id: str) -> int:
-        """Remove the video's folders; bytes freed."""
-        return await asyncio.to_thread(lambda: sum(map(_remove_tree, self._folders(video_id))))
-
-    async def remove_segments(self, video_id: str, segments: Set[int]) -> int:
-        """Remove frame packs and analytics files of these segments, and the annotated videos; bytes freed."""
+        """Remove the video's folders; bytes freed, its analytics files not counted (see `Storage`)."""
 
         def remove() -> int:
-            freed = sum(map(_remove_file, self._files_of(video_id, segments)))
+            _remove_tree(self._analytics / plain_name(video_id))
+            return _remove_tree(self._folder(video_id))
+
+        return await asyncio.to_thread(remove)
+
+    async def analytics_bytes(self, video_id: str) -> int:
+        """What the video's analytics files take."""
+        return await asyncio.to_thread(_tree_size, self._analytics / plain_name(video_id))
+
+    async def remove_segments(self, video_id: str, segments: Set[int]) -> int:
+        """Remove frame packs and analytics files of these segments, and the annotated videos; bytes freed, analytics
+        files not counted."""
+
+        def remove() -> int:
+            for path in self._analytics_of(video_id, segments):
+                _remove_file(path)
+            freed = sum(map(_remove_file, _named_after(self._packs(video_id), segments)))
             return freed + _remove_tree(self.annotated_folder(video_id))
 
         return await asyncio.to_thread(remove)
 
     async def measure_segments(self, video_id: str, segments: Set[int]) -> int:
-        """How many bytes `remove_segments` would free."""
+        """How many bytes `remove_segments` would free, analytics files of single segments counted."""
 
         def measure() -> int:
-            return sum(map(_size, self._files_of(video_id, segments))) + _tree_size(
-                self.annotated_folder(video_id)
-            )
+            files = [*_named_after(self._packs(video_id), segments), *self._analytics_of(video_id, segments)]
+            return sum(map(_size, files)) + _tree_size(self.annotated_folder(video_id))
 
         return await asyncio.to_thread(measure)
 
     async def measure_video(self, video_id: str, location: str) -> int:
-        """How many bytes `remove_video` and `remove_source` would free."""
+        """How many bytes `remove_video` and `remove_source` would free, all analytics files counted."""
 
         def measure() -> int:
             uploaded = Path(location) if Path(location).parent == self.uploads else None
@@ -155,9 +166,8 @@ class FileStorage:
     def annotated_folder(self, video_id: str) -> Path:
         return self._folder(video_id) / "annotated"
 
-    def _files_of(self, video_id: str, segments: Set[int]) -> Iterator[Path]:
-        """Files of the segments: their names begin with the segment's number."""
-        yield from _named_after(self._packs(video_id), segments)
+    def _analytics_of(self, video_id: str, segments: Set[int]) -> Iterator[Path]:
+        """Analytics files of single segments: like packs, their names begin with the segment's number."""
         for run in _entries(self._analytics / plain_name(video_id)):
             if run.is_dir():
                 yield from _named_after(Path(run.path), segments)

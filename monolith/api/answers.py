@@ -105,9 +105,10 @@ class VideoAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class ConnectionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """One connection of a live source; what broke off and came again is another one.
 
-    It gave the frames `first_frame` to `last_frame` (null: it goes on, or gave none), from `ts` to `ended` (ISO 8601,
-    UTC; null: it goes on). `wall_time` (Unix seconds) is when its first frame came, at `video_timestamp` seconds of the
-    video: a frame at t seconds came at wall_time + t - video_timestamp. `reason`: why it ended.
+    It gave the frames `first_frame` to `last_frame` (null: it goes on, gave none, or ended with its analysis), from
+    `ts` to `ended` (ISO 8601, UTC; null: it goes on). `wall_time` (Unix seconds) is when its first frame came, at
+    `video_timestamp` seconds of the video: a frame at t seconds came at wall_time + t - video_timestamp. `reason`: why
+    it ended.
     """
 
     video_id: str

@@ -13,8 +13,9 @@ class RetentionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A retention, or (`dry_run`) what one would do. Times are ISO 8601, UTC.
 
     Segments went in which nothing happened since `older_than`: `segments` of them, of `videos` videos, with `frames`
-    stored frames. `segments_purged` of them are off the disk by now, which freed `bytes_freed`. `segments_unreadable`
-    stay because their events cannot be read. `by_video`: the first hundred videos. `progress`: 0–1.
+    stored frames. `segments_purged` of them are off the disk by now, which freed `bytes_freed` (analytics files
+    are counted at the end). `segments_unreadable` stay because their events cannot be read. `by_video`: the first
+    hundred videos. `progress`: 0–1.
     """
 
     state: State

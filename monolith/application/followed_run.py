@@ -86,16 +86,18 @@ class FollowedRun:
             raise SupersededError("the run has ended")
         return video, run
 
-    async def next_frame(self) -> int:
-        """The number after the greatest one known. Of segments that are not completed only the beginning counts."""
+    async def next_place(self) -> tuple[int, int]:
+        """(number of the next segment, number of its first frame): the ones after the greatest known. Of segments that
+        are not completed only the beginning counts. Both from one state: what another process has planned since then
+        is seen by `begin`."""
         video, run = await self.state()
         planned = video.segments[-1].first_frame if video.segments else 1
-        return max(run.greatest_frame + 1, planned)
+        return len(video.segments), max(run.greatest_frame + 1, planned)
 
-    async def begin(self, first_frame: int, start: float | None) -> OpenSegment:
-        """Plan the next segment and claim it. `start`: seconds of media. Raises SupersededError, EnvironmentFailure."""
-        video, _ = await self.state()
-        plan = SegmentPlan(segment=len(video.segments), first_frame=first_frame, last_frame=None, start=start)
+    async def begin(self, number: int, first_frame: int, start: float | None) -> OpenSegment:
+        """Plan segment `number` and claim it. `start`: seconds of media. Raises SupersededError (also where one of this
+        number is there), EnvironmentFailure."""
+        plan = SegmentPlan(segment=number, first_frame=first_frame, last_frame=None, start=start)
         command = PlanSegment(at=self.segments.clock(), plan=plan)
         outcome = await self.segments.streams.execute(self.video_id, command)
         if not outcome.events:
@@ -219,8 +221,8 @@ class FollowedRun:
         """The source has ended; all that is open is finished first."""
         await self.disconnected(reason)
         await self.finish_all()
-        frames = await self.next_frame() - 1
-        command = EndSource(at=self.segments.clock(), frames=frames, reason=reason)
+        _, next_frame = await self.next_place()
+        command = EndSource(at=self.segments.clock(), frames=next_frame - 1, reason=reason)
         await self.segments.streams.execute(self.video_id, command)
 
     async def _log(self, plan: SegmentPlan) -> SegmentLog:

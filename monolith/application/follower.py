@@ -150,7 +150,8 @@ class Follower:
         segment.seal(SegmentEnd(cut.last_frame))
         if self._previous is not None:
             await self._previous.completed.wait()
-        following = await self._run.begin(cut.last_frame + 1, self._start_after(cut.last_frame))
+        first_frame, start = cut.last_frame + 1, self._start_after(cut.last_frame)
+        following = await self._run.begin(segment.plan.segment + 1, first_frame, start)
         self._enter(following, tasks)
         await session.start_segment(self._run.start_of(following))
 

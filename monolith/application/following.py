@@ -104,8 +104,8 @@ class Following:
 
     async def new_segment(self, run: FollowedRun) -> OpenSegment:
         """The one after all that are known."""
-        first_frame = await run.next_frame()
-        return await run.begin(first_frame, 0.0 if first_frame == 1 else None)
+        number, first_frame = await run.next_place()
+        return await run.begin(number, first_frame, 0.0 if first_frame == 1 else None)
 
     async def request(self, run: FollowedRun, segment: OpenSegment) -> FollowSource:
         """What the decoder is asked for, from the beginning of `segment` on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 from pathlib import Path
@@ -126,7 +127,9 @@ class Ingestion:
             try:
                 async with self._first_tries:
                     access = await self._accesses.of(video, kind, look=True)
-                    return self._followed(await self._decoders.probe_source(access), kind, started)
+                    return self._followed(
+                        await self._decoders.probe_source(_impatient(access)), kind, started
+                    )
             except RetryableFailure as error:
                 logger.warning("video %s: its publisher gave no picture: %s", video.video_id, error)
                 self._publishers.give_up(video.video_id)
@@ -144,14 +147,15 @@ class Ingestion:
         return await self._fetcher.transport_of(await self._accesses.url_of(video))
 
     async def _probe_followed(self, video: VideoSubmitted, transport: Transport) -> SourceInfo:
-        """A camera may be starting, too: it is asked again for as long as a live source may be silent. The first try is
-        a short one."""
+        """A camera may be starting, too: it is asked again for as long as a live source may be silent, from when there
+        is a place for it. The first try is a short one."""
         access = await self._accesses.of(video, transport)
         tries, asked = self._first_tries, _impatient(access)
-        until, pause = time.monotonic() + self._live_silence, _FIRST_PAUSE
+        until, pause = math.inf, _FIRST_PAUSE
         while True:
             try:
                 async with tries:
+                    until = min(until, time.monotonic() + self._live_silence)
                     return await self._decoders.probe_source(asked)
             except RetryableFailure as error:
                 if time.monotonic() + pause > until:

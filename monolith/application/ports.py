@@ -145,19 +145,24 @@ class Storage(Protocol):
         ...
 
     async def remove_video(self, video_id: str) -> int:
-        """Remove all files of the video; bytes freed."""
+        """Remove all files of the video; bytes freed, as by `remove_segments`."""
         ...
 
     async def remove_segments(self, video_id: str, segments: Set[int]) -> int:
-        """Remove what is stored of these segments (frames, analytics) and what was made from them; bytes freed."""
+        """Remove what is stored of these segments (frames, analytics) and what was made from them; bytes freed.
+        Analytics files are not counted: their projection removes them, too, and nobody knows who comes first."""
         ...
 
     async def measure_segments(self, video_id: str, segments: Set[int]) -> int:
-        """How many bytes `remove_segments` would free."""
+        """How many bytes `remove_segments` would free, analytics files of single segments counted."""
         ...
 
     async def measure_video(self, video_id: str, location: str) -> int:
-        """How many bytes `remove_video` and `remove_source` would free."""
+        """How many bytes `remove_video` and `remove_source` would free, analytics files counted."""
+        ...
+
+    async def analytics_bytes(self, video_id: str) -> int:
+        """How many bytes the video's analytics files take."""
         ...
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import Final, TypeAlias
 
+from monolith.application.log_context import in_words
 from monolith.domain.jobs import Job
 
 Again: TypeAlias = Callable[[Job], Awaitable[None]]
@@ -28,12 +30,16 @@ class PutOff:
         self._tasks = await asyncio.TaskGroup().__aenter__()
         return self
 
-    async def __aexit__(self, *exception: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """With an error (a cancellation, too) calls of `again` that are under way end, too; without, they are waited
+        for."""
         assert self._tasks is not None
         tasks, self._tasks = self._tasks, None
         for task in self._waiting.values():
             task.cancel()
-        await tasks.__aexit__(None, None, None)
+        await tasks.__aexit__(kind, error, trace)
 
     def __contains__(self, job: Job) -> bool:
         """Whether its pause goes on."""
@@ -45,7 +51,8 @@ class PutOff:
         pause = min(FIRST_PAUSE * 2.0**times, LONGEST_PAUSE)
         self._times[job] = times + 1
         if self._tasks is not None and job not in self._waiting:
-            self._waiting[job] = self._tasks.create_task(self._wait(job, pause), name=f"pause of {job}")
+            name = f"pause before {in_words(job)}"
+            self._waiting[job] = self._tasks.create_task(self._wait(job, pause), name=name)
         return pause
 
     def done(self, job: Job) -> None:

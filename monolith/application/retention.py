@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -58,7 +58,8 @@ class RetentionView(Protocol):
         ...
 
     async def until_removed(self, commit_position: int) -> None:
-        """Until the expiries up to there are seen and no row of them is left."""
+        """Until the expiries up to there are seen and no row of them is left; nor an analytics file, as far as that
+        comes in time."""
         ...
 
 
@@ -189,21 +190,34 @@ class Retention:
             report.purged += len(event.segments)
             report.free(event.video_id, event.bytes_freed)
 
+        analytics: dict[str, int] = {}
         async with PurgeWatch(self._store, self._codec, purged) as watch:
             for candidate in wanted:
-                await self._expire(candidate, report, watch)
+                await self._expire(candidate, report, watch, analytics)
             report.phase = "purging"
             await watch.until_all_purged()
             if watch.position is not None:
                 await self._view.until_removed(watch.position)
+        await self._count_analytics(report, analytics)
 
-    async def _expire(self, candidate: Candidate, report: RetentionReport, watch: PurgeWatch) -> None:
+    async def _count_analytics(self, report: RetentionReport, before: Mapping[str, int]) -> None:
+        """`before`: what the analytics files of the videos took. An analysis that goes on adds to them meanwhile."""
+        for video_id, size in before.items():
+            freed = size - await self._storage.analytics_bytes(video_id)
+            report.free(video_id, max(0, freed))
+
+    async def _expire(
+        self, candidate: Candidate, report: RetentionReport, watch: PurgeWatch, analytics: dict[str, int]
+    ) -> None:
+        """`analytics`: gets what the video's analytics files take before something of them goes."""
         video = await self._load(candidate, report)
         if video is None:
             return
         share: VideoShare | None = None
         async for counted in self._expiring.count(video, candidate.segments, report.older_than):
             if counted.segments:
+                if video.video_id not in analytics:
+                    analytics[video.video_id] = await self._storage.analytics_bytes(video.video_id)
                 event = await self._expiring.expire(video.video_id, counted.segments, report.older_than)
                 if event is not None:
                     share = share or report.new_video(video.video_id, candidate.video_name)

@@ -51,14 +51,16 @@ async def running_analytics(
 
 
 @asynccontextmanager
-async def following_analytics(store: SqliteEventStore, codec: EventCodec, root: Path) -> AsyncIterator[None]:
-    """For what is done without the server: where there are files at `root`, leaving the context (without an error)
-    waits until they know all that was done."""
+async def following_analytics(
+    store: SqliteEventStore, codec: EventCodec, root: Path
+) -> AsyncIterator[ProjectionRunner | None]:
+    """For what is done without the server: where there are files at `root`, what keeps them up to date; leaving the
+    context (without an error) waits until they know all that was done."""
     if not await asyncio.to_thread(root.is_dir):
-        yield
+        yield None
         return
     async with running_analytics(store, codec, root) as (live, _):
-        yield
+        yield live.runner
         await caught_up(live.runner, store.last_position)
 
 

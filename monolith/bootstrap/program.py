@@ -187,7 +187,7 @@ class _Builder:
         retention = await self._enter(
             retention_of(
                 work.store, self._codec, work.streams, self._storage, data.read_models,
-                ProjectionGate(data.projection), self._folder,
+                ProjectionGate(data.projection), self._folder, analytics=ProjectionGate(data.analytics.runner),
             )
         )  # fmt: skip
         schedule = await self._enter(scheduled(self._settings, retention))

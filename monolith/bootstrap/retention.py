@@ -40,10 +40,12 @@ def retention_of(
     gate: ReadModelGate,
     folder: Path,
     *,
+    analytics: ReadModelGate | None = None,
     purger: Purger | None = None,
 ) -> Retention:
-    """`purger`: for a program without a process manager."""
-    view = RetentionQueries(read_models, gate)
+    """`analytics`: of the analytics files, where they are kept up to date; `purger`: for a program without a process
+    manager."""
+    view = RetentionQueries(read_models, gate, analytics)
     return Retention(store, codec, streams, storage, view, RetentionFile(folder), time.time, purger=purger)
 
 
@@ -69,14 +71,14 @@ async def retaining_alone(settings: Settings) -> AsyncIterator[Retention]:
         folder, store = await stack.enter_async_context(owned_data(settings))
         codec = EventCodec(DOMAIN_EVENTS)
         read_models, runner = await stack.enter_async_context(running_read_models(store, codec, folder))
-        await stack.enter_async_context(following_analytics(store, codec, folder / ANALYTICS))
+        analytics = await stack.enter_async_context(following_analytics(store, codec, folder / ANALYTICS))
         storage, streams = FileStorage(folder, settings.min_free_bytes), VideoStreams(store, codec)
         await asyncio.to_thread(storage.prepare)
         purge = Purge(streams, store, storage, SecretUrls(folder), time.time)
         await _finish_purges(store, streams, purge, folder)
         retention = retention_of(
             store, codec, streams, storage, read_models, runner, folder,
-            purger=lambda video_id: purge.run_segments(PurgeSegmentsJob(video_id)),
+            analytics=analytics, purger=lambda video_id: purge.run_segments(PurgeSegmentsJob(video_id)),
         )  # fmt: skip
         yield await stack.enter_async_context(retention)
 

@@ -118,6 +118,7 @@ def _source_access(settings: Settings) -> SourceAccess:
         connect_timeout=settings.fetch_connect_timeout,
         read_timeout=settings.fetch_read_timeout,
         max_bytes=settings.max_source_bytes,
+        total_timeout=settings.fetch_timeout,
     )
 
 

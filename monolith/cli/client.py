@@ -244,7 +244,7 @@ class _Waits:
             return False
         self._done += 1
         logger.warning(
-            "%s; waiting %.0f s, then trying again (%d of %d)",
+            "%s (waiting %.0f s, %d of at most %d times)",
             _words(answer), seconds, self._done, _MOST_WAITS,
         )  # fmt: skip
         await asyncio.sleep(seconds)

@@ -187,7 +187,8 @@ class SegmentsExpired(Event, frozen=True, kw_only=True, gc=False):
 
 
 class SegmentsPurged(Event, frozen=True, kw_only=True, gc=False):
-    """Files and streams of the segments of one SegmentsExpired are gone. `bytes_freed`: on the disk."""
+    """Files and streams of the segments of one SegmentsExpired are gone. `bytes_freed`: on the disk, analytics files
+    left out."""
 
     video_id: str
     segments: tuple[int, ...]
@@ -203,7 +204,8 @@ class VideoDeleted(Event, frozen=True, kw_only=True, gc=False):
 
 
 class VideoPurged(Event, frozen=True, kw_only=True, gc=False):
-    """Everything about a deleted video is gone but this stream. `bytes_freed`: on the disk."""
+    """Everything about a deleted video is gone but this stream. `bytes_freed`: on the disk, analytics files left
+    out."""
 
     video_id: str
     bytes_freed: int

@@ -25,6 +25,7 @@ from monolith.ingest.media import frame_rate, own_timestamp, packets_of, picture
 from monolith.ingest.messages import Connected, FollowSource, Probed, ProbeSource, SegmentDone, SourceAccess
 from monolith.ingest.numbering import NumberedPicture
 from monolith.ingest.outbox import Outbox
+from monolith.ingest.pace import Pace
 from monolith.ingest.picture import orientation_of
 from monolith.ingest.reader import OpenVideo, check_dimensions
 from monolith.ingest.requests import PROGRESS_SECONDS, CancelledError, Request
@@ -104,6 +105,7 @@ class Followed:
         self._pulse = Pulse(request, work.access)
         self._cutter = Cutter(work.segment_seconds)
         self._pacer: Pacer | None = None
+        self._pace = None if work.live else Pace(work.access.total_timeout)
         self._timeline: Timeline | None = None
         self._number = work.first_frame - 1 if work.live else 0
         self._seen = 0
@@ -178,17 +180,23 @@ class Followed:
                 self._warnings.append(f"{video.damaged} packets could not be decoded: {video.last_error}")
 
     def _pictures(self, video: OpenVideo) -> Iterator[VideoFrame]:
+        asked = time.monotonic()
         for packet in packets_of(video):
             started = time.monotonic()
+            if self._pace is not None:
+                self._pace.waited(started - asked)
             pictures = list(video.pictures(iter((packet,))))
             self._decode_seconds += time.monotonic() - started
             yield from pictures
+            asked = time.monotonic()
 
     def _take(self, video: OpenVideo, picture: VideoFrame, rate: float | None) -> None:
         """Number the picture, and put it out if it is sampled."""
         if not self._connected:
             self._age = video.age_of(picture)
         timestamp = self._timestamp(picture, rate)
+        if self._pace is not None:
+            self._pace.reached(timestamp)
         if self._pacer is not None:
             pause(self._pacer.delay(timestamp, time.monotonic()), self._watch)
         self._number += 1

@@ -27,7 +27,7 @@ READ_AS_IT_ARRIVES: Final = ("mpegts", "flv")
 _MAX_ERRORS_IN_A_ROW: Final = 64
 _ANALYSE_MICROSECONDS: Final = 2_000_000
 _PROBE_BYTES: Final = 4 << 20
-_HEAD_BYTES: Final = 32_768
+_LITTLE_BYTES: Final = 32_768
 
 
 class Feed:
@@ -36,18 +36,9 @@ class Feed:
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
-        self._head = b""
         self.failure: Exception | None = None
 
-    def has_data(self) -> bool:
-        """Whether a first byte comes (waits for it). For once, before the first `read`."""
-        self._head = self.read(_HEAD_BYTES)
-        return bool(self._head)
-
     def read(self, size: int) -> bytes:
-        if self._head:
-            piece, self._head = self._head[:size], self._head[size:]
-            return piece
         if self.failure is not None:
             return b""
         try:
@@ -83,7 +74,7 @@ def open_feed(
         "fpsprobesize": "0",
     }
     if at_once:
-        options |= {"probesize": str(_HEAD_BYTES), "analyzeduration": "0"}
+        options |= {"probesize": str(_LITTLE_BYTES), "analyzeduration": "0"}
     try:
         container = av.open(
             feed, "r", format=demuxer, options=options, metadata_errors="replace", io_open=_open_nothing
@@ -109,10 +100,10 @@ def inputs_of(
     parts = TransportParts(read)
     goes_on = False
     while not goes_on or parts.next_part():
-        feed = Feed(parts.read)
+        feed, before = Feed(parts.read), parts.given
         with open_feed(feed, demuxers, live=live, demuxer=demuxer) as video:
             parts.chosen = video.stream.id
-            video.goes_on = goes_on
+            video.goes_on, video.offset = goes_on, before
             yield video
         feed.check()
         goes_on = True

@@ -73,7 +73,8 @@ class SourceAccess(msgspec.Struct, frozen=True):
     `url`: whole, with its secrets; of what is pushed (`rtmp`, `webrtc`): the path of a socket of the program, where
     `token` is said first. `loopback_only`, `networks` (CIDR): as in `monolith.ingest.addresses.AddressPolicy`;
     every address is checked, those in playlists and redirects too. `rtsp_transport`: `tcp`, `udp`, or `auto` (TCP
-    first). Timeouts in seconds; `max_bytes`: of a source that is not live.
+    first). Timeouts in seconds; `max_bytes`, `total_timeout`: of a source that is not live, the time for which it is
+    waited.
     """
 
     url: str
@@ -84,6 +85,7 @@ class SourceAccess(msgspec.Struct, frozen=True):
     connect_timeout: float = 10.0
     read_timeout: float = 30.0
     max_bytes: int = 20 << 30
+    total_timeout: float = 6 * 3600.0
     token: str = ""
 
 

@@ -181,11 +181,11 @@ class SequentialReader:
             self.close()
             self._restart()
         while last is None or self.next_number <= last:
+            progress()  # may end the request: between two pictures, so that none is taken and not counted
             picture = next(self._pictures, None)
             if picture is None:
                 self.at_end = True
                 return
-            progress()
             number = self.next_number
             self.next_number += 1
             timestamp = self._timeline.at(own_timestamp(picture), 0.0, frame_rate(self._video))

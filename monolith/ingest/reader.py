@@ -53,7 +53,8 @@ LIMITS: Final = Limits()
 class OpenVideo:
     """An open file and its best video stream. `damaged`: packets that could not be read or decoded so far; `failure`:
     what ended the input of a source that is followed, other than its end; `goes_on`: its timestamps go on from those of
-    the input before; `arrived`: when its first picture came, in Unix seconds, where it was not just now."""
+    the input before; `arrived`: when its first picture came, in Unix seconds, where it was not just now; `offset`:
+    bytes of its source that came before it, about."""
 
     container: InputContainer
     stream: VideoStream
@@ -62,6 +63,7 @@ class OpenVideo:
     failure: av.error.FFmpegError | None = None
     goes_on: bool = False
     arrived: float | None = None
+    offset: int = 0
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """The stream's packets in file order, then one empty packet (flush). Skips what cannot be demuxed."""

@@ -41,7 +41,8 @@ class TransportParts:
     """The bytes that `read` gives, part after part; what is no transport stream is one part. Nothing is left out, and
     each further part begins with the tables that announce its video.
 
-    `chosen`: the PID that is decoded, once it is known: then changes of other streams are none.
+    `chosen`: the PID that is decoded, once it is known: then changes of other streams are none. `given`: bytes so far,
+    of all parts.
     """
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
@@ -52,6 +53,7 @@ class TransportParts:
         self._size = 0
         self._foreign = self._changed = self._ended = False
         self.chosen: int | None = None
+        self.given = 0
 
     def read(self, size: int) -> bytes:
         """1…`size` bytes of the part; b"" at its end. Raises what `read` of the source raises."""
@@ -65,6 +67,7 @@ class TransportParts:
                 self._scan()
         piece = bytes(self._ready[:size])
         del self._ready[:size]
+        self.given += len(piece)
         return piece
 
     def next_part(self) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from monolith.protocols.errors import ProtocolError, UnsupportedError
 
 Codec: TypeAlias = Literal["h264", "hevc", "av1", "vp9", "vp8"]
-"""By the names of FFmpeg's decoders."""
+"""By FFmpeg's names of codecs (its decoder for AV1 in software is `libdav1d`)."""
 
 FOURCC: Final[dict[str, Codec]] = {
     "avc1": "h264",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeVar
@@ -10,13 +11,17 @@ from typing import Any, Final, Protocol, TypeVar
 import apsw
 import msgspec
 
+from eventsourcing.errors import ProjectionStoppedError
 from monolith.application.ports import ReadModelGate
 from monolith.application.retention import Candidate
 from monolith.readmodels.cleaning import count_doomed
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
 _PATIENCE_SECONDS: Final = 600.0
+_ANALYTICS_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.05
 _CANDIDATES: Final = (
     "SELECT video_id, video_name, json_group_array(segment) FROM segments JOIN videos USING (video_no)"
@@ -35,12 +40,21 @@ class RetentionQueries:
     """The `RetentionView` port over the read models."""
 
     def __init__(
-        self, read_models: Reader, gate: ReadModelGate, *, patience: float = _PATIENCE_SECONDS
+        self,
+        read_models: Reader,
+        gate: ReadModelGate,
+        analytics: ReadModelGate | None = None,
+        *,
+        patience: float = _PATIENCE_SECONDS,
+        analytics_patience: float = _ANALYTICS_SECONDS,
     ) -> None:
-        """`patience`: how many seconds the removal of rows may take."""
+        """`analytics`: of the analytics files, None where nobody keeps them up to date. `patience`: how many seconds
+        the removal of rows may take; `analytics_patience`: for how many the files are waited for."""
         self._read_models = read_models
         self._gate = gate
+        self._analytics = analytics
         self._patience = patience
+        self._analytics_patience = analytics_patience
 
     async def segments_before(self, newest_at: float) -> list[Candidate]:
         rows = await self._read_models.read(lambda c: _candidates(c, newest_at))
@@ -59,6 +73,17 @@ class RetentionQueries:
                     "the rows of expired segments are still being removed; that goes on by itself"
                 )
             await asyncio.sleep(_POLL_SECONDS)
+        if self._analytics is not None:
+            await self._until_files_removed(self._analytics, commit_position)
+
+    async def _until_files_removed(self, analytics: ReadModelGate, commit_position: int) -> None:
+        """Their projection may have far more to catch up with: then they go later, by themselves."""
+        try:
+            await analytics.wait_for(commit_position, self._analytics_patience)
+        except (TimeoutError, ProjectionStoppedError) as error:
+            logger.warning(
+                "the analytics files of what expired are still to go: %s", error or type(error).__name__
+            )
 
 
 def _candidates(connection: apsw.Connection, newest_at: float) -> list[Any]:

@@ -87,8 +87,8 @@ async def test_one_video_goes_and_another_stays(tmp_path: Path) -> None:
         assert f"working through the server at {server.url}" in report.errors
         assert "5 segments of 1 video went, with 25 frames" in report.output
         state = (await client.get("/retention")).json()["last"]
-        # What the analytics have removed by themselves when the segments expired is not counted.
-        assert 100_000 < packs <= state["bytes_freed"] <= dry["bytes_freed"]
+        assert 100_000 < packs < state["bytes_freed"] == dry["bytes_freed"]
+        assert list((tmp_path / "data" / "analytics" / gone).rglob("*.parquet")) == []
         after = [(await client.get(f"/analysis/{video_id}")).json() for video_id in (gone, kept)]
         assert after == [{**before[0], "expired_segments": 5, "frames_expired": 25}, before[1]]
         await assert_gone(client, gone)

@@ -18,11 +18,11 @@ from monolith.ingest.decoders import DecoderPool
 from monolith.ingest.errors import SourceError
 from monolith.ingest.hls.places import name_of
 from monolith.ingest.hls.playlist import MediaSegment
-from tests.integration.followed import Story, access_to, follow, follow_request, refusal
+from tests.integration.followed import Story, access_to, count_pictures, follow, follow_request, refusal
 from tests.peers.hls import live_hls, make_hls
 from tests.peers.nginx import Nginx, nginx
 from tests.peers.programs import ffmpeg
-from tests.peers.scripted_http import Request, answering, head, serving, whole
+from tests.peers.scripted_http import Handler, Request, answering, head, serving, whole
 from tests.videos import Recipe, make_video
 
 FRAMES = 60
@@ -137,6 +137,25 @@ class TestWithAnEnd:
         times = [frame.timestamp for frame in story.frames]
         assert [later - times[0] for later in times] == pytest.approx([n * 0.04 for n in range(40)], abs=1e-3)
 
+    async def test_a_codec_may_change_without_a_word(
+        self, pool: DecoderPool, slots: FrameSlots, web: Nginx, tmp_path: Path
+    ) -> None:
+        """The playlist tells of no discontinuity; the tables of the transport stream do."""
+        make_video(web.root, Recipe(".ts", frames=20), "a")
+        make_video(web.root, Recipe(".ts", codec="mpeg2video", frames=20), "b")
+        (web.root / "index.m3u8").write_bytes(media_playlist("#EXTINF:0.8", "a.ts", "#EXTINF:0.8", "b.ts"))
+        access = access_to(f"{web.url}/index.m3u8", "hls")
+        story = await follow(pool, slots, follow_request(access, tmp_path), tmp_path)
+        assert [story.shown[number] for number in story.numbers] == [*range(1, 21), *range(1, 21)]
+        live = await follow(
+            pool, slots, follow_request(access, tmp_path, live=True, behind=_before("a.ts")), tmp_path
+        )
+        assert [live.shown[number] for number in live.numbers] == [*range(1, 21), *range(1, 21)]
+        assert live.position is not None and (live.position.sequence, live.position.name) == (
+            1,
+            name_of_file("b.ts"),
+        )
+
     async def test_a_missing_segment_ends_it_for_good(
         self, pool: DecoderPool, slots: FrameSlots, web: Nginx, video: Path, tmp_path: Path
     ) -> None:
@@ -175,6 +194,46 @@ class TestWithAnEnd:
         make_hls(video, web.root)
         error = await refusal(access_to(f"{web.url}/index.m3u8", "hls", max_bytes=5_000))
         assert error.permanent and "more bytes than the limit of 5000 bytes" in error.reason
+
+    async def test_a_segment_that_does_not_end_is_no_segment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("monolith.ingest.hls.source._MOST_BYTES_OF_LEAST", 200_000)
+        monkeypatch.setattr("monolith.ingest.hls.source._MOST_BYTES_A_SECOND", 100_000)
+        async with serving(_endless(make_video(tmp_path, Recipe(".ts", frames=20)), pause=0.0)) as server:
+            access = access_to(f"{server.base}/index.m3u8", "hls")
+            with pytest.raises(
+                SourceError, match="a segment of 4 s, as the playlist says, has more than 400000"
+            ) as no:
+                await asyncio.to_thread(count_pictures, access)
+        assert no.value.permanent
+
+    async def test_a_source_that_drips_is_waited_for_so_long_in_all(
+        self, pool: DecoderPool, slots: FrameSlots, tmp_path: Path
+    ) -> None:
+        async with serving(_endless(make_video(tmp_path, Recipe(".ts", frames=20)), pause=0.1)) as server:
+            access = access_to(f"{server.base}/index.m3u8", "hls", total_timeout=1.5)
+            with pytest.raises(SourceError, match=r"waited for longer than 1\.5 s") as caught:
+                await follow(pool, slots, follow_request(access, tmp_path), tmp_path)
+        assert caught.value.permanent
+
+
+def _endless(video: Path, *, pause: float) -> Handler:
+    """A playlist with an end, whose only segment is `video` again and again, `pause` seconds after each kilobyte."""
+    data = video.read_bytes()
+
+    async def handler(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.path == "/index.m3u8":
+            writer.write(whole(media_playlist("#EXTINF:4", "a.ts")))
+            return
+        writer.write(head("200 OK"))
+        while True:
+            for start in range(0, len(data), 1024 if pause else len(data)):
+                writer.write(data[start : start + (1024 if pause else len(data))])
+                await writer.drain()
+                await asyncio.sleep(pause)
+
+    return handler
 
 
 class TestLive:
@@ -360,6 +419,11 @@ class TestTakenUpAgain:
 
 def _has(pictures: int) -> Callable[[Story], bool]:
     return lambda story: len(story.numbers) >= pictures
+
+
+def _before(name: str) -> SourcePosition:
+    """Before the first picture of a playlist's first segment."""
+    return SourcePosition(sequence=0, name=name_of_file(name), timestamp=-1.0)
 
 
 def name_of_file(name: str) -> str:

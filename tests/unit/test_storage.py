@@ -119,7 +119,9 @@ async def test_files_of_segments_go_and_those_of_others_stay(tmp_path: Path) -> 
     for name in ("000000.parquet", "000000.frames.parquet", "000001.parquet"):
         (analytics / name).write_bytes(b"12345")
     assert await storage.measure_segments("v", {0, 5}) == 25
-    assert await storage.remove_segments("v", {0, 5}) == 25
+    assert await storage.analytics_bytes("v") == 15
+    assert await storage.remove_segments("v", {0, 5}) == 15
+    assert await storage.analytics_bytes("v") == 5
     assert await storage.remove_segments("v", {0, 5}) == 0
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {
@@ -140,7 +142,8 @@ async def test_a_video_is_measured_with_all_that_is_removed_with_it(tmp_path: Pa
     (tmp_path / "mine.mp4").write_bytes(b"not the program's")
     assert await storage.measure_video("v", str(upload)) == 20
     assert await storage.measure_video("v", str(tmp_path / "mine.mp4")) == 13
-    assert await storage.remove_source("v", str(upload)) + await storage.remove_video("v") == 20
+    assert await storage.remove_source("v", str(upload)) + await storage.remove_video("v") == 17
+    assert not (tmp_path / "analytics" / "v").exists()
     assert await storage.measure_video("v", str(upload)) == 0
 
 

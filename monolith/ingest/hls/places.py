@@ -54,7 +54,7 @@ class PlacedVideo(OpenVideo):
     ) -> None:
         """`behind`: the last picture that is stored; `listed_after`: seconds of media that are known after a
         segment."""
-        super().__init__(video.container, video.stream)
+        super().__init__(video.container, video.stream, goes_on=video.goes_on, offset=video.offset)
         self._starts = starts
         self._behind = behind
         self._listed_after = listed_after
@@ -80,7 +80,7 @@ class PlacedVideo(OpenVideo):
 
     def _noted(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
         for packet in packets:
-            segment = None if packet.pos is None else self._starts.at(packet.pos)
+            segment = None if packet.pos is None else self._starts.at(self.offset + packet.pos)
             self._newest = segment or self._newest
             if packet.pts is not None and self._newest is not None:
                 self._segments[packet.pts] = self._newest

@@ -15,7 +15,8 @@ _KEYS_KEPT: Final = 4
 
 
 class SegmentReader:
-    """One segment, or initialization section, at a time. `received`: bytes so far, of all of them."""
+    """One segment, or initialization section, at a time. `received`: bytes so far, of all of them; `received_of_this`:
+    of the one that is open."""
 
     def __init__(self, http: CheckedHttp, playlists: Playlists) -> None:
         self._http = http
@@ -24,6 +25,7 @@ class SegmentReader:
         self._body: HttpBody | None = None
         self._clear: HttpBody | DecryptedBody | None = None
         self.received = 0
+        self.received_of_this = 0
 
     @property
     def is_open(self) -> bool:
@@ -42,6 +44,7 @@ class SegmentReader:
         url = self._playlists.resolved(what, uri)
         secret = None if key is None else (self._key(key), key.iv or sequence.to_bytes(16))
         self._body = HttpBody(self._http, url, Span(*part) if part else WHOLE)
+        self.received_of_this = 0
         self._clear = self._body if secret is None else DecryptedBody(self._body.read, *secret)
 
     def read(self, size: int) -> bytes:
@@ -49,6 +52,7 @@ class SegmentReader:
         assert self._clear is not None
         data = self._clear.read(size)
         self.received += len(data)
+        self.received_of_this += len(data)
         return data
 
     def close(self) -> None:

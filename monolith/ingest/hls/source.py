@@ -22,13 +22,18 @@ from monolith.ingest.hls.playlist import MediaSegment
 from monolith.ingest.hls.playlists import Playlists
 from monolith.ingest.hls.segments import SegmentReader
 from monolith.ingest.http_rules import StatusError, TryLaterError
-from monolith.ingest.media import Feed, open_feed
+from monolith.ingest.media import inputs_of
 from monolith.ingest.reader import OpenVideo
 from monolith.ingest.web_url import WebUrl
 
 _DEMUXERS: Final = ("mpegts", "mov")
 _PIECE_BYTES: Final = 65_536
+_HEAD_BYTES: Final = 32_768
 _LONGEST_INIT: Final = 4 << 20
+_MOST_BYTES_A_SECOND: Final = 32 << 20
+"""Of media, as the playlist says how long a segment is; no video that is sent over a network has as many."""
+_MOST_BYTES_OF_LEAST: Final = 64 << 20
+"""Of a segment however short."""
 _MOST_MISSING: Final = 5
 """So many segments of a live source in a row that cannot be had, and the connection counts as broken."""
 
@@ -84,11 +89,9 @@ class HlsSource:
         self._next = next(self._segments, None)
         while self._next is not None:
             part = _Part(self, self._next, self._playlists.restarts)
-            feed = Feed(part.read)
-            if feed.has_data():
-                with open_feed(feed, _DEMUXERS, live=self.live) as video:
+            if part.has_data():
+                for video in inputs_of(part.read, _DEMUXERS, live=self.live):
                     yield self._placed(video, part.starts) if self.live else video
-            feed.check()
 
     def _placed(self, video: OpenVideo, starts: SegmentStarts) -> OpenVideo:
         """Where the source began its numbers anew, nothing of it was seen before."""
@@ -117,10 +120,22 @@ class HlsSource:
         if not data:
             self._in_a_row = 0
             self._advance()
-        elif not self.live and self._reader.received > self._max_bytes:
+        elif not self.live:
+            self._check_sizes()
+        return data
+
+    def _check_sizes(self) -> None:
+        if self._reader.received > self._max_bytes:
             limit = f"{self._max_bytes} bytes (VIDEO_ANALYSIS_MAX_SOURCE_BYTES)"
             raise SourceError(f"the segments have more bytes than the limit of {limit}")
-        return data
+        if self._next is None:
+            return
+        most = max(_MOST_BYTES_OF_LEAST, _MOST_BYTES_A_SECOND * self._next.duration)
+        if self._reader.received_of_this > most:
+            raise SourceError(
+                f"a segment of {self._next.duration:g} s, as the playlist says, has more than {most:.0f} bytes: "
+                "it does not end"
+            )
 
     def _pass_over(self, error: StatusError | TryLaterError) -> None:
         if not self.live:
@@ -170,10 +185,19 @@ class _Part:
         self._first = first
         self._restarts = restarts
         self._init: bytes | None = None
+        self._head = b""
         self._given = 0
         self.starts = SegmentStarts()
 
+    def has_data(self) -> bool:
+        """Whether a first byte comes (waits for it). For once, before the first `read`. Raises SourceError."""
+        self._head = self.read(_HEAD_BYTES)
+        return bool(self._head)
+
     def read(self, size: int) -> bytes:
+        if self._head:
+            data, self._head = self._head[:size], self._head[size:]
+            return data
         data = self._read(size)
         self._given += len(data)
         return data

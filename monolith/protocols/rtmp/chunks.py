@@ -24,6 +24,8 @@ _EXTENDED: Final = 0xFFFFFF
 _MASK: Final = 0xFFFFFFFF
 _HEADER_SIZES: Final = (11, 7, 3)
 _CONTINUES: Final = 3
+_LONGEST_RUN: Final = 1024
+"""Chunks. Headers are looked at ahead of what is taken; this bounds the work where they do not go on."""
 _ONE_BYTE_IDS: Final = 64
 """Chunk stream ids below this one lie in the first byte of a chunk, if they are above 1."""
 
@@ -110,7 +112,8 @@ class ChunkReader:
         else:
             at = self._begin(kind, chunk_id, data, at + 1)
         stream = self._current
-        self._left = min(self.chunk_size, stream.length - len(stream.payload or b""))
+        missing = stream.length - len(stream.payload or b"")
+        self._left = missing if missing < self.chunk_size else self.chunk_size
         return at
 
     def _begin(self, kind: int, chunk_id: int, data: bytes, at: int) -> int:
@@ -192,13 +195,16 @@ class ChunkReader:
     def _run(self, data: bytes, at: int) -> int:
         """Take full chunks of the current message that follow one another, all at once. Most of a stream is this."""
         stream = self._current
-        if stream.chunk_id >= _ONE_BYTE_IDS or stream.extended:
+        header = _CONTINUES << 6 | stream.chunk_id
+        if stream.extended or stream.chunk_id >= _ONE_BYTE_IDS or data[at : at + 1] != bytes([header]):
             return at
         assert stream.payload is not None
         stride = self.chunk_size + 1
-        whole = min((len(data) - at) // stride, (stream.length - len(stream.payload)) // self.chunk_size)
+        whole = min(
+            (len(data) - at) // stride, (stream.length - len(stream.payload)) // self.chunk_size, _LONGEST_RUN
+        )
         headers = data[at : at + whole * stride : stride]
-        alike = whole - len(headers.lstrip(bytes([_CONTINUES << 6 | stream.chunk_id])))
+        alike = whole - len(headers.lstrip(headers[:1]))
         chunks = bytearray(data[at : at + alike * stride])
         del chunks[::stride]
         stream.payload += chunks

@@ -22,6 +22,11 @@ class ConnectRequested(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     flash_version: str
     fourcc: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return (
+            f"ConnectRequested(app={self.app!r}, flash_version={self.flash_version!r}, fourcc={self.fourcc})"
+        )
+
 
 class PublishRequested(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The peer wants to publish. Answer with `accept_publish` or `refuse`.

@@ -62,12 +62,16 @@ class ScriptedSources(ScriptedDecoders):
         self.silent: set[str] = set()
         """URLs that refuse the first try, and then say nothing."""
         self.probed: list[SourceAccess] = []
+        self.probing: asyncio.Event | None = None
+        """What every probe waits for."""
         self.following = 0
         """Sessions that are open."""
 
     async def probe_source(self, access: SourceAccess) -> SourceInfo:
         again = access.url in {one.url for one in self.probed}
         self.probed.append(access)
+        if self.probing is not None:
+            await self.probing.wait()
         if access.url in self.silent:
             if again:
                 await asyncio.Event().wait()

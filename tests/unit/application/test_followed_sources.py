@@ -113,6 +113,22 @@ async def test_a_new_camera_does_not_wait_for_those_that_are_silent(world: World
         assert (await world.until(await camera(world), "completed")).frames == 2
 
 
+async def test_waiting_for_a_place_is_not_a_sources_silence(world: World) -> None:
+    world.live_silence = 0.3
+    world.decoders.last = Connection(pictures=2)
+    world.decoders.probing = asyncio.Event()
+    async with world.running():
+        submitted = [await camera(world, number) for number in range(1, 6)]
+        async with asyncio.timeout(10):
+            while len(world.decoders.probed) < 4:  # as many as there are places
+                await asyncio.sleep(0.002)
+        await asyncio.sleep(1.5 * world.live_silence)
+        world.decoders.probe_failures = [SourceFailure("it holds no video")] * 4 + [RetryableFailure("slow")]
+        world.decoders.probing.set()
+        assert (await world.until(submitted[4], "completed")).frames == 2
+    assert len(world.decoders.probed) == 6
+
+
 async def test_a_live_playlist_does_not_wait_for_downloads(world: World) -> None:
     downloads = [f"http://example.org/{number}.mp4" for number in range(6)]
     world.fetcher.slow = set(downloads)

@@ -58,3 +58,23 @@ async def test_what_fails_ends_who_is_inside(monkeypatch: pytest.MonkeyPatch) ->
         async with asyncio.timeout(5), PutOff(broken) as waiting:
             waiting.put(FIRST)
             await asyncio.Event().wait()
+
+
+async def test_a_cancellation_ends_what_is_under_way_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(put_off, "FIRST_PAUSE", 0.001)
+    begun = asyncio.Event()
+
+    async def for_ever(job: Job) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def work() -> None:
+        async with PutOff(for_ever) as waiting:
+            waiting.put(FIRST)
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await begun.wait()
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=10)
+    assert done and task.cancelled()

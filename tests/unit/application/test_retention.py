@@ -170,6 +170,20 @@ async def test_what_is_older_goes_and_what_is_younger_stays(world: World) -> Non
     assert all(young.video_id in name for name in world.files())
 
 
+async def test_analytics_files_are_counted_whoever_removes_them(world: World) -> None:
+    told = story(RUN_OF_ALL, RUN_OF_ALL)
+    await world.happen(on_day(0, told))
+    folder = world.folder / "analytics" / told.video_id / told.run_id(0)
+    folder.mkdir(parents=True)
+    for name, size in (("000000.parquet", 30), ("group-000000-000001.parquet", 500)):
+        (folder / name).write_bytes(bytes(size))
+    world.days_later(3)
+    report = await world.let_go(2)
+    assert report.bytes_freed == 8 * JPEG_BYTES + 530
+    assert report.by_video[0].bytes_freed == report.bytes_freed
+    assert not folder.exists()
+
+
 async def test_the_newest_event_counts_wherever_it_is(world: World) -> None:
     """The segments are old, but a second run completed one of them yesterday."""
     told = story(RUN_OF_ALL, RUN_OF_ALL)

@@ -154,8 +154,8 @@ async def test_what_comes_too_early_waits_as_the_server_says(caplog: pytest.LogC
         assert (await client.status(VIDEO_ID)).status == "Completed"
     assert len(bodies) == 3
     assert caplog.messages == [
-        "you ask too often; waiting 0 s, then trying again (1 of 5)",
-        "you ask too often; waiting 0 s, then trying again (2 of 5)",
+        "you ask too often (waiting 0 s, 1 of at most 5 times)",
+        "you ask too often (waiting 0 s, 2 of at most 5 times)",
     ]
 
 

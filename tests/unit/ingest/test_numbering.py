@@ -15,6 +15,7 @@ from monolith.ingest.errors import SourceError
 from monolith.ingest.numbering import IndexedReader, NumberedPicture, SequentialReader
 from monolith.ingest.picture import Converter
 from monolith.ingest.reader import open_video
+from monolith.ingest.requests import CancelledError
 from monolith.ingest.scan import PtsTable, scan_packets
 from monolith.ingest.segments import plan_indexed, plan_sequential
 from tests.videos import Recipe, damage_packets, full_decode, make_video, read_barcode, remux
@@ -136,6 +137,22 @@ def test_a_sequential_segment_alone_is_reached_from_the_start(tmp_path: Path) ->
     assert _rows(list(reader.read(21, 25, _nothing))) == _whole(path)[20:25]
     assert _rows(list(reader.read(6, 8, _nothing))) == _whole(path)[5:8]
     assert not reader.at_end
+    reader.close()
+
+
+@pytest.mark.parametrize("cancelled_at", [1, 10])
+def test_a_sequential_reader_whose_request_was_cancelled_counts_on(tmp_path: Path, cancelled_at: int) -> None:
+    path = make_video(tmp_path, Recipe(suffix=".ts"))
+    reader = SequentialReader(path)
+    steps = itertools.count(1)
+
+    def cancelled() -> None:
+        if next(steps) == cancelled_at:
+            raise CancelledError
+
+    with pytest.raises(CancelledError):
+        list(reader.read(21, 25, cancelled))
+    assert _rows(list(reader.read(21, 25, _nothing))) == _whole(path)[20:25]
     reader.close()
 
 
