@@ -95,7 +95,9 @@ async def test_each_route_takes_the_keys_that_it_should(guarded: Guarded) -> Non
         assert (without.status_code == 401) is (need is not Special.OPEN), (method, path)
         for scope, key in guarded.keys.items():
             answer = await guarded.asked(method, filled(path), key)
-            if isinstance(need, Scope) and not allows([scope], need):
+            if need is Special.PUBLISHER:
+                problem(answer, 401)  # no key of the API lets a publisher in
+            elif isinstance(need, Scope) and not allows([scope], need):
                 body = problem(answer, 403)
                 assert (
                     body["detail"] == f"this needs an API key with the scope {need}; yours (Ada) has {scope}"
@@ -124,7 +126,7 @@ async def test_strangers_learn_nothing_of_what_exists(guarded: Guarded) -> None:
 
 async def test_the_document_says_how_to_get_in(guarded: Guarded) -> None:
     document = (await guarded.asked("GET", "/openapi.json")).json()
-    assert document["components"]["securitySchemes"].keys() == {"bearer", "key", "session"}
+    assert document["components"]["securitySchemes"].keys() == {"bearer", "key", "session", "publisher"}
     start = document["paths"]["/analysis/start"]["post"]
     assert {"bearer": ["write"]} in start["security"]
     assert {"401", "403", "429"} <= start["responses"].keys()

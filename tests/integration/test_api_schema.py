@@ -22,7 +22,6 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from monolith.readmodels.table_export import EXPORT_FORMATS
-from tests import schema_bodies  # noqa: F401 - for its effect
 from tests.unit.api.harness import Api, running_api
 from tests.unit.readmodels.story import COLORS, FACES, OBJECTS, VIDEO, whole_video
 

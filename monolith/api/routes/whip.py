@@ -127,9 +127,9 @@ async def make_endpoint(
 async def publish(
     request: Request, video_id: VideoId, services: Services, publishers: Publishers, base: BaseUrl
 ) -> Response:
+    await _authorize(request, services, video_id)
     require_type(request, SDP)
     require_accepted(request)
-    await _authorize(request, services, video_id)
     offer = await read_body(request, OFFER_BYTES)
     connection, answer = await _begin(publishers, video_id, offer)
     headers = {
@@ -144,7 +144,10 @@ async def publish(
 
 
 @router.options(
-    "/whip/{video_id}", summary="What the endpoint takes, and its ICE servers", response_class=Response
+    "/whip/{video_id}",
+    summary="What the endpoint takes, and its ICE servers",
+    response_class=Response,
+    responses={**empty_answer(200, "In its headers"), **problems(400)},
 )
 async def endpoint_options(video_id: VideoId, publishers: Publishers) -> Response:
     """No token is asked for (a browser sends none), so TURN passwords are not told here."""
@@ -173,8 +176,8 @@ async def endpoint_options(video_id: VideoId, publishers: Publishers) -> Respons
 async def trickle(
     request: Request, video_id: VideoId, session_id: SessionId, services: Services, publishers: Publishers
 ) -> Response:
-    require_type(request, FRAGMENT)
     await _authorize(request, services, video_id)
+    require_type(request, FRAGMENT)
     connection = _session(publishers, video_id, session_id)
     check_entity_tag(request, connection.entity_tag)
     fragment = await read_body(request, FRAGMENT_BYTES)
@@ -189,7 +192,7 @@ async def trickle(
     "/whip/{video_id}/{session_id}",
     summary="End publishing, in order: the video is then complete",
     response_class=Response,
-    responses={**empty_answer(200, "Ended"), **problems(401, 403, 404, 410)},
+    responses={**empty_answer(200, "Ended"), **problems(400, 401, 403, 404, 410)},
 )
 async def end(
     request: Request, video_id: VideoId, session_id: SessionId, services: Services, publishers: Publishers
@@ -199,7 +202,12 @@ async def end(
     return Response(status_code=200)
 
 
-@router.options("/whip/{video_id}/{session_id}", summary="What the session takes", response_class=Response)
+@router.options(
+    "/whip/{video_id}/{session_id}",
+    summary="What the session takes",
+    response_class=Response,
+    responses={**empty_answer(200, "In its headers"), **problems(400)},
+)
 async def session_options(video_id: VideoId, session_id: SessionId) -> Response:
     return Response(status_code=200, headers={"Accept-Patch": FRAGMENT, "Allow": "DELETE, OPTIONS, PATCH"})
 

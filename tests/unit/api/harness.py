@@ -29,7 +29,6 @@ from monolith.application.purge import Purge
 from monolith.application.push_sources import PushSources
 from monolith.application.retention import Retention
 from monolith.application.video_stream import VideoStreams
-from monolith.bootstrap.playback import viewers_of
 from monolith.bootstrap.retention import retention_of
 from monolith.domain.detection import Detection
 from monolith.domain.events import DOMAIN_EVENTS, DomainEvent
@@ -50,7 +49,6 @@ from monolith.readmodels.rebuilding import Live, ReadModelRebuild
 from monolith.readmodels.rebuilds import Rebuilds
 from monolith.readmodels.rendering import label_of
 from monolith.secret_urls import SecretUrls
-from monolith.settings import Settings
 from monolith.storage import FileStorage, FrameGoneError
 
 DEADLINE = 10.0
@@ -166,7 +164,6 @@ async def running_api(
         uploads = folder / "uploads"
         uploads.mkdir()
         sources = PushSources(handlers, streams, secrets, feeds)
-        viewers = viewers_of(Settings(), feeds, store, codec, FrameTimes())
         api: Api
         services = ApiServices(
             handlers=handlers,
@@ -190,7 +187,6 @@ async def running_api(
             push_sources=sources,
             rtmp=_Entrance(),
             webrtc=await stack.enter_async_context(WebRtcPublishers(sources, WebRtcOptions())),
-            viewers=await stack.enter_async_context(viewers),
             viewers=await stack.enter_async_context(nobody_watches(store, codec)),
         )
         services = replace(services, **changes)
