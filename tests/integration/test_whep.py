@@ -17,6 +17,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from eventsourcing.codec import EventCodec
+from monolith.access.scopes import Scope
 from monolith.domain.detection import ObjectDetection
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.domain.segment import StoredFrame
@@ -29,6 +30,7 @@ from monolith.live.playback.frame_times import FrameTimes
 from monolith.live.playback.results import LiveResults
 from monolith.live.playback.sessions import Viewers
 from monolith.live.webrtc.ice import IceOptions
+from tests.integration.test_access import guarded_api
 from tests.live_clips import endless, packets_of, publish
 from tests.peers.whep import Viewer
 from tests.unit.api.harness import Api, running_api
@@ -52,8 +54,9 @@ class Live:
     feeds: LiveFeeds
     times: FrameTimes
 
-    async def signal(self, offer: str, *, query: str = "") -> str:
-        response = await self.api.client.post(WHEP + query, content=offer, headers=SDP)
+    async def signal(self, offer: str, *, query: str = "", key: str = "") -> str:
+        headers = SDP | ({"Authorization": f"Bearer {key}"} if key else {})
+        response = await self.api.client.post(WHEP + query, content=offer, headers=headers)
         assert response.status_code == 201, response.text
         return response.text
 
@@ -94,14 +97,19 @@ class Watching:
 
 @pytest.fixture
 async def live(tmp_path: Path) -> AsyncIterator[Live]:
-    async with running_api(tmp_path) as api:
-        await api.happened(*submitted())
-        feeds, times = LiveFeeds(), FrameTimes()
-        results = LiveResults(api.store, EventCodec(DOMAIN_EVENTS), times)
-        options = PlaybackOptions(viewers=3, publisher_patience=5)
-        async with Viewers(feeds, results, ICE, options) as viewers:
-            api.answer_by(replace(api.services, viewers=viewers))
-            yield Live(api, viewers, feeds, times)
+    async with running_api(tmp_path) as api, live_by(api) as live:
+        yield live
+
+
+@asynccontextmanager
+async def live_by(api: Api) -> AsyncIterator[Live]:
+    await api.happened(*submitted())
+    feeds, times = LiveFeeds(), FrameTimes()
+    results = LiveResults(api.store, EventCodec(DOMAIN_EVENTS), times)
+    options = PlaybackOptions(viewers=3, publisher_patience=5)
+    async with Viewers(feeds, results, ICE, options) as viewers:
+        api.answer_by(replace(api.services, viewers=viewers))
+        yield Live(api, viewers, feeds, times)
 
 
 def picture_of(frame: VideoFrame) -> Picture:
@@ -230,6 +238,19 @@ async def test_watching_ends_with_a_publisher_who_ends_in_order(live: Live, tmp_
         await viewer.picture()
         live.feeds.close(feed)
         await until(lambda: not len(live.viewers))
+
+
+async def test_watching_ends_when_the_key_is_revoked(tmp_path: Path) -> None:
+    async with guarded_api(tmp_path) as guarded, live_by(guarded.api) as live:
+        key, record = guarded.file.add("", (Scope.READ,), None)
+        await guarded.ring.load()
+        async with live.published(packets_of(make_video(tmp_path, PASSES))), Viewer() as viewer:
+            refused = await guarded.api.client.post(WHEP, content=await offer(), headers=SDP)
+            assert refused.status_code == 401
+            await viewer.watch(lambda offer: live.signal(offer, key=key))
+            await viewer.picture()
+            guarded.file.revoke(record.key_id)
+            await until(lambda: not len(live.viewers))
 
 
 async def test_nothing_to_watch(live: Live) -> None:

@@ -5,11 +5,15 @@ Who may read the video's results may watch it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
+from monolith.access.key_ring import Identity
+from monolith.access.keys import CredentialError
+from monolith.api.auth import CALLER
 from monolith.api.openapi import empty_answer, problems
 from monolith.api.problems import ApiError, too_busy
 from monolith.api.requests import BaseUrl, Services, VideoId
@@ -70,7 +74,8 @@ async def watch(
     require_accepted(request)
     await services.read_models.video(video_id)
     offer = await read_body(request, OFFER_BYTES)
-    session, answer = await _open(viewers, video_id, offer, overlay=overlay == "burned")
+    allowed = _still_allowed(request, services)
+    session, answer = await _open(viewers, video_id, offer, overlay=overlay == "burned", allowed=allowed)
     headers = {
         "Location": f"{base}/whep/{video_id}/{session.session_id}",
         "ETag": session.entity_tag,
@@ -117,9 +122,28 @@ async def end(video_id: VideoId, session_id: SessionId, viewers: PlaybackOf) -> 
     return Response(status_code=200)
 
 
-async def _open(viewers: Viewers, video_id: str, offer: bytes, *, overlay: bool) -> tuple[Session, str]:
+def _still_allowed(request: Request, services: Services) -> Callable[[], bool]:
+    """Whether the key that lets the viewer in is still good."""
+    caller: Identity | None = request.scope[CALLER]
+    keys = services.access.keys
+
+    def allowed() -> bool:
+        if caller is None or keys is None:
+            return True
+        try:
+            keys.by_id(caller.key_id)
+        except CredentialError:
+            return False
+        return True
+
+    return allowed
+
+
+async def _open(
+    viewers: Viewers, video_id: str, offer: bytes, *, overlay: bool, allowed: Callable[[], bool]
+) -> tuple[Session, str]:
     try:
-        return await viewers.open(video_id, offer, overlay=overlay)
+        return await viewers.open(video_id, offer, overlay=overlay, allowed=allowed)
     except NotLiveError as error:
         raise ApiError(404, str(error), kind="not-live") from error
     except OfferError as error:

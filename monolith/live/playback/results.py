@@ -104,5 +104,8 @@ async def keep_following(results: LiveResults, video_id: str, take: Callable[[Li
         except EventStoreError as error:
             logger.warning("the live results of video %s were interrupted: %s", video_id, error)
             await asyncio.sleep(_RETRY_SECONDS)
+        except Exception:
+            logger.exception("the live results of video %s were lost", video_id)
+            return
         else:
             return

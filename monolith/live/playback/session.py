@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -56,9 +57,12 @@ class Results(msgspec.Struct, frozen=True, tag="results"):
 
 
 class Session:
-    """From the offer to the end. `run` until it ends; `close` to end it."""
+    """From the offer to the end. `run` until it ends; `close` to end it. `allowed`: whether the viewer still may watch;
+    asked once a second."""
 
-    def __init__(self, broadcast: Broadcast, ice: IceOptions, *, overlay: bool) -> None:
+    def __init__(
+        self, broadcast: Broadcast, ice: IceOptions, *, overlay: bool, allowed: Callable[[], bool]
+    ) -> None:
         self.session_id = secrets.token_urlsafe(18)
         """Secret enough to be an address."""
         self.entity_tag = f'"{secrets.token_hex(8)}"'
@@ -68,6 +72,7 @@ class Session:
         self.track = ViewerTrack(broadcast, overlay=overlay, on_sent=self._send_waiting)
         self.results_left_out = 0
         self._ice = ice
+        self._allowed = allowed
         self._way: RuledConnection | None = None
         self._channel: RTCDataChannel | None = None
         self._waiting: OrderedDict[int, deque[LiveResult]] = OrderedDict()
@@ -102,6 +107,8 @@ class Session:
             return f"not connected within {options.connect_timeout:g} s"
         with self.broadcast.listening(self._take):
             while not self._ended.is_set():
+                if not self._allowed():
+                    return "the key that let the viewer in is not valid any more"
                 if self._silence() > options.viewer_silence:
                     return f"the viewer was silent for {options.viewer_silence:g} s"
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from types import TracebackType
 
 from monolith.live.feeds import LiveFeeds
@@ -55,8 +56,10 @@ class Viewers:
         """Encoder processes at work."""
         return sum(broadcast.encoders for broadcast in self._broadcasts.values())
 
-    async def open(self, video_id: str, offer: bytes, *, overlay: bool) -> tuple[Session, str]:
-        """A new viewer and the answer for it.
+    async def open(
+        self, video_id: str, offer: bytes, *, overlay: bool, allowed: Callable[[], bool] = lambda: True
+    ) -> tuple[Session, str]:
+        """A new viewer and the answer for it. `allowed`: see `Session`.
 
         Raises NotLiveError, TooManyViewersError, OfferError, NoCommonCodecError.
         """
@@ -70,7 +73,7 @@ class Viewers:
             broadcast = Broadcast(video_id, self._feeds, self._results, self.options)
             self._broadcasts[video_id] = broadcast
         self._opening += 1
-        session = Session(broadcast, self.ice, overlay=overlay)
+        session = Session(broadcast, self.ice, overlay=overlay, allowed=allowed)
         try:
             answer = await session.answer(text, description)
         except BaseException:

@@ -71,6 +71,7 @@ class SharedEncoder:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
+        self.output.end("the encoder was stopped")
 
     def ask_keyframe(self) -> bool:
         """Whether the next picture will be one; not where one was asked for a moment ago."""
@@ -94,6 +95,8 @@ class SharedEncoder:
         except* (ChildDiedError, EncodingError, OSError, TimeoutError, msgspec.DecodeError) as errors:
             reason = "; ".join(str(error) or type(error).__name__ for error in errors.exceptions)
             logger.warning("live pictures of video %s could not be encoded: %s", self._feed.video_id, reason)
+        except* Exception:
+            logger.exception("the encoder of video %s was lost", self._feed.video_id)
         finally:
             self.output.end(reason)
 
