@@ -43,7 +43,9 @@ def test_reading_needs_read_and_changing_never_less_than_write() -> None:
 
 def test_only_what_says_nothing_of_videos_is_open() -> None:
     options = {path for method, path in ROUTES if method == "OPTIONS"}
-    assert {path for (_, path), need in ROUTES.items() if need is Special.OPEN} == OPEN | {"/session"} | options
+    assert {path for (_, path), need in ROUTES.items() if need is Special.OPEN} == OPEN | {
+        "/session"
+    } | options
 
 
 def test_who_publishes_shows_the_token_of_its_endpoint() -> None:
