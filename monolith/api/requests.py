@@ -150,12 +150,9 @@ async def require_room(services: ApiServices) -> None:
         raise ApiError(507, reason, kind="no-room", headers={"Retry-After": "60"})
 
 
-async def require_room_for(services: ApiServices, idempotency_key: str | None) -> bool:
-    """For submissions: a repeat needs no room, since it starts nothing. True for a repeat. Raises ApiError (507)."""
-    if idempotency_key is not None and await services.handlers.knows(idempotency_key):
-        return True
-    await require_room(services)
-    return False
+async def is_repeat(services: ApiServices, idempotency_key: str | None) -> bool:
+    """Whether a submission with this key was taken in: a repeat starts nothing, and so needs no room."""
+    return idempotency_key is not None and await services.handlers.knows(idempotency_key)
 
 
 async def json_object(request: Request, services: ApiServices) -> dict[str, Any]:

@@ -151,10 +151,21 @@ class Followed:
             self._pacer = Pacer(_PUSHED_SPEED if pushed else Pacer.SPEED) if source.live else None
             try:
                 with contextlib.closing(source.inputs()) as inputs:
-                    for video in inputs:
+                    while (video := self._next_of(inputs)) is not None:
                         self._decode(video)
             finally:
                 self._warnings += source.warnings
+
+    def _next_of(self, inputs: Iterator[OpenVideo]) -> OpenVideo | None:
+        """None after the last. To open one is to wait for the source, too."""
+        asked = time.monotonic()
+        video = next(inputs, None)
+        self._waited_since(asked)
+        return video
+
+    def _waited_since(self, asked: float) -> None:
+        if self._pace is not None:
+            self._pace.waited(time.monotonic() - asked)
 
     def _watch(self) -> None:
         """Called in every wait for the source. Raises CancelledError, SourceError."""
@@ -182,9 +193,8 @@ class Followed:
     def _pictures(self, video: OpenVideo) -> Iterator[VideoFrame]:
         asked = time.monotonic()
         for packet in packets_of(video):
+            self._waited_since(asked)
             started = time.monotonic()
-            if self._pace is not None:
-                self._pace.waited(started - asked)
             pictures = list(video.pictures(iter((packet,))))
             self._decode_seconds += time.monotonic() - started
             yield from pictures

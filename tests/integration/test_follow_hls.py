@@ -217,6 +217,25 @@ class TestWithAnEnd:
                 await follow(pool, slots, follow_request(access, tmp_path), tmp_path)
         assert caught.value.permanent
 
+    async def test_a_source_that_is_opened_anew_with_every_segment_is_waited_for_no_longer(
+        self, pool: DecoderPool, slots: FrameSlots, tmp_path: Path
+    ) -> None:
+        data = make_video(tmp_path, Recipe(".ts", frames=5)).read_bytes()
+        parts = ["#EXT-X-DISCONTINUITY", "#EXTINF:0.2", "a.ts"] * 20
+
+        async def handler(request: Request, writer: asyncio.StreamWriter) -> None:
+            if request.path == "/index.m3u8":
+                writer.write(whole(media_playlist(*parts)))
+                return
+            await asyncio.sleep(0.2)
+            writer.write(whole(data))
+
+        async with serving(handler) as server:
+            access = access_to(f"{server.base}/index.m3u8", "hls", total_timeout=1.5)
+            with pytest.raises(SourceError, match=r"waited for longer than 1\.5 s") as caught:
+                await follow(pool, slots, follow_request(access, tmp_path), tmp_path)
+        assert caught.value.permanent
+
 
 def _endless(video: Path, *, pause: float) -> Handler:
     """A playlist with an end, whose only segment is `video` again and again, `pause` seconds after each kilobyte."""

@@ -22,8 +22,9 @@ from monolith.api.requests import (
     body_chunks,
     declared_bytes,
     drain,
+    is_repeat,
     json_object,
-    require_room_for,
+    require_room,
 )
 from monolith.api.services import ApiServices, SubmittedVideo
 from monolith.api.streaming import Turns
@@ -120,7 +121,8 @@ async def start(
     request: Request, services: Services, base: BaseUrl, idempotency_key: IdempotencyKey = None
 ) -> Response:
     body = await json_object(request, services)
-    await require_room_for(services, idempotency_key)
+    if not await is_repeat(services, idempotency_key):
+        await require_room(services)
     submitted = await services.handlers.submit_url(
         url=body.get("videoURL"),
         video_name=body.get("videoName"),
@@ -146,9 +148,9 @@ async def upload(
     if turns.taken >= turns.places:
         await _refuse(request, too_busy(f"{turns.places} uploads are under way; try again later"))
     with turns.take():
-        repeat = idempotency_key is not None and await services.handlers.knows(idempotency_key)
+        repeat = await is_repeat(services, idempotency_key)
         if not repeat:
-            await _require_room(request, services)
+            await _require_room_for_upload(request, services)
         form = await _receive(request, services, keep=not repeat)
     submitted = await _submit_upload(services, form, idempotency_key)
     return _created(submitted, base)
@@ -159,7 +161,7 @@ async def _refuse(request: Request, error: ApiError) -> NoReturn:
     raise error
 
 
-async def _require_room(request: Request, services: ApiServices) -> None:
+async def _require_room_for_upload(request: Request, services: ApiServices) -> None:
     """Raises ApiError (507)."""
     if (reason := await services.no_room()) is not None:
         await _refuse(request, no_room(reason))
