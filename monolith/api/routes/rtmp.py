@@ -13,7 +13,7 @@ from monolith.api import examples
 from monolith.api.answers import RtmpEndpointAnswer, submitted_answer
 from monolith.api.openapi import json_answer, problems, ref
 from monolith.api.problems import ApiError
-from monolith.api.requests import BaseUrl, IdempotencyKey, Services, json_object, require_room_for
+from monolith.api.requests import BaseUrl, IdempotencyKey, Services, is_repeat, json_object, require_room
 from monolith.api.routes.submissions import OPTIONS
 from monolith.api.services import ApiServices
 
@@ -61,7 +61,8 @@ async def make_rtmp_endpoint(
 ) -> Response:
     body = await json_object(request, services)
     port = _port(services)
-    await require_room_for(services, idempotency_key)
+    if not await is_repeat(services, idempotency_key):
+        await require_room(services)
     made = await services.pushed.create(
         "rtmp",
         models=body.get("modelsToRun"),

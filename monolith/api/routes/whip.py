@@ -22,8 +22,9 @@ from monolith.api.requests import (
     IdempotencyKey,
     Services,
     VideoId,
+    is_repeat,
     json_object,
-    require_room_for,
+    require_room,
 )
 from monolith.api.routes.submissions import OPTIONS
 from monolith.api.sdp_bodies import (
@@ -97,7 +98,8 @@ async def make_endpoint(
     request: Request, services: Services, base: BaseUrl, idempotency_key: IdempotencyKey = None
 ) -> Response:
     body = await json_object(request, services)
-    await require_room_for(services, idempotency_key)
+    if not await is_repeat(services, idempotency_key):
+        await require_room(services)
     made = await services.pushed.create(
         "webrtc",
         models=body.get("modelsToRun"),
