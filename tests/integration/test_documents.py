@@ -75,7 +75,6 @@ async def test_a_long_video_comes_whole_in_pages(api: Api, tmp_path: Path) -> No
         ({"label": "happy"}, 10, 10),
         ({"label": "horse"}, 0, 0),
         ({"run": RUN}, 10, 20),
-        ({"run": SECOND_RUN}, 0, 0),
         ({"model": COLORS}, 10, 0),
     ],
 )
@@ -85,6 +84,13 @@ async def test_filters_are_those_of_results(
     await api.happened(*whole_video((COLORS, FACES, OBJECTS), frames=10))
     document = await coco(api, **query)
     assert (len(document["images"]), len(document["annotations"])) == (images, annotations)
+
+
+async def test_a_run_of_another_video_is_not_found(api: Api) -> None:
+    await api.happened(*whole_video((OBJECTS,), frames=3))
+    answer = await api.get(COCO, params={"run": SECOND_RUN})
+    assert answer.status_code == 404
+    assert SECOND_RUN in answer.json()["detail"]
 
 
 async def test_cues_are_filtered(api: Api) -> None:
