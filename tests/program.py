@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +165,13 @@ async def result_rows(client: httpx.AsyncClient, video_id: str) -> list[tuple[An
         for row in answer.json()
     ]
     return sorted(rows, key=lambda row: (row[0], row[2]))
+
+
+@contextmanager
+def serving(folder: Path, **settings: str) -> Iterator[Server]:
+    """A server for many tests, outside of any event loop. It ends in order and has lost no exception."""
+    server = Server(folder, **settings)
+    asyncio.run(server.start())
+    yield server
+    assert asyncio.run(server.stop()) == 0
+    assert "Traceback" not in server.output

@@ -6,7 +6,6 @@ A key is looked at before a cookie. What a request needs stands in `route_scopes
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter
@@ -19,7 +18,7 @@ from monolith.access.key_ring import Identity, KeyRing
 from monolith.access.keys import CredentialError
 from monolith.access.rates import client_of
 from monolith.access.scopes import Scope, allows
-from monolith.api.problems import ApiError
+from monolith.api.problems import ApiError, too_often
 from monolith.api.route_scopes import Needs, Special
 
 CALLER: Final = "video_analysis.caller"
@@ -113,13 +112,7 @@ class Guard:
 
     def _too_often(self, wait: float, why: str) -> ApiError:
         self._refused.labels("too often").inc()
-        seconds = math.ceil(wait)
-        return ApiError(
-            429,
-            f"{why}; try again in {seconds} s",
-            kind="too-many-requests",
-            headers={"Retry-After": str(seconds)},
-        )
+        return too_often(wait, why)
 
     def _check_scopes(self, caller: Identity, needed: set[Scope]) -> None:
         missing = sorted(scope for scope in needed if not allows(caller.scopes, scope))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -58,6 +59,17 @@ class ApiError(Exception):
 
 def too_busy(detail: str) -> ApiError:
     return ApiError(503, detail, kind="too-busy", headers=RETRY_AFTER)
+
+
+def too_often(wait: float, why: str) -> ApiError:
+    """429. `wait`: seconds until it may be tried again."""
+    seconds = math.ceil(wait)
+    return ApiError(
+        429,
+        f"{why}; try again in {seconds} s",
+        kind="too-many-requests",
+        headers={"Retry-After": str(seconds)},
+    )
 
 
 def problem_response(

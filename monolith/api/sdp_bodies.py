@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from monolith.api.problems import ApiError
 from monolith.api.requests import body_chunks
@@ -86,3 +88,12 @@ def check_entity_tag(request: Request, entity_tag: str) -> None:
 async def read_body(request: Request, limit: int) -> bytes:
     """Raises ApiError: 413 beyond `limit` bytes, 400 when the client stops sending."""
     return b"".join([chunk async for chunk in body_chunks(request, limit, _BODY_SECONDS)])
+
+
+def session_response(answer: str, location: str, entity_tag: str, links: Iterable[str]) -> Response:
+    """The answer to an offer (`ANSWERED`). `links`: of the ICE servers."""
+    headers = {"Location": location, "ETag": entity_tag, "Cache-Control": "no-store"}
+    response = Response(answer, 201, headers=headers, media_type=SDP)
+    for link in links:
+        response.headers.append("Link", link)
+    return response

@@ -24,6 +24,7 @@ from monolith.live.rtmp_packets import PacketMaker
 from monolith.protocols.errors import ProtocolError
 from monolith.protocols.rtmp.events import Event, PublishEnded, PublishRequested, VideoMessage
 from monolith.protocols.rtmp.session import ServerSession, SessionError
+from monolith.waiting import first_of
 
 APP: Final = "live"
 _LOOK_UP_SECONDS: Final = 10.0
@@ -248,7 +249,7 @@ class RtmpConnection(asyncio.Protocol):
             self._video(message)
         self._flush()
         self._resume()
-        await _first_of(self._over, feed.dismissed)
+        await first_of(self._over, feed.dismissed)
         if feed.dismissal and not self._closing:
             self._session.close_publish(request, _ENDED, feed.dismissal)
             self._reason = feed.dismissal
@@ -299,13 +300,3 @@ class _RefusedError(Exception):
         super().__init__(reason)
         self.code = code
         self.why = why
-
-
-async def _first_of(*events: asyncio.Event) -> None:
-    """Until one of them is set."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

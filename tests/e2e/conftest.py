@@ -1,28 +1,24 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
 
-from tests.program import Server
+from tests.program import Server, serving
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One running program for all tests that do not stop or kill it."""
-    server = Server(
+    with serving(
         tmp_path_factory.mktemp("server"),
         PRECISION="f32",
         FETCH_READ_TIMEOUT="1",
         FETCH_CONNECT_TIMEOUT="2",
         FETCH_TIMEOUT="20",
-    )
-    asyncio.run(server.start())
-    yield server
-    assert asyncio.run(server.stop()) == 0
-    assert "Traceback" not in server.output
+    ) as server:
+        yield server
 
 
 @pytest.fixture

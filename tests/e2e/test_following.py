@@ -20,7 +20,7 @@ from tests.media import sample_clip
 from tests.peers.hls import live_hls, make_hls
 from tests.peers.nginx import Nginx, nginx
 from tests.peers.rtsp import live_mount, rtsp_server
-from tests.program import Server, free_port, until_ended, upload
+from tests.program import Server, free_port, serving, until_ended, upload
 from tests.videos import Recipe, make_video, read_barcode
 
 MODELS = ("color_detection", "objects_detection")
@@ -36,17 +36,8 @@ CAMERA = {"/live": live_mount(rate=10)}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), **SETTINGS, LIVE_SILENCE="60")
-    asyncio.run(server.start())
-    yield server
-    assert asyncio.run(server.stop()) == 0
-    assert "Traceback" not in server.output
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with server.client() as connected:
-        yield connected
+    with serving(tmp_path_factory.mktemp("server"), **SETTINGS, LIVE_SILENCE="60") as server:
+        yield server
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 
 from monolith.frames.jpeg import decode
 from tests.peers.rtmp import ffmpeg_to, gstreamer_to, publish_enhanced, refused_by
-from tests.program import Server, until_ended
+from tests.program import Server, serving, until_ended
 from tests.videos import Recipe, make_video, read_barcode
 
 SETTINGS = {"PRECISION": "f32", "SEGMENT_SECONDS": "2", "LIVE_SILENCE": "60"}
@@ -24,17 +24,8 @@ CLIP = Recipe(frames=PICTURES, gop=25, b_frames=2, width=320, height=240)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), **SETTINGS)
-    asyncio.run(server.start())
-    yield server
-    assert asyncio.run(server.stop()) == 0
-    assert "Traceback" not in server.output
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with server.client() as connected:
-        yield connected
+    with serving(tmp_path_factory.mktemp("server"), **SETTINGS) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

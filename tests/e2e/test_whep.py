@@ -17,7 +17,7 @@ from tests.peers import whip
 from tests.peers.chromium import Chromium, Page, camera_file, chromium
 from tests.peers.rtmp import ffmpeg_to
 from tests.peers.whep import PAGE_SCRIPT
-from tests.program import Server
+from tests.program import Server, serving
 from tests.videos import Recipe, make_video, read_barcode
 
 PICTURES = 100
@@ -28,17 +28,10 @@ B_FRAMES = Recipe(frames=PICTURES, gop=25, b_frames=2, width=320, height=240)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"), PRECISION="f32", SEGMENT_SECONDS="5", RTMP_PORT="0")
-    asyncio.run(server.start())
-    yield server
-    assert asyncio.run(server.stop()) == 0
-    assert "Traceback" not in server.output
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with server.client() as connected:
-        yield connected
+    with serving(
+        tmp_path_factory.mktemp("server"), PRECISION="f32", SEGMENT_SECONDS="5", RTMP_PORT="0"
+    ) as server:
+        yield server
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.media import sample_clip
 from tests.peers.chromium import Chromium, Page, camera_file, chromium
 from tests.peers.processes import running
 from tests.peers.whip import PAGE_SCRIPT, call
-from tests.program import Server, free_port, until_ended
+from tests.program import Server, free_port, serving, until_ended
 
 CLIP = sample_clip("bikes.mp4")
 PAGE_PORT = free_port()
@@ -29,23 +29,14 @@ SIZE = {"width": 640, "height": 272}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Pages of one other origin may use it; a publisher that goes without a word is waited for."""
-    server = Server(
+    with serving(
         tmp_path_factory.mktemp("server"),
         PRECISION="f32",
         LIVE_SILENCE="60",
         CORS_ORIGINS=f"http://localhost:{PAGE_PORT}",
-    )
-    asyncio.run(server.start())
-    yield server
-    assert asyncio.run(server.stop()) == 0
-    assert "Traceback" not in server.output
+    ) as server:
+        yield server
     assert "never retrieved" not in server.output
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with server.client() as connected:
-        yield connected
 
 
 @asynccontextmanager

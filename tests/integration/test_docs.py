@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import contextlib
 import os
 import re
@@ -21,7 +20,7 @@ import pytest
 from monolith.settings import Settings
 from monolith.settings_loading import CONFIG_VARIABLE, variable
 from tests.media import sample_clip
-from tests.program import Server, free_port
+from tests.program import Server, free_port, serving
 from tools.docs.__main__ import outdated
 
 ROOT: Final = Path(__file__).parents[2]
@@ -88,11 +87,8 @@ def cut(clip: Path, target: Path, frames: int) -> None:
 
 @pytest.fixture(scope="module")
 def server(clone: Path) -> Iterator[Server]:
-    server = Server(clone)
-    asyncio.run(server.start())
-    yield server
-    assert asyncio.run(server.stop()) == 0
-    assert "Traceback" not in server.output
+    with serving(clone) as server:
+        yield server
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the pages ask the API with curl")

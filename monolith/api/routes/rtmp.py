@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
 from urllib.parse import urlsplit
 
-import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from monolith.api import examples
-from monolith.api.answers import RtmpEndpointAnswer, submitted_answer
-from monolith.api.openapi import json_answer, problems, ref
+from monolith.api.answers import RtmpEndpointAnswer
+from monolith.api.openapi import problems
 from monolith.api.problems import ApiError
-from monolith.api.requests import BaseUrl, IdempotencyKey, Services, is_repeat, json_object, require_room
-from monolith.api.routes.submissions import OPTIONS
+from monolith.api.push_endpoints import body_of, create_endpoint, endpoint_response, made
+from monolith.api.requests import BaseUrl, IdempotencyKey, Services, json_object
 from monolith.api.services import ApiServices
 
 router = APIRouter(tags=["publish"])
-
-_BODY: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {"type": "object", "required": ["modelsToRun"], "properties": OPTIONS},
-                "example": examples.RTMP_ENDPOINT_BODY,
-            }
-        },
-    }
-}
-_MADE: Final = json_answer(
-    ref(RtmpEndpointAnswer),
-    "Waits for its publisher",
-    status=201,
-    example=examples.RTMP_ENDPOINT,
-    headers={
-        "Location": "Where the video is from now on",
-        "Idempotent-Replayed": "`true` when this is the first answer again",
-    },
-)
 
 
 @router.post(
@@ -53,31 +29,17 @@ _MADE: Final = json_answer(
     ),
     response_class=Response,
     status_code=201,
-    responses={**_MADE, **problems(400, 403, 409, 413, 507)},
-    openapi_extra=_BODY,
+    responses={**made(RtmpEndpointAnswer, examples.RTMP_ENDPOINT), **problems(400, 403, 409, 413, 507)},
+    openapi_extra=body_of(examples.RTMP_ENDPOINT_BODY),
 )
 async def make_rtmp_endpoint(
     request: Request, services: Services, base: BaseUrl, idempotency_key: IdempotencyKey = None
 ) -> Response:
     body = await json_object(request, services)
     port = _port(services)
-    if not await is_repeat(services, idempotency_key):
-        await require_room(services)
-    made = await services.pushed.create(
-        "rtmp",
-        models=body.get("modelsToRun"),
-        frame_step=body.get("frameStep"),
-        video_name=body.get("videoName"),
-        idempotency_key=idempotency_key,
-    )
-    answer = submitted_answer(made.submitted, base)
-    headers = {"Location": answer.status_url, "Cache-Control": "no-store"}
-    if made.submitted.repeated:
-        headers["Idempotent-Replayed"] = "true"
-    full = RtmpEndpointAnswer(
-        **msgspec.structs.asdict(answer), rtmp_endpoint=f"rtmp://{_host(base)}:{port}/live/{made.secret}"
-    )
-    return Response(msgspec.json.encode(full), 201, headers=headers, media_type="application/json")
+    endpoint = await create_endpoint(services, "rtmp", body, idempotency_key)
+    url = f"rtmp://{_host(base)}:{port}/live/{endpoint.secret}"
+    return endpoint_response(endpoint, base, RtmpEndpointAnswer, rtmp_endpoint=url)
 
 
 def _port(services: ApiServices) -> int:

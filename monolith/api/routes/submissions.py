@@ -100,12 +100,12 @@ _UPLOAD: Final[dict[str, Any]] = {
         },
     }
 }
-_HEADERS: Final = {
+SUBMITTED_HEADERS: Final = {
     "Location": "Where the video is from now on",
     "Idempotent-Replayed": "`true` when this is the first answer again",
 }
 _SUBMITTED: Final = json_answer(
-    ref(SubmittedAnswer), "Taken in", status=201, example=examples.SUBMITTED, headers=_HEADERS
+    ref(SubmittedAnswer), "Taken in", status=201, example=examples.SUBMITTED, headers=SUBMITTED_HEADERS
 )
 
 
@@ -210,10 +210,16 @@ async def _remove(form: UploadForm) -> None:
 
 def _created(submitted: SubmittedVideo, base: str) -> Response:
     answer = submitted_answer(submitted, base)
+    headers = submitted_headers(submitted, answer)
+    return Response(msgspec.json.encode(answer), 201, headers=headers, media_type="application/json")
+
+
+def submitted_headers(submitted: SubmittedVideo, answer: SubmittedAnswer) -> dict[str, str]:
+    """Those of `SUBMITTED_HEADERS`."""
     headers = {"Location": answer.status_url}
     if submitted.repeated:
         headers["Idempotent-Replayed"] = "true"
-    return Response(msgspec.json.encode(answer), 201, headers=headers, media_type="application/json")
+    return headers
 
 
 @router.post(

@@ -28,6 +28,7 @@ from monolith.api.sdp_bodies import (
     read_body,
     require_accepted,
     require_type,
+    session_response,
 )
 from monolith.live.playback.session import Session
 from monolith.live.playback.sessions import NoSessionError, NotLiveError, TooManyViewersError, Viewers
@@ -76,15 +77,9 @@ async def watch(
     offer = await read_body(request, OFFER_BYTES)
     allowed = _still_allowed(request, services)
     session, answer = await _open(viewers, video_id, offer, overlay=overlay == "burned", allowed=allowed)
-    headers = {
-        "Location": f"{base}/whep/{video_id}/{session.session_id}",
-        "ETag": session.entity_tag,
-        "Accept-Patch": FRAGMENT,
-        "Cache-Control": "no-store",
-    }
-    response = Response(answer, 201, headers=headers, media_type=SDP)
-    for link in viewers.ice.links():
-        response.headers.append("Link", link)
+    location = f"{base}/whep/{video_id}/{session.session_id}"
+    response = session_response(answer, location, session.entity_tag, viewers.ice.links())
+    response.headers["Accept-Patch"] = FRAGMENT
     return response
 
 

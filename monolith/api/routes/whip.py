@@ -5,28 +5,24 @@ The bearer token of the endpoint is the only way in, with or without API keys.
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Final
+from typing import Annotated
 
-import msgspec
 from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
 from monolith.access.rates import client_of
 from monolith.api import examples
-from monolith.api.answers import WebRtcEndpointAnswer, submitted_answer
-from monolith.api.openapi import empty_answer, json_answer, problems, ref
-from monolith.api.problems import ApiError, too_busy
+from monolith.api.answers import WebRtcEndpointAnswer
+from monolith.api.openapi import empty_answer, problems
+from monolith.api.problems import ApiError, too_busy, too_often
+from monolith.api.push_endpoints import body_of, create_endpoint, endpoint_response, made
 from monolith.api.requests import (
     BaseUrl,
     IdempotencyKey,
     Services,
     VideoId,
-    is_repeat,
     json_object,
-    require_room,
 )
-from monolith.api.routes.submissions import OPTIONS
 from monolith.api.sdp_bodies import (
     ANSWERED,
     FRAGMENT,
@@ -38,6 +34,7 @@ from monolith.api.sdp_bodies import (
     read_body,
     require_accepted,
     require_type,
+    session_response,
 )
 from monolith.api.services import ApiServices
 from monolith.application.push_sources import UnknownSecretError, VideoOverError
@@ -59,29 +56,6 @@ Publishers = Annotated[WebRtcPublishers, Depends(_publishers)]
 SessionId = Annotated[str, Path(description="As the answer's `Location` says")]
 
 
-_ENDPOINT_BODY: Final = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {"type": "object", "required": ["modelsToRun"], "properties": OPTIONS},
-                "example": examples.WEBRTC_ENDPOINT_BODY,
-            }
-        },
-    }
-}
-_MADE: Final = json_answer(
-    ref(WebRtcEndpointAnswer),
-    "Waits for its publisher",
-    status=201,
-    example=examples.WEBRTC_ENDPOINT,
-    headers={
-        "Location": "Where the video is from now on",
-        "Idempotent-Replayed": "`true` when this is the first answer again",
-    },
-)
-
-
 @router.post(
     "/analysis/webrtc-endpoint",
     summary="Analyse what will be published by WebRTC (WHIP)",
@@ -91,30 +65,16 @@ _MADE: Final = json_answer(
     ),
     response_class=Response,
     status_code=201,
-    responses={**_MADE, **problems(400, 403, 409, 413, 507)},
-    openapi_extra=_ENDPOINT_BODY,
+    responses={**made(WebRtcEndpointAnswer, examples.WEBRTC_ENDPOINT), **problems(400, 403, 409, 413, 507)},
+    openapi_extra=body_of(examples.WEBRTC_ENDPOINT_BODY),
 )
 async def make_endpoint(
     request: Request, services: Services, base: BaseUrl, idempotency_key: IdempotencyKey = None
 ) -> Response:
     body = await json_object(request, services)
-    if not await is_repeat(services, idempotency_key):
-        await require_room(services)
-    made = await services.pushed.create(
-        "webrtc",
-        models=body.get("modelsToRun"),
-        frame_step=body.get("frameStep"),
-        video_name=body.get("videoName"),
-        idempotency_key=idempotency_key,
-    )
-    answer = submitted_answer(made.submitted, base)
-    headers = {"Location": answer.status_url, "Cache-Control": "no-store"}
-    if made.submitted.repeated:
-        headers["Idempotent-Replayed"] = "true"
-    full = WebRtcEndpointAnswer(
-        **msgspec.structs.asdict(answer), whip_endpoint=f"{base}/whip/{made.video_id}", token=made.secret
-    )
-    return Response(msgspec.json.encode(full), 201, headers=headers, media_type="application/json")
+    endpoint = await create_endpoint(services, "webrtc", body, idempotency_key)
+    url = f"{base}/whip/{endpoint.video_id}"
+    return endpoint_response(endpoint, base, WebRtcEndpointAnswer, whip_endpoint=url, token=endpoint.secret)
 
 
 @router.post(
@@ -134,15 +94,8 @@ async def publish(
     require_accepted(request)
     offer = await read_body(request, OFFER_BYTES)
     connection, answer = await _begin(publishers, video_id, offer)
-    headers = {
-        "Location": f"{base}/whip/{video_id}/{connection.session_id}",
-        "ETag": connection.entity_tag,
-        "Cache-Control": "no-store",
-    }
-    response = Response(answer, 201, headers=headers, media_type=SDP)
-    for link in publishers.options.ice.links():
-        response.headers.append("Link", link)
-    return response
+    location = f"{base}/whip/{video_id}/{connection.session_id}"
+    return session_response(answer, location, connection.entity_tag, publishers.options.ice.links())
 
 
 @router.options(
@@ -250,13 +203,7 @@ def _count_wrong(request: Request, services: ApiServices) -> None:
     address = request.client.host if request.client else "unknown"
     wait = services.access.failures.take(client_of(address))
     if wait:
-        seconds = math.ceil(wait)
-        raise ApiError(
-            429,
-            f"too many wrong tokens came from your address; try again in {seconds} s",
-            kind="too-many-requests",
-            headers={"Retry-After": str(seconds)},
-        )
+        raise too_often(wait, "too many wrong tokens came from your address")
 
 
 def _unauthorized(detail: str, *, error: str = "") -> ApiError:

@@ -24,6 +24,7 @@ from monolith.live.playback.viewer import ViewerTrack
 from monolith.live.webrtc.ice import IceOptions, RuledConnection
 from monolith.live.webrtc.peers import answer, close_peer, new_peer, take_offer
 from monolith.live.webrtc.sdp import NoCommonCodecError, OfferError
+from monolith.waiting import first_of
 
 CHANNEL: Final = "results"
 _WATCH_SECONDS: Final = 1.0
@@ -102,7 +103,7 @@ class Session:
         options = self.broadcast.options
         try:
             async with asyncio.timeout(options.connect_timeout):
-                await self._first(self._connected, self._ended)
+                await first_of(self._connected, self._ended)
         except TimeoutError:
             return f"not connected within {options.connect_timeout:g} s"
         with self.broadcast.listening(self._take):
@@ -128,14 +129,6 @@ class Session:
     async def _close(self) -> None:
         await close_peer(self.peer)
         await self.track.close()
-
-    async def _first(self, *events: asyncio.Event) -> None:
-        waits = [asyncio.create_task(event.wait()) for event in events]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
 
     def _silence(self) -> float:
         return 0.0 if self._way is None else time.monotonic() - self._way.heard_at
