@@ -190,7 +190,10 @@ async def test_keys_come_and_go_without_a_restart(guarded: Guarded) -> None:
         return (await guarded.asked("GET", "/analysis/videos", key)).status_code == 200
 
     async def shut_out() -> bool:
-        return not await let_in()
+        try:
+            return not await let_in()
+        except httpx.RemoteProtocolError:  # the key went while this very answer was on its way
+            return True
 
     await until(let_in)
     guarded.file.revoke(record.key_id)
