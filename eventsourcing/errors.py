@@ -4,6 +4,7 @@ EventStoreError
 ├── WrongExpectedVersionError   the stream has moved on; reload and decide again
 ├── StreamTombstonedError       the stream is gone for good
 ├── EventIdConflictError        an event id was used before for something else
+├── AppendTooLargeError         the server takes fewer bytes at once
 ├── UnknownEventTypeError       the codec has no class for a stored event
 ├── EventDecodingError          a stored event does not fit its class
 ├── LeaseLostError              another owner holds the lease
@@ -40,6 +41,10 @@ class StreamTombstonedError(EventStoreError):
 
 class EventIdConflictError(EventStoreError):
     """An event id of this append is already stored, but not as part of the same append."""
+
+
+class AppendTooLargeError(EventStoreError):
+    """The events of one append are more than the store takes at once: append fewer."""
 
 
 class UnknownEventTypeError(EventStoreError):

@@ -1,4 +1,4 @@
-"""The event store port. Adapters: memory, SQLite; one contract suite tests them all."""
+"""The event store port. Adapters: memory, SQLite, KurrentDB; one contract suite tests them all."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ class EventStore(Protocol):
         """Catch-up subscription: what is stored after `after`, then `CaughtUp`, then what is appended.
 
         `CaughtUp` comes each time the subscription has reached the end after delivering something, and once
-        at the start. Nothing is delivered twice, nothing becomes visible behind what was delivered.
+        at the start; a store may say it again after it has passed over events that do not match.
+        Nothing is delivered twice, nothing becomes visible behind what was delivered.
         """
         ...
 

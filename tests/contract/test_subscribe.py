@@ -10,13 +10,15 @@ import pytest
 from eventsourcing.events import CaughtUp, RecordedEvent
 from eventsourcing.store import EventStore
 from eventsourcing.versions import ANY
-from tests.contract.conftest import PAGE
+from tests.contract.conftest import PAGE, Traits
 from tests.contract.helpers import WAIT, collect, new, news, next_item, put, texts, until_caught_up
 
 
-async def test_an_empty_store_says_so_and_waits(store: EventStore) -> None:
+async def test_an_empty_store_says_so_and_waits(store: EventStore, traits: Traits) -> None:
     async with store.subscribe() as items:
-        assert await next_item(items) == CaughtUp(commit_position=None)
+        caught_up = await next_item(items)
+        assert isinstance(caught_up, CaughtUp)
+        assert caught_up.commit_position is None or not traits.forgets_at_once
         waiting = asyncio.create_task(next_item(items))
         await asyncio.sleep(0.02)
         assert not waiting.done()
@@ -80,9 +82,9 @@ async def test_a_slow_subscriber_gets_pages_not_a_pile(store: EventStore) -> Non
         sizes, seen = [], list[RecordedEvent]()
         while len(seen) < 500:
             item = await next_item(items)
-            assert not isinstance(item, CaughtUp)
-            sizes.append(len(item))
-            seen += item
+            if not isinstance(item, CaughtUp):
+                sizes.append(len(item))
+                seen += item
     assert max(sizes) <= PAGE
     assert texts(seen) == [str(number) for number in range(500)]
 
@@ -107,14 +109,15 @@ async def test_a_cancelled_wait_loses_nothing(store: EventStore) -> None:
     assert seen == [*map(str, range(30)), "end"]
 
 
-async def test_a_delete_does_not_stop_a_subscription(store: EventStore) -> None:
+async def test_a_delete_does_not_stop_a_subscription(store: EventStore, traits: Traits) -> None:
     await store.append("a-1", news(20), expected_version=ANY)
     async with store.subscribe() as items:
         first = await next_item(items)
         assert not isinstance(first, CaughtUp)
         await store.delete_stream("a-1")
         await put(store, "b-1", "after")
-        assert texts(await collect(items, 1)) == ["after"]
+        rest = 0 if traits.forgets_at_once else 20 - len(first)
+        assert texts(await collect(items, rest + 1))[rest:] == ["after"]
         await store.delete_stream("b-1")
         await put(store, "c-1", "later")
         assert texts(await collect(items, 1)) == ["later"]

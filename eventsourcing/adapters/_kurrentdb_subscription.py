@@ -1,0 +1,148 @@
+"""A catch-up subscription to `$all` of KurrentDB that outlives the connection it came by."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Final
+
+import grpc
+from kurrentdbclient import AsyncKurrentDBClient, Checkpoint
+from kurrentdbclient import CaughtUp as ServerCaughtUp
+from kurrentdbclient import RecordedEvent as ServerEvent
+from kurrentdbclient.exceptions import KurrentDBClientError
+
+from eventsourcing.adapters._kurrentdb_events import all_filter, is_ours, recorded
+from eventsourcing.events import CaughtUp, RecordedEvent
+from eventsourcing.store import SubscriptionItem
+
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 10.0
+_WINDOW: Final = 500
+"""Events that the server looks at between two checkpoints, matching or not."""
+
+logger = logging.getLogger(__name__)
+
+
+class KurrentDbSubscription:
+    """Async context manager and iterator, as `EventStore.subscribe` promises. For one task.
+
+    One task of its own reads ahead, by two items at most. Where the server goes away it comes back to where it was,
+    after pauses that grow; the iteration waits meanwhile and raises nothing. `note` is told of each commit position.
+    """
+
+    def __init__(
+        self,
+        client: AsyncKurrentDBClient,
+        *,
+        after: int | None,
+        prefixes: Sequence[str],
+        page_size: int,
+        note: Callable[[int], None],
+    ) -> None:
+        self._client = client
+        self._prefixes = tuple(prefixes)
+        self._page_size = page_size
+        self._note = note
+        self._through = after
+        """Up to here everything was looked at and either buffered or passed over."""
+        self._buffer: list[RecordedEvent] = []
+        self._live = False
+        self._announced = False
+        self._ended = False
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._reading: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> KurrentDbSubscription:
+        self._reading = asyncio.create_task(self._read(), name="KurrentDB subscription")
+        self._reading.add_done_callback(lambda _: self.end())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+        assert self._reading is not None
+        self._reading.cancel()
+        await asyncio.wait([self._reading])
+        if not self._reading.cancelled() and error is None and (failure := self._reading.exception()):
+            raise failure
+
+    def end(self) -> None:
+        """End the iteration."""
+        self._ended = True
+        self._news.set()
+
+    def __aiter__(self) -> KurrentDbSubscription:
+        return self
+
+    async def __anext__(self) -> SubscriptionItem:
+        while not self._ended:
+            if self._buffer:
+                return self._take()
+            if self._live and not self._announced:
+                self._announced = True
+                return CaughtUp(commit_position=self._through)
+            self._news.clear()
+            await self._news.wait()
+        raise StopAsyncIteration
+
+    def _take(self) -> list[RecordedEvent]:
+        events, self._buffer = self._buffer[: self._page_size], self._buffer[self._page_size :]
+        self._announced = False
+        self._room.set()
+        return events
+
+    async def _read(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            before = self._through
+            try:
+                await self._read_connection()
+                reason = "the server ended it"
+            except (KurrentDBClientError, grpc.RpcError, grpc.aio.UsageError) as error:
+                reason = str(error) or type(error).__name__
+            if self._ended:
+                return
+            pause = _FIRST_PAUSE if self._through != before else pause
+            logger.warning("a subscription to KurrentDB broke off (%s); tried again in %g s", reason, pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _read_connection(self) -> None:
+        self._live = False
+        responses = await self._client.subscribe_to_all(
+            commit_position=self._through,
+            include_checkpoints=True,
+            include_caught_up=True,
+            window_size=_WINDOW,
+            checkpoint_interval_multiplier=1,
+            **all_filter(self._prefixes),
+        )
+        try:
+            async for response in responses:
+                self._take_in(response)
+                while len(self._buffer) >= 2 * self._page_size:
+                    self._room.clear()
+                    await self._room.wait()
+        finally:
+            with contextlib.suppress(KurrentDBClientError, grpc.RpcError):
+                await responses.stop()
+
+    def _take_in(self, response: ServerEvent) -> None:
+        position = response.commit_position
+        if position is not None and (self._through is None or position > self._through):
+            if not isinstance(response, Checkpoint | ServerCaughtUp) and is_ours(response):
+                self._buffer.append(recorded(response))
+            if position or not isinstance(response, ServerCaughtUp):  # old servers do not say where they are
+                self._through = position
+                self._note(position)
+        if isinstance(response, ServerCaughtUp):
+            self._live = True
+        elif isinstance(response, Checkpoint):
+            self._announced = False  # so that those who keep a checkpoint move it, though nothing matches
+        self._news.set()

@@ -1,0 +1,197 @@
+"""KurrentDB's adapter where the server goes away and comes back, and what it tells of the server's own ways."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from eventsourcing.adapters.kurrentdb import KurrentDbEventStore
+from eventsourcing.errors import AppendTooLargeError, StoreUnavailableError
+from eventsourcing.events import CaughtUp, NewEvent, RecordedEvent
+from eventsourcing.versions import ANY, NO_STREAM
+from tests.contract.helpers import collect, new, news, next_item, put, texts, until_caught_up
+from tests.peers.kurrentdb.serving import serving, uri_of
+
+KILLS = 3
+WRITERS = 4
+
+
+class Server:
+    """The protocol server as a process that can be killed; what it was told stays in a journal."""
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self.port = 0
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.peers.kurrentdb", "--port", str(self.port), "--journal", str(self._journal),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        async with asyncio.timeout(30):
+            self.port = int(await self._process.stdout.readline())
+
+    async def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+
+    def scavenge(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGUSR1)
+
+
+@asynccontextmanager
+async def server(folder: Path) -> AsyncIterator[Server]:
+    running = Server(folder / "journal")
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.kill()
+
+
+async def stubbornly(store: KurrentDbEventStore, stream_name: str, event: NewEvent, version: int) -> None:
+    """Append until the store says that it is done."""
+    while True:
+        try:
+            expected = NO_STREAM if version < 0 else version
+            await store.append(stream_name, [event], expected_version=expected)
+            return
+        except StoreUnavailableError:
+            await asyncio.sleep(0.1)
+
+
+async def test_what_was_acknowledged_outlives_kills_of_the_server(tmp_path: Path) -> None:
+    """Writers that go on, a subscriber that does nothing about it: each event is there and delivered once, in order."""
+    async with server(tmp_path) as running:
+        store = await KurrentDbEventStore.open(uri_of(running.port))
+        enough = asyncio.Event()
+        counts = [0] * WRITERS
+
+        async def write(number: int) -> None:
+            while not enough.is_set() or counts[number] < 5:
+                await stubbornly(store, f"s-{number}", new(f"{number}.{counts[number]}"), counts[number] - 1)
+                counts[number] += 1
+                await asyncio.sleep(0.02)
+
+        seen: list[RecordedEvent] = []
+
+        async def follow() -> None:
+            async with store.subscribe(prefixes=["s-", "end-"]) as items:
+                while not seen or seen[-1].data != b"end":
+                    seen.extend(await collect(items, 1))
+
+        async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(follow())
+            writing = [tasks.create_task(write(number)) for number in range(WRITERS)]
+            for _ in range(KILLS):
+                await asyncio.sleep(0.5)
+                before = len(seen)
+                await running.kill()
+                await running.start()
+                while len(seen) <= before:
+                    await asyncio.sleep(0.05)
+            enough.set()
+            await asyncio.wait(writing)
+            await stubbornly(store, "end-1", new("end"), -1)
+            await following
+        expected = {f"{number}.{count}" for number in range(WRITERS) for count in range(counts[number])}
+        assert Counter(texts(seen)) == Counter([*expected, "end"])
+        assert texts(await store.read_all(prefixes=["s-", "end-"], limit=10_000)) == texts(seen)
+        for number in range(WRITERS):
+            stream = [event.stream_position for event in seen if event.stream_name == f"s-{number}"]
+            assert stream == list(range(counts[number]))
+        await store.close()
+
+
+async def test_a_server_that_is_away_is_said_to_be(tmp_path: Path) -> None:
+    async with server(tmp_path) as running:
+        store = await KurrentDbEventStore.open(uri_of(running.port))
+        await running.kill()
+        with pytest.raises(StoreUnavailableError, match="KurrentDB"):
+            await store.append("a-1", [new()], expected_version=ANY)
+        with pytest.raises(StoreUnavailableError, match="KurrentDB"):
+            await store.head()
+        with pytest.raises(StoreUnavailableError, match="KurrentDB"):
+            await KurrentDbEventStore.open(uri_of(running.port))
+        await running.start()
+        await put(store, "a-1", "back")
+        assert texts(await store.read_stream("a-1")) == ["back"]
+        await store.close()
+
+
+async def test_an_identity_is_the_stores_and_not_the_connections() -> None:
+    async with serving() as uri, serving() as other_uri:
+        stores = [await KurrentDbEventStore.open(one) for one in (uri, uri, other_uri)]
+        assert stores[0].identity == stores[1].identity != stores[2].identity
+        for store in stores:
+            assert await store.read_all() == []
+            await store.close()
+
+
+async def test_a_node_is_found_by_gossip() -> None:
+    async with serving() as uri:
+        host = uri.removeprefix("kurrentdb://").partition("?")[0]
+        store = await KurrentDbEventStore.open(f"kurrentdb://{host},{host}?tls=false")
+        await put(store, "a-1", "found")
+        assert texts(await store.read_all()) == ["found"]
+        await store.close()
+
+
+async def test_positions_move_though_nothing_matches() -> None:
+    """Or a checkpoint of a quiet subscriber would stay behind, and it would look at everything again at a restart."""
+    async with serving() as uri:
+        store = await KurrentDbEventStore.open(uri)
+        async with store.subscribe(prefixes=["quiet-"]) as items:
+            _, first = await until_caught_up(items)
+            for start in range(0, 2_000, 100):
+                await store.append("busy-1", news(100, start), expected_version=ANY)
+            moved = await next_item(items)
+            assert isinstance(moved, CaughtUp)
+            assert moved.commit_position is not None
+            assert first.commit_position is None or moved.commit_position > first.commit_position
+        await store.close()
+
+
+async def test_removed_events_are_shown_until_a_scavenge(tmp_path: Path) -> None:
+    async with server(tmp_path) as running:
+        store = await KurrentDbEventStore.open(uri_of(running.port))
+        await put(store, "gone-1", "1", "2")
+        await put(store, "stays-1", "3")
+        await store.tombstone_stream("gone-1")
+        assert texts(await store.read_all()) == ["1", "2", "3"]
+        assert texts(await store.read_all(prefixes=["gone-"])) == ["1", "2"]
+        running.scavenge()
+        async with asyncio.timeout(10):
+            while texts(await store.read_all()) != ["3"]:
+                await asyncio.sleep(0.05)
+        assert await store.read_all(prefixes=["gone-"]) == []
+        await store.close()
+
+
+async def test_more_than_the_server_takes_at_once_is_refused() -> None:
+    async with serving() as uri:
+        store = await KurrentDbEventStore.open(uri)
+        large = NewEvent(event_id=new().event_id, event_type="Large", data=bytes(2 << 20))
+        with pytest.raises(AppendTooLargeError, match="1 events at once"):
+            await store.append("a-1", [large], expected_version=ANY)
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    "uri", ["", "http://127.0.0.1:2113", "kurrentdb://", "kurrentdb://127.0.0.1:1?tls=maybe"]
+)
+async def test_a_uri_that_is_none(uri: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        await KurrentDbEventStore.open(uri)
