@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Final
+from typing import Final, Protocol
 
 import grpc
 from kurrentdbclient import AsyncKurrentDBClient, Checkpoint
@@ -16,6 +16,7 @@ from kurrentdbclient import RecordedEvent as ServerEvent
 from kurrentdbclient.exceptions import KurrentDBClientError
 
 from eventsourcing.adapters._kurrentdb_events import all_filter, is_ours, recorded
+from eventsourcing.errors import StoreUnavailableError
 from eventsourcing.events import CaughtUp, RecordedEvent
 from eventsourcing.store import SubscriptionItem
 
@@ -24,29 +25,47 @@ _LONGEST_PAUSE: Final = 10.0
 _WINDOW: Final = 500
 """Events that the server looks at between two checkpoints, matching or not."""
 
+_IDLE_SECONDS: Final = 1.0
+
 logger = logging.getLogger(__name__)
+
+
+class Log(Protocol):
+    """The store, as a subscription needs it."""
+
+    last_position: int
+
+    def note(self, position: int) -> None:
+        """There is an event at this commit position."""
+        ...
+
+    async def head(self) -> int | None: ...
+
+    async def read_all(
+        self, *, after: int | None = None, prefixes: Sequence[str] = (), limit: int = 1000
+    ) -> list[RecordedEvent]: ...
 
 
 class KurrentDbSubscription:
     """Async context manager and iterator, as `EventStore.subscribe` promises. For one task.
 
     One task of its own reads ahead, by two items at most. Where the server goes away it comes back to where it was,
-    after pauses that grow; the iteration waits meanwhile and raises nothing. `note` is told of each commit position.
+    after pauses that grow; the iteration waits meanwhile and raises nothing.
     """
 
     def __init__(
         self,
         client: AsyncKurrentDBClient,
+        log: Log,
         *,
         after: int | None,
         prefixes: Sequence[str],
         page_size: int,
-        note: Callable[[int], None],
     ) -> None:
         self._client = client
+        self._log = log
         self._prefixes = tuple(prefixes)
         self._page_size = page_size
-        self._note = note
         self._through = after
         """Up to here everything was looked at and either buffered or passed over."""
         self._buffer: list[RecordedEvent] = []
@@ -58,7 +77,7 @@ class KurrentDbSubscription:
         self._reading: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> KurrentDbSubscription:
-        self._reading = asyncio.create_task(self._read(), name="KurrentDB subscription")
+        self._reading = asyncio.create_task(self._follow(), name="KurrentDB subscription")
         self._reading.add_done_callback(lambda _: self.end())
         return self
 
@@ -97,6 +116,26 @@ class KurrentDbSubscription:
         self._room.set()
         return events
 
+    async def _follow(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read())
+            tasks.create_task(self._move_when_idle())
+
+    async def _move_when_idle(self) -> None:
+        """The server says where it is only now and then. Where nothing matches for long, a look at what was stored
+        meanwhile moves the position on: checkpoints do not stay behind, and lag is not seen where there is none."""
+        while True:
+            await asyncio.sleep(_IDLE_SECONDS)
+            newest, through = self._log.last_position, self._through
+            if not self._live or self._buffer or newest <= (through or 0):
+                continue
+            with contextlib.suppress(StoreUnavailableError):
+                between = await self._log.read_all(after=through, prefixes=self._prefixes, limit=1)
+                if not between and self._through == through:
+                    self._through = newest
+                    self._announced = False
+                    self._news.set()
+
     async def _read(self) -> None:
         pause = _FIRST_PAUSE
         while True:
@@ -104,7 +143,7 @@ class KurrentDbSubscription:
             try:
                 await self._read_connection()
                 reason = "the server ended it"
-            except (KurrentDBClientError, grpc.RpcError, grpc.aio.UsageError) as error:
+            except (StoreUnavailableError, KurrentDBClientError, grpc.RpcError, grpc.aio.UsageError) as error:
                 reason = str(error) or type(error).__name__
             if self._ended:
                 return
@@ -115,6 +154,7 @@ class KurrentDbSubscription:
 
     async def _read_connection(self) -> None:
         self._live = False
+        head = await self._log.head()
         responses = await self._client.subscribe_to_all(
             commit_position=self._through,
             include_checkpoints=True,
@@ -125,7 +165,7 @@ class KurrentDbSubscription:
         )
         try:
             async for response in responses:
-                self._take_in(response)
+                self._take_in(response, head)
                 while len(self._buffer) >= 2 * self._page_size:
                     self._room.clear()
                     await self._room.wait()
@@ -133,16 +173,24 @@ class KurrentDbSubscription:
             with contextlib.suppress(KurrentDBClientError, grpc.RpcError):
                 await responses.stop()
 
-    def _take_in(self, response: ServerEvent) -> None:
-        position = response.commit_position
-        if position is not None and (self._through is None or position > self._through):
-            if not isinstance(response, Checkpoint | ServerCaughtUp) and is_ours(response):
-                self._buffer.append(recorded(response))
-            if position or not isinstance(response, ServerCaughtUp):  # old servers do not say where they are
-                self._through = position
-                self._note(position)
+    def _take_in(self, response: ServerEvent, head: int | None) -> None:
+        """`head`: of the store, before this connection."""
         if isinstance(response, ServerCaughtUp):
             self._live = True
+            self._move_to(
+                max(response.commit_position or 0, head or 0)
+            )  # old servers do not say where they are
         elif isinstance(response, Checkpoint):
+            self._move_to(response.commit_position or 0)
             self._announced = False  # so that those who keep a checkpoint move it, though nothing matches
+        elif self._move_to(response.commit_position or 0) and is_ours(response):
+            self._buffer.append(recorded(response))
         self._news.set()
+
+    def _move_to(self, position: int) -> bool:
+        """False where that was looked at before."""
+        if position <= (self._through or 0):
+            return False
+        self._through = position
+        self._log.note(position)
+        return True

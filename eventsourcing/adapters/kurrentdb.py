@@ -103,7 +103,7 @@ class KurrentDbEventStore:
         store = cls(client, identity="", last_position=0, page_size=page_size)
         try:
             store.identity = str(await store._identify())
-            store._note(await store.head() or 0)
+            store.note(await store.head() or 0)
         except BaseException:
             await store.close()
             raise
@@ -132,7 +132,7 @@ class KurrentDbEventStore:
             async with self._call(stream_name):
                 commit_position = await self._append(stream_name, events, expected_version)
                 position = await self._place_of(stream_name, events, expected_version, commit_position)
-            self._note(commit_position)
+            self.note(commit_position)
         finally:
             self._waiting -= 1
         return AppendResult(stream_position=position, commit_position=commit_position)
@@ -273,7 +273,7 @@ class KurrentDbEventStore:
         newest = await self.read_all(backwards=True, limit=1)
         if not newest:
             return None
-        self._note(newest[0].commit_position)
+        self.note(newest[0].commit_position)
         return newest[0].commit_position
 
     def subscribe(
@@ -287,7 +287,7 @@ class KurrentDbEventStore:
         self, after: int | None, prefixes: Sequence[str]
     ) -> AsyncIterator[AsyncIterator[SubscriptionItem]]:
         subscription = KurrentDbSubscription(
-            self._client, after=after, prefixes=prefixes, page_size=self._page_size, note=self._note
+            self._client, self, after=after, prefixes=prefixes, page_size=self._page_size
         )
         self._subscriptions.add(subscription)
         try:
@@ -317,7 +317,8 @@ class KurrentDbEventStore:
         [first] = await self.read_stream(IDENTITY_STREAM, limit=1)
         return first.event_id
 
-    def _note(self, position: int) -> None:
+    def note(self, position: int) -> None:
+        """There is an event at this commit position."""
         self.last_position = max(self.last_position, position)
 
     def _check_open(self) -> None:
