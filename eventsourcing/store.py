@@ -89,6 +89,31 @@ class EventStore(Protocol):
         ...
 
 
+class DurableEventStore(EventStore, Protocol):
+    """A store that outlives the process, with what its users watch."""
+
+    @property
+    def identity(self) -> str:
+        """A UUID that stays with the store: what was derived from one store does not fit another."""
+        ...
+
+    @property
+    def last_position(self) -> int:
+        """The greatest commit position this process knows of, 0 before the first. It never falls. Any thread may
+        read it."""
+        ...
+
+    @property
+    def waiting_appends(self) -> int:
+        """Appends that were accepted and have not ended."""
+        ...
+
+    @property
+    def queue_size(self) -> int:
+        """As many appends may wait before callers are held up."""
+        ...
+
+
 async def iterate_stream(
     store: EventStore, stream_name: str, *, from_position: int = 0, page: int = 1000
 ) -> AsyncIterator[RecordedEvent]:

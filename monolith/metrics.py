@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from eventsourcing.adapters.sqlite import QUEUE_SIZE, SqliteEventStore
+from eventsourcing.store import DurableEventStore
 from monolith.application.process_manager import ProcessManager
 from monolith.application.retention import Retention
 from monolith.application.retention_report import RetentionReport
@@ -187,11 +187,15 @@ def inference_readings(service: InferenceService) -> list[Reading]:
     ]  # fmt: skip
 
 
-def store_readings(store: SqliteEventStore) -> list[Reading]:
+def store_readings(store: DurableEventStore) -> list[Reading]:
     """The event store."""
     return [
         ("event_store_queue_length", "Appends that wait to be stored", lambda: store.waiting_appends),
-        ("event_store_queue_limit", "Appends that may wait before callers are held up", lambda: QUEUE_SIZE),
+        (
+            "event_store_queue_limit",
+            "Appends that may wait before callers are held up",
+            lambda: store.queue_size,
+        ),
         ("event_store_position", "Commit position of the newest event", lambda: store.last_position),
     ]
 

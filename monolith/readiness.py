@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from eventsourcing.adapters.sqlite import QUEUE_SIZE, SqliteEventStore
 from eventsourcing.errors import StoreUnavailableError
 from eventsourcing.projection import ProjectionRunner, RunnerState
+from eventsourcing.store import DurableEventStore
 from monolith.api.services import ReadinessCheck
 from monolith.disk_watch import DiskWatch
 from monolith.inference.service import InferenceService
@@ -25,7 +25,7 @@ _TROUBLE: Final = {
 
 
 def readiness_checks(
-    store: SqliteEventStore,
+    store: DurableEventStore,
     service: InferenceService,
     projection: WatchedProjection,
     disk: DiskWatch,
@@ -51,9 +51,9 @@ def readiness_checks(
     }
 
 
-async def store_trouble(store: SqliteEventStore) -> str | None:
+async def store_trouble(store: DurableEventStore) -> str | None:
     """Why nothing can be stored or read; None when it can."""
-    if store.waiting_appends >= QUEUE_SIZE:
+    if store.waiting_appends >= store.queue_size:
         return f"{store.waiting_appends} appends wait to be stored: the disk is too slow, or does not answer"
     try:
         await store.head()

@@ -69,6 +69,22 @@ class Settings(BaseModel):
     data_dir: Path = _setting(
         Path("data"), "folder for events, frames and read models", "a folder, such as ./data"
     )
+    kurrentdb_uri: SecretStr = _setting(
+        SecretStr(""),
+        "KurrentDB (EventStoreDB) server that keeps the events; empty: a file in the data directory",
+        "an address such as kurrentdb://db.example.org:2113, or nothing",
+    )
+    kurrentdb_ca: Path | None = _setting(
+        None,
+        "CA certificates of the KurrentDB server; empty: the system's",
+        "a file in PEM format, or nothing",
+    )
+    shared_dir: Path | None = _setting(
+        None,
+        "folder for stored frames, sources, uploads and secrets that all copies of the program see, at the same path;"
+        " empty: the data directory",
+        "a folder, such as /srv/video-analysis, or nothing",
+    )
     public_url: str = _setting(
         "",
         "address under which users reach this program; empty: as the request came",
@@ -369,6 +385,10 @@ class Settings(BaseModel):
     @property
     def asks_for_keys(self) -> bool:
         return self.auth == "on" or (self.auth == "auto" and not self.serves_this_machine_only)
+
+    @property
+    def shared_folder(self) -> Path:
+        return (self.shared_dir or self.data_dir).absolute()
 
     @property
     def keys_path(self) -> Path:

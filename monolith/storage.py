@@ -55,12 +55,14 @@ class FrameDamagedError(Exception):
 class FileStorage:
     """The `Storage` port on a local file system. Methods raise OSError. Asking for a path makes no folder."""
 
-    def __init__(self, folder: Path, min_free_bytes: int = 0) -> None:
-        self._folder_of_all = folder
+    def __init__(self, folder: Path, min_free_bytes: int = 0, *, shared: Path | None = None) -> None:
+        """`shared`: where videos and uploads lie; None: in `folder`, too."""
+        shared = shared or folder
+        self._folder_of_all = shared
         self.min_free_bytes = self._min_free = max(min_free_bytes, _LEAST_FREE)
-        self._videos = folder / "videos"
+        self._videos = shared / "videos"
         self._analytics = folder / "analytics"
-        self.uploads = folder / "uploads"
+        self.uploads = shared / "uploads"
 
     def prepare(self) -> None:
         """Make the folders."""

@@ -52,7 +52,7 @@ class SqliteEventStore:
         self.signal = CommitSignal()
         self._loop = asyncio.get_running_loop()
         self._page_size = page_size
-        self._queue_size = queue_size
+        self.queue_size = queue_size
         self.identity: str = writing.execute(database.SELECT_IDENTITY).get
         """A random UUID, made with the file: what was derived from one store does not fit another."""
         self.last_position: int = writing.execute(database.SELECT_LAST_COMMIT).get
@@ -102,7 +102,7 @@ class SqliteEventStore:
     ) -> AppendResult:
         if not events:
             raise ValueError("an append needs at least one event")
-        if self._waiting >= self._queue_size:
+        if self._waiting >= self.queue_size:
             await self._wait_for_place()
         self._check_open()
         done: asyncio.Future[AppendResult] = self._loop.create_future()
@@ -117,7 +117,7 @@ class SqliteEventStore:
         await self._remove(stream_name, tombstone=True)
 
     async def _remove(self, stream_name: str, *, tombstone: bool) -> None:
-        if self._waiting >= self._queue_size:
+        if self._waiting >= self.queue_size:
             await self._wait_for_place()
         self._check_open()
         done: asyncio.Future[None] = self._loop.create_future()
@@ -127,7 +127,7 @@ class SqliteEventStore:
 
     async def _wait_for_place(self) -> None:
         """Back-pressure: first come, first served."""
-        while self._waiting >= self._queue_size and not self.closed:
+        while self._waiting >= self.queue_size and not self.closed:
             place = self._loop.create_future()
             self._places.append(place)
             try:
@@ -138,7 +138,7 @@ class SqliteEventStore:
                 raise
 
     def _offer_places(self) -> None:
-        free = self._queue_size - self._waiting
+        free = self.queue_size - self._waiting
         while self._places and (free > 0 or self.closed):
             place = self._places.popleft()
             if not place.done():

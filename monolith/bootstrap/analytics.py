@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
 from eventsourcing.projection import ProjectionRunner
+from eventsourcing.store import DurableEventStore
 from monolith.datadir import DataDirError
 from monolith.projection_lag import WatchedProjection
 from monolith.readmodels.analytics import BATCH_SIZE, Analytics, AnalyticsProjection
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def running_analytics(
-    store: SqliteEventStore, codec: EventCodec, root: Path
+    store: DurableEventStore, codec: EventCodec, root: Path
 ) -> AsyncIterator[tuple[LiveAnalytics, WatchedProjection]]:
     """The files at `root`, kept up to date within the context. Nobody waits for them: what they do not hold yet comes
     from the read models.
@@ -52,7 +52,7 @@ async def running_analytics(
 
 @asynccontextmanager
 async def following_analytics(
-    store: SqliteEventStore, codec: EventCodec, root: Path
+    store: DurableEventStore, codec: EventCodec, root: Path
 ) -> AsyncIterator[ProjectionRunner | None]:
     """For what is done without the server: where there are files at `root`, what keeps them up to date; leaving the
     context (without an error) waits until they know all that was done."""

@@ -11,8 +11,10 @@ from typing import Final
 
 from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.errors import StoreUnavailableError
+from eventsourcing.store import DurableEventStore
 from monolith.datadir import DataDirError, DataDirLock
 from monolith.settings import Settings
+from monolith.storage import FileStorage
 
 EVENTS: Final = "events.db"
 READ_MODELS: Final = "readmodels.db"
@@ -22,17 +24,19 @@ _FOLDERS: Final = ("videos", "uploads", ANALYTICS, f"{ANALYTICS}-scratch")
 
 
 @asynccontextmanager
-async def owned_data(settings: Settings) -> AsyncIterator[tuple[Path, SqliteEventStore]]:
+async def owned_data(settings: Settings) -> AsyncIterator[tuple[Path, DurableEventStore]]:
     """The data directory, which this process owns within the context, and its events.
 
     Raises DataDirError, also where there are no events, and StoreUnavailableError.
     """
     folder = settings.data_dir.absolute()
-    if not await asyncio.to_thread((folder / EVENTS).is_file):
+    if not settings.kurrentdb_uri.get_secret_value() and not await asyncio.to_thread(
+        (folder / EVENTS).is_file
+    ):
         raise DataDirError(f"there are no events in {folder}; name a data directory that has been used")
     with DataDirLock.acquire(folder):
         await asyncio.to_thread(check_folders, folder)
-        store = await open_store(folder / EVENTS)
+        store = await open_store(settings)
         try:
             yield folder, store
         finally:
@@ -50,8 +54,47 @@ def check_folders(folder: Path) -> None:
             )
 
 
-async def open_store(path: Path) -> SqliteEventStore:
-    """Raises StoreUnavailableError, with what would help."""
+def storage_of(settings: Settings) -> FileStorage:
+    """Where the files lie that the settings name."""
+    folder = settings.data_dir.absolute()
+    return FileStorage(folder, settings.min_free_bytes, shared=settings.shared_folder)
+
+
+async def open_store(settings: Settings) -> DurableEventStore:
+    """The event store that the settings name. Raises StoreUnavailableError, with what would help."""
+    uri = settings.kurrentdb_uri.get_secret_value()
+    return await (
+        _open_kurrentdb(uri, settings) if uri else _open_sqlite(settings.data_dir.absolute() / EVENTS)
+    )
+
+
+async def _open_kurrentdb(uri: str, settings: Settings) -> DurableEventStore:
+    certificates: bytes | None = None
+    try:
+        if settings.kurrentdb_ca is not None:
+            certificates = await asyncio.to_thread(settings.kurrentdb_ca.read_bytes)
+    except OSError as error:
+        raise StoreUnavailableError(
+            f"{settings.kurrentdb_ca}: {error.strerror}; name the CA certificates of the KurrentDB server"
+            " (VIDEO_ANALYSIS_KURRENTDB_CA)"
+        ) from error
+    # The driver takes time to load, and most programs do without it.
+    from eventsourcing.adapters.kurrentdb import KurrentDbEventStore
+
+    try:
+        return await KurrentDbEventStore.open(uri, root_certificates=certificates)
+    except ValueError as error:
+        raise StoreUnavailableError(
+            f"VIDEO_ANALYSIS_KURRENTDB_URI is no address of a KurrentDB server: {error}; right would be"
+            " kurrentdb://HOST:2113?tls=false, or kurrentdb+discover://USER:PASSWORD@CLUSTER:2113"
+        ) from error
+    except StoreUnavailableError as error:
+        raise StoreUnavailableError(
+            f"{error}; check that the server of VIDEO_ANALYSIS_KURRENTDB_URI runs and is reachable from here"
+        ) from error
+
+
+async def _open_sqlite(path: Path) -> DurableEventStore:
     try:
         return await SqliteEventStore.open(path)
     except StoreUnavailableError as error:

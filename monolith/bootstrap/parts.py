@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.projection import ProjectionRunner
-from eventsourcing.store import EventStore
+from eventsourcing.store import DurableEventStore, EventStore
 from monolith.application.handlers import VideoHandlers
 from monolith.application.process_manager import ProcessManager
 from monolith.application.retention import Retention
@@ -24,7 +23,7 @@ from monolith.readmodels.rebuilds import Rebuilds
 class Data(NamedTuple):
     """What is stored, and what is read of it."""
 
-    store: SqliteEventStore
+    store: DurableEventStore
     read_models: ReadModels
     projection: ProjectionRunner
     analytics: LiveAnalytics

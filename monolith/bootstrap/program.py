@@ -14,10 +14,10 @@ from typing import Final, TypeVar
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
 from eventsourcing.errors import EventStoreError
 from eventsourcing.projection import Projection, ProjectionRunner
+from eventsourcing.store import DurableEventStore
 from monolith.access.control import AccessControl
 from monolith.access.startup import open_access
 from monolith.adapters import ProjectionGate
@@ -28,7 +28,7 @@ from monolith.application.open_videos import OpenVideos, load_open_videos
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.analytics import running_analytics, tell_failure
 from monolith.bootstrap.annotated import annotated_jpeg, running_annotated
-from monolith.bootstrap.data import ANALYTICS, EVENTS, check_folders, open_store
+from monolith.bootstrap.data import ANALYTICS, check_folders, open_store, storage_of
 from monolith.bootstrap.engines import concurrent_segments, start_engines
 from monolith.bootstrap.handlers import video_handlers
 from monolith.bootstrap.live import publishing_of
@@ -56,7 +56,7 @@ from monolith.readmodels.rebuilding import Live
 from monolith.readmodels.rebuilds import Rebuilds
 from monolith.secret_urls import SecretUrls
 from monolith.settings import Settings
-from monolith.storage import FileStorage, SnapshotFile
+from monolith.storage import SnapshotFile
 from monolith.work_metrics import WorkMetrics
 
 T = TypeVar("T")
@@ -114,9 +114,9 @@ class _Builder:
         self._stack = stack
         self._registry = CollectorRegistry()
         self._codec = EventCodec(DOMAIN_EVENTS)
-        self._storage = FileStorage(folder, settings.min_free_bytes)
+        self._storage = storage_of(settings)
         self._disk = DiskWatch(folder, self._storage.min_free_bytes)
-        self._secrets = SecretUrls(folder)
+        self._secrets = SecretUrls(settings.shared_folder)
         self._work = WorkMetrics(self._registry)
         self._watched: list[WatchedProjection] = []
         self._frame_times = FrameTimes()
@@ -137,7 +137,7 @@ class _Builder:
         return Program(self._settings, create_app(services), services, work.handlers, lock, token, rtmp)
 
     async def _open_data(self) -> Data:
-        store = await open_store(self._folder / EVENTS)
+        store = await open_store(self._settings)
         self._stack.push_async_callback(store.close)
         read_models, projection = await self._enter(
             running_read_models(store, self._codec, self._folder, self._observed)
@@ -154,7 +154,7 @@ class _Builder:
     def _observed(self, projection: Projection) -> Projection:
         return ObservedProjection(projection, self._work)
 
-    def _rebuilds(self, store: SqliteEventStore, live: Live, analytics: LiveAnalytics) -> Rebuilds:
+    def _rebuilds(self, store: DurableEventStore, live: Live, analytics: LiveAnalytics) -> Rebuilds:
         what = rebuildables(store, self._codec, self._folder, self._storage, live, analytics)
         rebuilds = Rebuilds(what, clock=time.time)
         self._stack.push_async_callback(rebuilds.close)

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
 from eventsourcing.projection import Projection, ProjectionRunner
+from eventsourcing.store import DurableEventStore
 from monolith.bootstrap.data import READ_MODELS
 from monolith.readmodels.catching_up import caught_up
 from monolith.readmodels.files import Origin
@@ -17,7 +17,7 @@ from monolith.readmodels.queries import ReadModels
 
 @asynccontextmanager
 async def running_read_models(
-    store: SqliteEventStore,
+    store: DurableEventStore,
     codec: EventCodec,
     folder: Path,
     observe: Callable[[Projection], Projection] = lambda projection: projection,

@@ -15,13 +15,12 @@ from monolith.api.services import ApiServices
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.analytics import running_analytics
 from monolith.bootstrap.annotated import annotated_jpeg, running_annotated
-from monolith.bootstrap.data import ANALYTICS, owned_data
+from monolith.bootstrap.data import ANALYTICS, owned_data, storage_of
 from monolith.bootstrap.handlers import video_handlers
 from monolith.bootstrap.read_models import running_read_models
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.secret_urls import SecretUrls
 from monolith.settings import Settings
-from monolith.storage import FileStorage
 
 
 @asynccontextmanager
@@ -35,12 +34,12 @@ async def reading_alone(settings: Settings) -> AsyncIterator[FastAPI]:
         codec = EventCodec(DOMAIN_EVENTS)
         models, runner = await stack.enter_async_context(running_read_models(store, codec, folder))
         analytics, _ = await stack.enter_async_context(running_analytics(store, codec, folder / ANALYTICS))
-        storage = FileStorage(folder, settings.min_free_bytes)
+        storage = storage_of(settings)
         await asyncio.to_thread(storage.prepare)
         annotated = await stack.enter_async_context(running_annotated(settings, folder, models, storage))
         streams = VideoStreams(store, codec)
         services = ApiServices(
-            handlers=video_handlers(settings, store, streams, runner, SecretUrls(folder)),
+            handlers=video_handlers(settings, store, streams, runner, SecretUrls(settings.shared_folder)),
             read_models=models,
             store=store,
             decoder=codec,

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
-from monolith.bootstrap.data import ANALYTICS, READ_MODELS, owned_data
+from eventsourcing.store import DurableEventStore
+from monolith.bootstrap.data import ANALYTICS, READ_MODELS, owned_data, storage_of
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.readmodels.analytics_rebuild import AnalyticsRebuild, LiveAnalytics
 from monolith.readmodels.files import Origin
@@ -20,7 +20,7 @@ from monolith.storage import FileStorage
 
 
 def rebuildables(
-    store: SqliteEventStore,
+    store: DurableEventStore,
     codec: EventCodec,
     folder: Path,
     storage: FileStorage,
@@ -46,7 +46,7 @@ async def rebuilding_alone(settings: Settings) -> AsyncIterator[Rebuilds]:
     Raises DataDirError, StoreUnavailableError.
     """
     async with owned_data(settings) as (folder, store):
-        storage = FileStorage(folder, settings.min_free_bytes)
+        storage = storage_of(settings)
         codec = EventCodec(DOMAIN_EVENTS)
         rebuilds = Rebuilds(rebuildables(store, codec, folder, storage, None), clock=time.time)
         try:

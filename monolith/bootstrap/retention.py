@@ -9,9 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import time as time_of_day
 from pathlib import Path
 
-from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
-from eventsourcing.store import EventStore
+from eventsourcing.store import DurableEventStore, EventStore
 from monolith.application.open_videos import load_open_videos
 from monolith.application.ports import ReadModelGate
 from monolith.application.purge import Purge
@@ -20,7 +19,7 @@ from monolith.application.retention_report import RetentionRequest
 from monolith.application.retention_schedule import RetentionPlan, RetentionSchedule
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.analytics import following_analytics
-from monolith.bootstrap.data import ANALYTICS, owned_data
+from monolith.bootstrap.data import ANALYTICS, owned_data, storage_of
 from monolith.bootstrap.read_models import running_read_models
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.domain.jobs import PurgeSegmentsJob
@@ -72,9 +71,12 @@ async def retaining_alone(settings: Settings) -> AsyncIterator[Retention]:
         codec = EventCodec(DOMAIN_EVENTS)
         read_models, runner = await stack.enter_async_context(running_read_models(store, codec, folder))
         analytics = await stack.enter_async_context(following_analytics(store, codec, folder / ANALYTICS))
-        storage, streams = FileStorage(folder, settings.min_free_bytes), VideoStreams(store, codec)
+        storage, streams = (
+            storage_of(settings),
+            VideoStreams(store, codec),
+        )
         await asyncio.to_thread(storage.prepare)
-        purge = Purge(streams, store, storage, SecretUrls(folder), time.time)
+        purge = Purge(streams, store, storage, SecretUrls(settings.shared_folder), time.time)
         await _finish_purges(store, streams, purge, folder)
         retention = retention_of(
             store, codec, streams, storage, read_models, runner, folder,
@@ -83,7 +85,7 @@ async def retaining_alone(settings: Settings) -> AsyncIterator[Retention]:
         yield await stack.enter_async_context(retention)
 
 
-async def _finish_purges(store: SqliteEventStore, streams: VideoStreams, purge: Purge, folder: Path) -> None:
+async def _finish_purges(store: DurableEventStore, streams: VideoStreams, purge: Purge, folder: Path) -> None:
     """What an interrupted retention has left."""
     for video_id in await load_open_videos(store, SnapshotFile(folder, store.identity)):
         if (await streams.load(video_id)).expiries:
