@@ -7,7 +7,8 @@ EventStoreError
 ├── AppendTooLargeError         the server takes fewer bytes at once
 ├── UnknownEventTypeError       the codec has no class for a stored event
 ├── EventDecodingError          a stored event does not fit its class
-├── LeaseLostError              another owner holds the lease
+├── LeaseTakenError             another owner holds the lease
+├── LeaseLostError              another owner has taken the lease
 ├── ProjectionStoppedError      a projection runner that was waited for does not run (any more)
 └── StoreUnavailableError       the database is closed, full, or cannot be reached
 """
@@ -53,6 +54,10 @@ class UnknownEventTypeError(EventStoreError):
 
 class EventDecodingError(EventStoreError):
     """The stored bytes do not fit the registered event class."""
+
+
+class LeaseTakenError(EventStoreError):
+    """Another owner holds the lease: try again later."""
 
 
 class LeaseLostError(EventStoreError):

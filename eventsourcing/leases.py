@@ -11,13 +11,22 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
 
 from eventsourcing.codec import EventCodec
-from eventsourcing.errors import LeaseLostError, WrongExpectedVersionError
+from eventsourcing.errors import (
+    LeaseLostError,
+    LeaseTakenError,
+    StoreUnavailableError,
+    WrongExpectedVersionError,
+)
 from eventsourcing.store import EventStore
 from eventsourcing.versions import NO_STREAM
 
@@ -35,6 +44,9 @@ class LeaseReleased(msgspec.Struct, frozen=True, kw_only=True):
     owner: str
 
 
+LEASE_PREFIX: Final = "lease-"
+
+logger = logging.getLogger(__name__)
 _CODEC: Final = EventCodec([LeaseHeld, LeaseReleased])
 
 
@@ -89,6 +101,34 @@ class Leases:
         if version != lease.token or self._clock() >= lease.expires_at:
             raise _lost(lease)
 
+    async def holder(self, name: str) -> str | None:
+        """Who holds the lease now; None: nobody."""
+        last = await self._store.read_stream(_stream(name), backwards=True, limit=1)
+        held = _CODEC.decode(last[0]) if last else None
+        return held.owner if isinstance(held, LeaseHeld) and held.expires_at > self._clock() else None
+
+    @asynccontextmanager
+    async def kept(
+        self, name: str, owner: str, ttl: float, *, lost: Callable[[], None]
+    ) -> AsyncIterator[None]:
+        """Hold the lease within the context, for as long as it takes. `lost` is called, once, when it cannot be held
+        any more: what is done under it must end then, before its time is up and another takes it.
+
+        Raises LeaseTakenError where another holds it, StoreUnavailableError.
+        """
+        lease = await self.acquire(name, owner, ttl)
+        if lease is None:
+            raise LeaseTakenError(f"another holds lease {name!r}")
+        keeper = _Keeper(self, lease, self._clock, lost)
+        keeping = asyncio.create_task(keeper.keep(), name=f"lease {name}")
+        keeping.add_done_callback(_tell_failure)
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+            await keeper.give_back()
+
     async def _hold(self, name: str, owner: str, ttl: float, version: int | None) -> Lease:
         expires_at = self._clock() + ttl
         event = _CODEC.encode(LeaseHeld(owner=owner, expires_at=expires_at))
@@ -97,8 +137,47 @@ class Leases:
         return Lease(name=name, owner=owner, token=appended.stream_position, ttl=ttl, expires_at=expires_at)
 
 
+class _Keeper:
+    """Renews a lease three times in its time to live."""
+
+    def __init__(
+        self, leases: Leases, lease: Lease, clock: Callable[[], float], lost: Callable[[], None]
+    ) -> None:
+        self._leases = leases
+        self._lease = lease
+        self._clock = clock
+        self._lost = lost
+
+    async def keep(self) -> None:
+        pause = self._lease.ttl / 3
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                async with asyncio.timeout(pause):
+                    self._lease = await self._leases.renew(self._lease)
+            except (StoreUnavailableError, TimeoutError) as error:
+                logger.warning("lease %s could not be renewed: %s", self._lease.name, error)
+                if self._clock() < self._lease.expires_at - pause:
+                    continue
+                return self._lost()
+            except LeaseLostError as error:
+                logger.warning("%s", error)
+                return self._lost()
+
+    async def give_back(self) -> None:
+        """A renewal that was cut off may have happened: then the lease ends with its time."""
+        with contextlib.suppress(LeaseLostError, StoreUnavailableError, TimeoutError):
+            async with asyncio.timeout(self._lease.ttl):
+                await self._leases.release(self._lease)
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("a lease is not kept any more", exc_info=error)
+
+
 def _stream(name: str) -> str:
-    return f"lease-{name}"
+    return f"{LEASE_PREFIX}{name}"
 
 
 def _lost(lease: Lease) -> LeaseLostError:

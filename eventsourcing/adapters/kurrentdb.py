@@ -10,7 +10,7 @@ Where it differs from the embedded store, because the server does:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Final
 from uuid import UUID
@@ -55,6 +55,7 @@ IN_FLIGHT: Final = 128
 QUEUE_SIZE: Final = 4_096
 """Appends that may be waiting; more mean that the server does not keep up (see `waiting_appends`)."""
 _CLOSE_SECONDS: Final = 10.0
+_KEEP_ALL: Final[Mapping[str, int]] = {}
 _CONNECTING: Final = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -74,7 +75,13 @@ class KurrentDbEventStore:
     queue_size: Final = QUEUE_SIZE
 
     def __init__(
-        self, client: AsyncKurrentDBClient, *, identity: str, last_position: int, page_size: int
+        self,
+        client: AsyncKurrentDBClient,
+        *,
+        identity: str,
+        last_position: int,
+        page_size: int,
+        keep_newest: Mapping[str, int] = _KEEP_ALL,
     ) -> None:
         self.identity = identity
         """Made with the first use of the server: what was derived from one store does not fit another."""
@@ -83,6 +90,7 @@ class KurrentDbEventStore:
         self.closed = False
         self._client = client
         self._page_size = page_size
+        self._keep_newest = keep_newest
         self._turns = asyncio.Semaphore(IN_FLIGHT)
         self._calls = 0
         self._waiting = 0
@@ -92,15 +100,22 @@ class KurrentDbEventStore:
 
     @classmethod
     async def open(
-        cls, uri: str, *, root_certificates: bytes | None = None, page_size: int = PAGE_SIZE
+        cls,
+        uri: str,
+        *,
+        root_certificates: bytes | None = None,
+        page_size: int = PAGE_SIZE,
+        keep_newest: Mapping[str, int] = _KEEP_ALL,
     ) -> KurrentDbEventStore:
         """Connect to the server at `uri` (`kurrentdb://…`, `kdb+discover://…`, `esdb://…`).
+
+        `keep_newest`: prefix of streams of which only so many events are ever read again; the server may drop the rest.
 
         Raises ValueError for a URI that is none, StoreUnavailableError.
         """
         client = AsyncKurrentDBClient(uri, root_certificates=root_certificates)
         client.grpc_options = (*_CONNECTING, *client.grpc_options)  # what the URI says comes later, and wins
-        store = cls(client, identity="", last_position=0, page_size=page_size)
+        store = cls(client, identity="", last_position=0, page_size=page_size, keep_newest=keep_newest)
         try:
             store.identity = str(await store._identify())
             store.note(await store.head() or 0)
@@ -132,6 +147,8 @@ class KurrentDbEventStore:
             async with self._call(stream_name):
                 commit_position = await self._append(stream_name, events, expected_version)
                 position = await self._place_of(stream_name, events, expected_version, commit_position)
+                if expected_version is NO_STREAM:
+                    await self._limit(stream_name)
             self.note(commit_position)
         finally:
             self._waiting -= 1
@@ -171,6 +188,14 @@ class KurrentDbEventStore:
         if found and found[0].id == events[-1].event_id:
             return found[0].stream_position
         return await self._search(stream_name, events[-1].event_id)
+
+    async def _limit(self, stream_name: str) -> None:
+        """Of a new stream: tell the server how many events of it are wanted."""
+        for prefix, count in self._keep_newest.items():
+            if stream_name.startswith(prefix):
+                await self._client.set_stream_metadata(
+                    stream_name, metadata={"$maxCount": count}, timeout=DEADLINE_SECONDS
+                )
 
     async def _search(self, stream_name: str, event_id: UUID) -> int:
         limit = _FIRST_LOOK_BACK

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias
 
 from monolith.domain.events import Transport
+from monolith.domain.jobs import SegmentJob
 from monolith.domain.models import ModelIdentity
 from monolith.domain.segment import SourceInfo
 from monolith.domain.video import Video
@@ -199,6 +200,23 @@ class Publishers(Protocol):
 
     def note(self, video: Video) -> None:
         """How the video stands now: when it takes no more, its publisher is told why and sent away."""
+        ...
+
+
+class SegmentQueue(Protocol):
+    """Segments of files that all copies of the program take from."""
+
+    def offer(self, video: Video, jobs: Sequence[SegmentJob]) -> None:
+        """These are the video's segments that can be done now. Each is put into the queue once, and again after a
+        failure, or when it was lost."""
+        ...
+
+    def running(self) -> Sequence[SegmentJob]:
+        """What this copy does now."""
+        ...
+
+    def cancel(self, job: SegmentJob) -> None:
+        """End a running job: nobody wants it done any more."""
         ...
 
 

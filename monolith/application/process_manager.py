@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 from eventsourcing.errors import EventStoreError, StoreUnavailableError
 from eventsourcing.events import CaughtUp, RecordedEvent
 from eventsourcing.store import EventStore
 from monolith.application.following import Following
 from monolith.application.ingestion import Ingestion
+from monolith.application.leadership import Leadership, SoleLeadership
+from monolith.application.log_context import in_words
 from monolith.application.open_videos import (
     PREFIX,
     OpenVideos,
@@ -24,7 +28,8 @@ from monolith.application.open_videos import (
     video_id_of,
 )
 from monolith.application.pipeline import SegmentPipeline
-from monolith.application.ports import Clock, Publishers
+from monolith.application.placement import ElsewhereError, Placement, SolePlacement
+from monolith.application.ports import Clock, Publishers, SegmentQueue
 from monolith.application.purge import Purge
 from monolith.application.put_off import PutOff
 from monolith.application.scheduler import Lane, Scheduler
@@ -46,6 +51,9 @@ from monolith.domain.video import Video
 _SNAPSHOT_EVENTS: Final = 1000
 """How many events of videos are counted before the counts are kept again."""
 _STORE_PAUSE: Final = 1.0
+_ELSEWHERE_PAUSE: Final = 1.0
+_LONGEST_ELSEWHERE_PAUSE: Final = 5.0
+"""Seconds before a job that another copy does is looked at again."""
 _MOST_LOOKS: Final = 64
 """A question to a web server takes next to nothing, but a silent one is waited for."""
 _MOST_LIVE_PROBES: Final = 256
@@ -56,6 +64,8 @@ _MOST_AWAITED: Final = 10_000
 """Videos whose first publisher is waited for: waiting costs next to nothing."""
 _LIVE: Final = "live"
 _FINISHING: Final = "live_end"
+_MOST_HANDED_OUT: Final = 64
+"""Open segments of one run that wait in the queue at the same time."""
 CONCURRENT_LIVE_STEPS: Final = 4
 """Live sources that are looked at, or ended, at the same time, each with a decoder process."""
 
@@ -79,6 +89,9 @@ class ProcessManager:
         clock: Clock,
         *,
         concurrent_segments: int,
+        placement: Placement | None = None,
+        leadership: Leadership | None = None,
+        segment_queue: SegmentQueue | None = None,
         concurrent_fetches: int = 4,
         live_sources: int = 32,
         keep_sources: bool = False,
@@ -112,6 +125,12 @@ class ProcessManager:
             PurgeJob: 1,
             PurgeSegmentsJob: 1,
         }
+        self._placement = placement or SolePlacement()
+        self._leadership = leadership or SoleLeadership()
+        self._queue = segment_queue
+        self._elsewhere = PutOff(
+            lambda job: self._look_at(job.video_id), first=_ELSEWHERE_PAUSE, longest=_LONGEST_ELSEWHERE_PAUSE
+        )
         self._put_off = PutOff(lambda job: self._look_at(job.video_id))
         self.scheduler = Scheduler(self._run_job, self._give_up, places, lane_of=_lane_of)
 
@@ -120,7 +139,9 @@ class ProcessManager:
         try:
             async with (
                 self._put_off,
+                self._elsewhere,
                 self.scheduler,
+                _at_work(self._follow_leadership()),
                 self._store.subscribe(after=self._open.position, prefixes=(PREFIX,)) as items,
             ):
                 async for item in items:
@@ -151,10 +172,24 @@ class ProcessManager:
     async def _start(self) -> None:
         """Before anyone else can submit: sources without a video are leftovers now."""
         videos = [video for video_id in self._open if (video := await self._load_video(video_id)) is not None]
-        if not self._keep_sources and not self.unreadable:
+        if not self._keep_sources and not self.unreadable and not self._placement.shared:
             await self._purge.sweep_sources(videos)
         for video in videos:
             await self._act_on(video)
+
+    async def _follow_leadership(self) -> None:
+        """With the leadership, what is to be done changes for every open video."""
+        await self._started.wait()
+        leads = self._leadership.leads
+        while True:
+            await self._leadership.wait_for(not leads)
+            leads = not leads
+            for video_id in list(self._open):
+                await self._look_at(video_id)
+
+    def publisher_came(self, video_id: str) -> None:
+        """To this copy: jobs that were another's are looked at again at once."""
+        self._elsewhere.hurry(video_id)
 
     async def _note(self, events: list[RecordedEvent]) -> None:
         self._open.note(events)
@@ -186,7 +221,8 @@ class ProcessManager:
         self._end_needless(video)
         self._publishers.note(video)
         self.scheduler.offer(video.video_id, self._jobs_of(video))
-        if not video.active_runs() and not self._keep_sources:
+        self._hand_out(video)
+        if not video.active_runs() and not self._keep_sources and self._leadership.leads:
             try:
                 await self._purge.remove_source(video)
             except OSError as error:
@@ -195,10 +231,17 @@ class ProcessManager:
     def _jobs_of(self, video: Video) -> list[Job]:
         """What can be done now. How the pictures behind a web address come is asked first: so downloads, and sources
         that give nothing for long, hold up no others."""
-        jobs = [job for job in next_jobs(video) if job not in self._put_off]
+        jobs = [job for job in next_jobs(video) if job not in self._put_off and job not in self._elsewhere]
         if not any(isinstance(job, ProbeJob) for job in jobs):
             self._transports.pop(video.video_id, None)
-        return [self._known(job) if _is_to_be_asked(job, video) else job for job in jobs]
+        known = [self._known(job) if _is_to_be_asked(job, video) else job for job in jobs]
+        return [job for job in known if self._placement.wants(job)]
+
+    def _hand_out(self, video: Video) -> None:
+        """Where copies share the segments of files: the leader says which there are."""
+        if self._queue is not None and self._leadership.leads:
+            jobs = next_jobs(video, at_most=_MOST_HANDED_OUT)
+            self._queue.offer(video, [job for job in jobs if isinstance(job, SegmentJob)])
 
     def _known(self, job: Job) -> Job:
         transport = self._transports.get(job.video_id)
@@ -212,9 +255,14 @@ class ProcessManager:
             self._transports[job.video_id] = transport
             await self._look_at(job.video_id)
 
+    def _running(self) -> list[Job]:
+        return [*self.scheduler.running(), *(self._queue.running() if self._queue is not None else ())]
+
     def _end_needless(self, video: Video) -> None:
         for job in self._needless(video):
             self.scheduler.cancel(job)
+            if self._queue is not None and isinstance(job, SegmentJob):
+                self._queue.cancel(job)
 
     def _needless(self, video: Video) -> list[Job]:
         """Jobs that run for a run that is over (cancelled, failed in another segment, deleted), or that follow a source
@@ -222,7 +270,7 @@ class ProcessManager:
         wanted = next_jobs(video)
         active = {run.request.run_id for run in video.active_runs()}
         needless: list[Job] = []
-        for job in self.scheduler.running():
+        for job in self._running():
             if job.video_id != video.video_id or isinstance(job, PurgeJob | PurgeSegmentsJob):
                 continue
             match job:
@@ -237,6 +285,16 @@ class ProcessManager:
         return needless
 
     async def _run_job(self, job: Job) -> None:
+        try:
+            async with self._placement.hold(job):
+                await self._do(job)
+        except ElsewhereError as error:
+            logger.debug("%s: %s", in_words(job), error)
+            self._elsewhere.put(job)
+        else:
+            self._elsewhere.done(job)
+
+    async def _do(self, job: Job) -> None:
         match job:
             case LookJob():
                 await self._look(job)
@@ -276,6 +334,15 @@ class ProcessManager:
         await self._streams.execute(
             job.video_id, FailVideo(at=self._clock(), reason=str(error) or repr(error))
         )
+
+
+@asynccontextmanager
+async def _at_work(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """`work` is done beside what is done within the context, and ends with it; its failure ends both."""
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(work)
+        yield
+        task.cancel()
 
 
 def _is_to_be_asked(job: Job, video: Video) -> bool:

@@ -12,13 +12,14 @@ import base64
 import binascii
 import hmac
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from monolith.application.handlers import Submitted, VideoHandlers
 from monolith.application.ports import Secrets
+from monolith.application.publish_claims import PublishClaims, PublishedElsewhereError, SoleClaims
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.errors import NotPossibleError
 from monolith.domain.events import PushKind
@@ -27,6 +28,7 @@ from monolith.live.feeds import FeedBusyError, LiveFeed, LiveFeeds, LiveReader
 
 _CHANCE_BYTES: Final = 23
 _ID_BYTES: Final = 16
+_CLAIM_LOST: Final = "it cannot be told any more whether another publishes the same; connect again"
 _BROKE_OFF: Final = "the publisher's connection broke"
 
 
@@ -80,12 +82,20 @@ class PushSources:
     """The `Publishers` port, and more. `feeds`: what is published now, also for those who watch."""
 
     def __init__(
-        self, handlers: VideoHandlers, streams: VideoStreams, secrets: Secrets, feeds: LiveFeeds
+        self,
+        handlers: VideoHandlers,
+        streams: VideoStreams,
+        secrets: Secrets,
+        feeds: LiveFeeds,
+        claims: PublishClaims | None = None,
     ) -> None:
         self.feeds = feeds
         self._handlers = handlers
         self._streams = streams
         self._secrets = secrets
+        self._claims = claims or SoleClaims()
+        self.when_published: Callable[[str], None] = lambda video_id: None
+        """Is told of each video whose publisher comes."""
         self._publications: dict[str, _Publication] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
 
@@ -139,14 +149,18 @@ class PushSources:
         """The feed to publish to. End it (`LiveFeed.end`) where the publisher ends in order: leaving without that means
         that its connection broke, and that it may come again. Leave when `LiveFeed.dismissed` is set.
 
-        Raises FeedBusyError where there is a publisher already.
+        Raises FeedBusyError where there is a publisher already, StoreUnavailableError.
         """
         feed = self.feeds.open(video_id)
-        self._forget(video_id)
-        self._publications[video_id] = _Publication(feed)
-        self._wake(video_id)
         try:
-            yield feed
+            async with self._claims.claim(video_id, lambda: feed.dismiss(_CLAIM_LOST)):
+                self._forget(video_id)
+                self._publications[video_id] = _Publication(feed)
+                self._wake(video_id)
+                self.when_published(video_id)
+                yield feed
+        except PublishedElsewhereError as error:
+            raise FeedBusyError(str(error)) from error
         finally:
             self.feeds.close(feed, _BROKE_OFF)
 
@@ -185,6 +199,10 @@ class PushSources:
             feed = self.feeds.get(video.video_id)
             if feed is not None:
                 feed.dismiss(_why_over(video))
+
+    def has_publisher(self, video_id: str) -> bool:
+        """Whether there is something to follow here."""
+        return self._is_there(video_id)
 
     def _is_there(self, video_id: str) -> bool:
         publication = self._publications.get(video_id)

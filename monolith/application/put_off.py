@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, TypeAlias
@@ -14,15 +15,19 @@ Again: TypeAlias = Callable[[Job], Awaitable[None]]
 
 FIRST_PAUSE: Final = 30.0
 LONGEST_PAUSE: Final = 3600.0
+_MOST_DOUBLINGS: Final = 30
 
 
 class PutOff:
     """Use it with `async with`; leaving forgets what waits. `again` is called with a job whose pause is over; what it
     raises ends whoever is inside the `async with`."""
 
-    def __init__(self, again: Again) -> None:
+    def __init__(self, again: Again, *, first: float | None = None, longest: float | None = None) -> None:
         self._again = again
+        self._first = FIRST_PAUSE if first is None else first
+        self._longest = LONGEST_PAUSE if longest is None else longest
         self._times: dict[Job, int] = {}
+        self._hurries: dict[Job, asyncio.Event] = {}
         self._waiting: dict[Job, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -48,7 +53,7 @@ class PutOff:
     def put(self, job: Job) -> float:
         """Let it wait. The seconds: twice as many as the last time, unless it was `done` meanwhile."""
         times = self._times.get(job, 0)
-        pause = min(FIRST_PAUSE * 2.0**times, LONGEST_PAUSE)
+        pause = min(self._first * 2.0 ** min(times, _MOST_DOUBLINGS), self._longest)
         self._times[job] = times + 1
         if self._tasks is not None and job not in self._waiting:
             name = f"pause before {in_words(job)}"
@@ -59,7 +64,18 @@ class PutOff:
         """It succeeded: should it ever fail again, that is the first time."""
         self._times.pop(job, None)
 
+    def hurry(self, video_id: str) -> None:
+        """End the pauses of the video's jobs now."""
+        for job, hurry in self._hurries.items():
+            if job.video_id == video_id:
+                hurry.set()
+
     async def _wait(self, job: Job, pause: float) -> None:
-        await asyncio.sleep(pause)
-        del self._waiting[job]
+        hurry = self._hurries[job] = asyncio.Event()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await hurry.wait()
+        finally:
+            del self._hurries[job], self._waiting[job]
         await self._again(job)

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from monolith.application.leadership import Leadership, SoleLeadership
 from monolith.application.ports import Clock
 from monolith.application.retention import Retention
 from monolith.application.retention_report import RetentionReport, RetentionRequest
@@ -37,8 +38,11 @@ class RetentionSchedule:
         plan: RetentionPlan,
         clock: Clock,
         *,
+        leadership: Leadership | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """`leadership`: of several copies of the program one runs it."""
+        self._leadership = leadership or SoleLeadership()
         self._retention = retention
         self._sleep = sleep
         self._clock = clock
@@ -61,7 +65,8 @@ class RetentionSchedule:
         while True:
             while (left := self.next_at - self._clock()) > 0:
                 await self._sleep(min(left, _LONGEST_SLEEP))
-            await self._run_once()
+            if self._leadership.leads:
+                await self._run_once()
             self.next_at = following(self._clock(), self.plan.at)
 
     async def _run_once(self) -> None:

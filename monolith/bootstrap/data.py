@@ -11,6 +11,7 @@ from typing import Final
 
 from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.errors import StoreUnavailableError
+from eventsourcing.leases import LEASE_PREFIX
 from eventsourcing.store import DurableEventStore
 from monolith.datadir import DataDirError, DataDirLock
 from monolith.settings import Settings
@@ -20,6 +21,7 @@ EVENTS: Final = "events.db"
 READ_MODELS: Final = "readmodels.db"
 ANALYTICS: Final = "analytics"
 
+_KEPT_OF_LEASES: Final = 10
 _FOLDERS: Final = ("videos", "uploads", ANALYTICS, f"{ANALYTICS}-scratch")
 
 
@@ -82,7 +84,9 @@ async def _open_kurrentdb(uri: str, settings: Settings) -> DurableEventStore:
     from eventsourcing.adapters.kurrentdb import KurrentDbEventStore
 
     try:
-        return await KurrentDbEventStore.open(uri, root_certificates=certificates)
+        return await KurrentDbEventStore.open(
+            uri, root_certificates=certificates, keep_newest={LEASE_PREFIX: _KEPT_OF_LEASES}
+        )
     except ValueError as error:
         raise StoreUnavailableError(
             f"VIDEO_ANALYSIS_KURRENTDB_URI is no address of a KurrentDB server: {error}; right would be"

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from monolith.application.handlers import VideoHandlers
 from monolith.application.ports import Secrets
+from monolith.application.publish_claims import PublishClaims
 from monolith.application.push_sources import PushSources
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.ice import ice_options
@@ -38,9 +39,10 @@ async def publishing_of(
     handlers: VideoHandlers,
     streams: VideoStreams,
     secrets: Secrets,
+    claims: PublishClaims,
 ) -> Publishing:
     """`folder`: the data directory. `stack` ends what is started. Raises OSError where there can be no socket."""
-    sources = PushSources(handlers, streams, secrets, LiveFeeds())
+    sources = PushSources(handlers, streams, secrets, LiveFeeds(), claims)
     handover = FeedHandover(sources, folder / _SOCKET)
     await stack.enter_async_context(handover.serving())
     webrtc = await stack.enter_async_context(WebRtcPublishers(sources, webrtc_options(settings)))

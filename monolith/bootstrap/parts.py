@@ -13,6 +13,7 @@ from monolith.application.retention_schedule import RetentionSchedule
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.engines import Engines
 from monolith.bootstrap.live import Publishing
+from monolith.bootstrap.sharing import Sharing
 from monolith.exports.annotated import AnnotatedVideos
 from monolith.live.playback.sessions import Viewers
 from monolith.readmodels.analytics_rebuild import LiveAnalytics
@@ -39,6 +40,7 @@ class Work(NamedTuple):
     manager: ProcessManager
     handlers: VideoHandlers
     publishing: Publishing
+    sharing: Sharing
 
 
 class Extras(NamedTuple):

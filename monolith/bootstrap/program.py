@@ -38,6 +38,7 @@ from monolith.bootstrap.playback import viewers_of
 from monolith.bootstrap.read_models import running_read_models
 from monolith.bootstrap.rebuild import rebuildables
 from monolith.bootstrap.retention import retention_of, scheduled
+from monolith.bootstrap.sharing import sharing_of
 from monolith.bootstrap.work import Foundations, process_manager
 from monolith.datadir import DataDirLock
 from monolith.disk_watch import DiskWatch
@@ -163,6 +164,7 @@ class _Builder:
     async def _start_work(self, data: Data) -> Work:
         store = ObservedStore(data.store, self._work)
         streams = VideoStreams(store, self._codec)
+        sharing = await self._enter(sharing_of(self._settings, store))
         snapshots = SnapshotFile(self._folder, data.store.identity)
         open_videos = await load_open_videos(data.store, snapshots)
         engines = await start_engines(
@@ -171,14 +173,23 @@ class _Builder:
         )  # fmt: skip
         handlers = video_handlers(self._settings, store, streams, data.projection, self._secrets)
         publishing = await publishing_of(
-            self._stack, self._settings, self._folder, handlers, streams, self._secrets
+            self._stack, self._settings, self._folder, handlers, streams, self._secrets, sharing.claims
         )
         base = Foundations(
-            self._settings, store, self._codec, streams, self._storage, self._secrets, publishing, self._work
+            self._settings,
+            store,
+            self._codec,
+            streams,
+            self._storage,
+            self._secrets,
+            publishing,
+            self._work,
+            sharing,
         )
         segments = concurrent_segments(self._settings)
         manager = process_manager(base, engines, open_videos, snapshots, segments=segments)
-        return Work(store, streams, engines, manager, handlers, publishing)
+        publishing.sources.when_published = manager.publisher_came
+        return Work(store, streams, engines, manager, handlers, publishing, sharing)
 
     async def _start_extras(self, data: Data, work: Work) -> Extras:
         annotated = await self._enter(
@@ -190,7 +201,7 @@ class _Builder:
                 ProjectionGate(data.projection), self._folder, analytics=ProjectionGate(data.analytics.runner),
             )
         )  # fmt: skip
-        schedule = await self._enter(scheduled(self._settings, retention))
+        schedule = await self._enter(scheduled(self._settings, retention, work.sharing.leadership))
         feeds = work.publishing.sources.feeds
         viewers = viewers_of(self._settings, feeds, data.store, self._codec, self._frame_times)
         return Extras(annotated, retention, schedule, await self._enter(viewers))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from eventsourcing.codec import EventCodec
 from eventsourcing.store import DurableEventStore, EventStore
+from monolith.application.leadership import Leadership
 from monolith.application.open_videos import load_open_videos
 from monolith.application.ports import ReadModelGate
 from monolith.application.purge import Purge
@@ -49,14 +50,17 @@ def retention_of(
 
 
 @asynccontextmanager
-async def scheduled(settings: Settings, retention: Retention) -> AsyncIterator[RetentionSchedule | None]:
-    """The daily retention, at work within the context; None where the settings want none."""
+async def scheduled(
+    settings: Settings, retention: Retention, leadership: Leadership
+) -> AsyncIterator[RetentionSchedule | None]:
+    """The daily retention, at work within the context, where this copy leads; None where the settings want none."""
     if not settings.retention_days:
         yield None
         return
     request = RetentionRequest(days=settings.retention_days, keep=frozenset(settings.retention_keep))
     at = time_of_day.fromisoformat(settings.retention_at)
-    async with RetentionSchedule(retention, RetentionPlan(request=request, at=at), time.time) as schedule:
+    plan = RetentionPlan(request=request, at=at)
+    async with RetentionSchedule(retention, plan, time.time, leadership=leadership) as schedule:
         yield schedule
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from typing import NamedTuple
 
@@ -21,6 +19,7 @@ from monolith.application.source_access import SourceAccesses
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.engines import CONCURRENT_FETCHES, Engines
 from monolith.bootstrap.live import Publishing
+from monolith.bootstrap.sharing import Sharing
 from monolith.ingest.addresses import AddressPolicy
 from monolith.ingest.fetch import Fetcher, FetchLimits
 from monolith.ingest.messages import SourceAccess
@@ -44,6 +43,7 @@ class Foundations(NamedTuple):
     secrets: SecretUrls
     publishing: Publishing
     metrics: WorkMetrics
+    sharing: Sharing
 
 
 def process_manager(
@@ -72,6 +72,8 @@ def process_manager(
         snapshots,
         time.time,
         concurrent_segments=segments,
+        placement=base.sharing.placement(base.publishing.sources.has_publisher, hands_out=False),
+        leadership=base.sharing.leadership,
         concurrent_fetches=CONCURRENT_FETCHES,
         live_sources=engines.live_sources,
         keep_sources=settings.keep_sources,
@@ -102,7 +104,7 @@ def _segments(base: Foundations, engines: Engines) -> Segments:
         base.storage,
         engines.resources,
         time.time,
-        owner=f"{socket.gethostname()}/{os.getpid()}",
+        owner=base.sharing.owner,
         attempts_allowed=base.settings.segment_attempts,
     )
 

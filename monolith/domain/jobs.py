@@ -38,11 +38,12 @@ class SegmentJob(msgspec.Struct, frozen=True):
 
 class FollowJob(msgspec.Struct, frozen=True):
     """Analyse a source while its pictures come, segment after segment. `finish`: only what is there already, then
-    the source counts as ended. `live`: the source may go on for ever."""
+    the source counts as ended. `live`: the source may go on for ever. `pushed`: by a publisher."""
 
     video_id: str
     finish: bool = False
     live: bool = False
+    pushed: bool = False
 
 
 class PurgeSegmentsJob(msgspec.Struct, frozen=True):
@@ -81,7 +82,7 @@ def _analyses(video: Video, at_most: int) -> list[Job]:
     if video.probe is None:
         return [ProbeJob(video.video_id, live=video.live_by_url, pushed=video.pushed)]
     if video.followed:
-        return [FollowJob(video.video_id, finish=video.stopping, live=video.live)]
+        return [FollowJob(video.video_id, finish=video.stopping, live=video.live, pushed=video.pushed)]
     return [job for run in active for job in _segment_jobs(video, run)][:at_most]
 
 

@@ -15,6 +15,7 @@ SOURCES: Final = sorted(
 LONGEST: Final = 400
 LONG_FOR_A_REASON: Final = {
     "eventsourcing/adapters/_sqlite_writer.py": "the one writer thread: all that it does shares its connection",
+    "monolith/settings.py": "one table: every setting, and what makes it right",
     "monolith/readmodels/projector.py": "one function for each kind of event, side by side",
 }
 

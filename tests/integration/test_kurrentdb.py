@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -18,47 +13,11 @@ from eventsourcing.errors import AppendTooLargeError, StoreUnavailableError
 from eventsourcing.events import CaughtUp, NewEvent, RecordedEvent
 from eventsourcing.versions import ANY, NO_STREAM
 from tests.contract.helpers import collect, new, news, next_item, put, texts, until_caught_up
-from tests.peers.kurrentdb.serving import serving, uri_of
+from tests.peers.kurrentdb.process import kurrent_process
+from tests.peers.kurrentdb.serving import serving
 
 KILLS = 3
 WRITERS = 4
-
-
-class Server:
-    """The protocol server as a process that can be killed; what it was told stays in a journal."""
-
-    def __init__(self, journal: Path) -> None:
-        self._journal = journal
-        self.port = 0
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.peers.kurrentdb", "--port", str(self.port), "--journal", str(self._journal),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        assert self._process.stdout is not None
-        async with asyncio.timeout(30):
-            self.port = int(await self._process.stdout.readline())
-
-    async def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        await self._process.wait()
-
-    def scavenge(self) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, signal.SIGUSR1)
-
-
-@asynccontextmanager
-async def server(folder: Path) -> AsyncIterator[Server]:
-    running = Server(folder / "journal")
-    await running.start()
-    try:
-        yield running
-    finally:
-        await running.kill()
 
 
 async def stubbornly(store: KurrentDbEventStore, stream_name: str, event: NewEvent, version: int) -> None:
@@ -74,8 +33,8 @@ async def stubbornly(store: KurrentDbEventStore, stream_name: str, event: NewEve
 
 async def test_what_was_acknowledged_outlives_kills_of_the_server(tmp_path: Path) -> None:
     """Writers that go on, a subscriber that does nothing about it: each event is there and delivered once, in order."""
-    async with server(tmp_path) as running:
-        store = await KurrentDbEventStore.open(uri_of(running.port))
+    async with kurrent_process(tmp_path) as running:
+        store = await KurrentDbEventStore.open(running.uri)
         enough = asyncio.Event()
         counts = [0] * WRITERS
 
@@ -116,15 +75,15 @@ async def test_what_was_acknowledged_outlives_kills_of_the_server(tmp_path: Path
 
 
 async def test_a_server_that_is_away_is_said_to_be(tmp_path: Path) -> None:
-    async with server(tmp_path) as running:
-        store = await KurrentDbEventStore.open(uri_of(running.port))
+    async with kurrent_process(tmp_path) as running:
+        store = await KurrentDbEventStore.open(running.uri)
         await running.kill()
         with pytest.raises(StoreUnavailableError, match="KurrentDB"):
             await store.append("a-1", [new()], expected_version=ANY)
         with pytest.raises(StoreUnavailableError, match="KurrentDB"):
             await store.head()
         with pytest.raises(StoreUnavailableError, match="KurrentDB"):
-            await KurrentDbEventStore.open(uri_of(running.port))
+            await KurrentDbEventStore.open(running.uri)
         await running.start()
         await put(store, "a-1", "back")
         assert texts(await store.read_stream("a-1")) == ["back"]
@@ -170,8 +129,8 @@ async def test_positions_move_though_nothing_matches(events: int) -> None:
 
 
 async def test_removed_events_are_shown_until_a_scavenge(tmp_path: Path) -> None:
-    async with server(tmp_path) as running:
-        store = await KurrentDbEventStore.open(uri_of(running.port))
+    async with kurrent_process(tmp_path) as running:
+        store = await KurrentDbEventStore.open(running.uri)
         await put(store, "gone-1", "1", "2")
         await put(store, "stays-1", "3")
         await store.tombstone_stream("gone-1")

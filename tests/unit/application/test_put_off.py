@@ -40,6 +40,19 @@ async def test_what_waits_is_done_after_its_pause_once(monkeypatch: pytest.Monke
     assert done.jobs == [FIRST]
 
 
+async def test_a_pause_can_be_cut_short() -> None:
+    done = Done()
+    async with asyncio.timeout(5), PutOff(done.again) as waiting:
+        waiting.put(FIRST)
+        waiting.put(SECOND)
+        await asyncio.sleep(0)
+        waiting.hurry(FIRST.video_id)
+        while not done.jobs:
+            await asyncio.sleep(0.001)
+        assert FIRST not in waiting and SECOND in waiting
+    assert done.jobs == [FIRST]
+
+
 async def test_leaving_forgets_what_waits() -> None:
     done = Done()
     async with PutOff(done.again) as waiting:

@@ -1,0 +1,123 @@
+"""Several copies of the program on one event store: one leads, another takes over, publishers may go to any."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.peers.kurrentdb.process import KurrentProcess, kurrent_process
+from tests.program import Server, result_rows, until_ended, upload
+
+
+class Copies:
+    """Copies of the program on one store and one shared folder."""
+
+    def __init__(self, folder: Path, store: KurrentProcess, count: int) -> None:
+        self.store = store
+        self.servers: list[Server] = []
+        for number in range(count):
+            own = folder / f"copy-{number}"
+            own.mkdir()
+            self.servers.append(
+                Server(
+                    own,
+                    PRECISION="f32",
+                    KURRENTDB_URI=store.uri,
+                    SHARED_DIR=str(folder / "shared"),
+                    WORKERS="1",
+                )
+            )
+
+    async def leader(self) -> Server:
+        """The copy that says it leads, and has said nothing else since."""
+        async with asyncio.timeout(60):
+            while True:
+                for server in self.servers:
+                    told = server.output
+                    if told.rfind("is now process-manager") > told.rfind("is no longer process-manager"):
+                        return server
+                await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def copies(folder: Path, count: int) -> AsyncIterator[Copies]:
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(kurrent_process(folder))
+        running = Copies(folder, store, count)
+        for server in running.servers:
+            await stack.enter_async_context(server)
+        yield running
+
+
+async def until(condition: Callable[[], Awaitable[bool]], timeout: float = 60) -> None:
+    async with asyncio.timeout(timeout):
+        while not await condition():
+            await asyncio.sleep(0.1)
+
+
+async def known(client: httpx.AsyncClient, video_id: str) -> None:
+    """Until this copy's read models know the video."""
+
+    async def is_known() -> bool:
+        return (await client.get(f"/analysis/{video_id}")).status_code == 200
+
+    await until(is_known)
+
+
+async def test_what_one_copy_takes_another_may_do_and_all_answer_alike(tmp_path: Path, clip: Path) -> None:
+    async with copies(tmp_path, 2) as running:
+        leader = await running.leader()
+        [other] = [server for server in running.servers if server is not leader]
+        async with leader.client() as at_leader, other.client() as at_other:
+            video_id = await upload(at_other, clip, frame_step=10)
+            await known(at_leader, video_id)
+            assert (await until_ended(at_other, video_id))["status"] == "Completed"
+            assert (await until_ended(at_leader, video_id))["status"] == "Completed"
+            rows = await result_rows(at_leader, video_id)
+            assert rows and rows == await result_rows(at_other, video_id)
+            frame = f"/frames/{video_id}/{rows[0][0]}"
+            assert (await at_other.get(frame)).content == (await at_leader.get(frame)).content
+
+
+async def test_another_copy_leads_when_the_leader_is_killed(tmp_path: Path, clip: Path) -> None:
+    async with copies(tmp_path, 2) as running:
+        leader = await running.leader()
+        [other] = [server for server in running.servers if server is not leader]
+        async with other.client() as client, leader.client() as at_leader:
+            undisturbed = await upload(client, clip, frame_step=5)
+            assert (await until_ended(client, undisturbed))["status"] == "Completed"
+            video_id = await upload(client, clip, frame_step=5)
+
+            async def begun() -> bool:
+                return bool(await result_rows(at_leader, video_id))
+
+            await known(at_leader, video_id)
+            await until(begun)
+            await leader.kill()
+            assert (await until_ended(client, video_id))["status"] == "Completed"
+            assert await result_rows(client, video_id) == await result_rows(client, undisturbed)
+        assert await running.leader() is other
+        assert "Traceback" not in other.output
+        await leader.start()
+
+
+async def test_the_store_may_go_and_come_back(tmp_path: Path, clip: Path) -> None:
+    async with copies(tmp_path, 1) as running:
+        [server] = running.servers
+        async with server.client() as client:
+            await running.store.kill()
+
+            async def is_not_ready() -> bool:
+                answer = await client.get("/health/ready")
+                return answer.status_code == 503 and "KurrentDB" in answer.text
+
+            await until(is_not_ready)
+            await running.store.start()
+            await server.until_ready()
+            video_id = await upload(client, clip, frame_step=25)
+            assert (await until_ended(client, video_id))["status"] == "Completed"
+        assert "Traceback" not in server.output
