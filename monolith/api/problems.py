@@ -23,6 +23,7 @@ from monolith.domain.errors import (
     NotPossibleError,
     RunNotFoundError,
     VideoNotFoundError,
+    WebhookNotFoundError,
 )
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -120,6 +121,8 @@ def answer_to(instance: str, error: Exception) -> Response:
             return problem_response(instance, 404, str(error), kind="video-not-found")
         case RunNotFoundError():
             return problem_response(instance, 404, str(error), kind="run-not-found", field="run")
+        case WebhookNotFoundError():
+            return problem_response(instance, 404, str(error), kind="webhook-not-found")
         case FrameNotSampledError():
             return problem_response(
                 instance, 404, str(error), kind="frame-not-sampled", before=error.before, after=error.after

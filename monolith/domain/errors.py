@@ -6,6 +6,7 @@ DomainError
 ├── RunNotFoundError      the video has no such run
 ├── FrameNotSampledError  the frame was not sampled; names its sampled neighbours
 ├── FrameExpiredError     retention has removed the frame
+├── WebhookNotFoundError  no such webhook
 ├── NotPossibleError      right request, wrong moment (cancel a completed run)
 └── SupersededError       another attempt has taken the segment over
 """
@@ -66,6 +67,12 @@ class FrameExpiredError(DomainError):
         )
         self.frame_number = frame_number
         self.expired_at = expired_at
+
+
+class WebhookNotFoundError(DomainError):
+    def __init__(self, webhook_id: str) -> None:
+        super().__init__(f"there is no webhook {webhook_id}; GET /webhooks lists those there are")
+        self.webhook_id = webhook_id
 
 
 class NotPossibleError(DomainError):
