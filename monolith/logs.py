@@ -32,6 +32,8 @@ _BEHIND_SCHEME: Final = re.compile(r"://[^\s'\"<>`|\\]+")
 _KEY: Final = re.compile(r"\bva_[A-Za-z0-9_-]{8,}")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _QUIET: Final = ("httpx", "httpcore", "aioice", "aiortc")
+_SILENT: Final = ("aiormq", "aio_pika")
+"""They report each lost connection with tracebacks; `monolith.messaging.connection` says it once, in words."""
 
 
 def without_secrets(text: str) -> str:
@@ -187,6 +189,8 @@ def configure_logging(level: str, log_format: LogFormat, terminal: logging.Handl
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
     threading.excepthook = _log_thread_failure
     sys.unraisablehook = _log_unraisable
