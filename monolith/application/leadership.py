@@ -1,4 +1,5 @@
-"""Who of several copies of the program leads: it alone decides what is done next, and tells the world."""
+"""Who of several copies of the program leads: it alone decides what is done next, and tells the world. And whether a
+copy counts as one that lives: the others take what it does when it does not."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import logging
 from types import TracebackType
 from typing import Final, Protocol
 
-from eventsourcing.errors import LeaseTakenError, StoreUnavailableError
+from eventsourcing.errors import EventStoreError, LeaseTakenError
 from eventsourcing.leases import Leases
 
 LEASE_SECONDS: Final = 15.0
@@ -39,11 +40,17 @@ class SoleLeadership:
 
 
 class LeasedLeadership:
-    """Leadership under a lease, for as long as it can be held. At work within `async with`; leaving gives it back."""
+    """Leadership under a lease, for as long as it can be held. At work within `async with`; leaving gives it back.
 
-    def __init__(self, leases: Leases, name: str, owner: str, *, ttl: float = LEASE_SECONDS) -> None:
+    `title`: what its holder is, for the log.
+    """
+
+    def __init__(
+        self, leases: Leases, name: str, owner: str, *, title: str | None = None, ttl: float = LEASE_SECONDS
+    ) -> None:
         self._leases = leases
         self._name = name
+        self._title = title or name
         self._owner = owner
         self._ttl = ttl
         self._leading = asyncio.Event()
@@ -60,6 +67,7 @@ class LeasedLeadership:
 
     async def __aenter__(self) -> LeasedLeadership:
         self._task = asyncio.create_task(self._run(), name=f"leadership {self._name}")
+        self._task.add_done_callback(self._ended)
         return self
 
     async def __aexit__(
@@ -84,14 +92,20 @@ class LeasedLeadership:
                         self._set(leads=False)
             except LeaseTakenError:
                 pass
-            except StoreUnavailableError as error:
-                logger.warning("nobody can be made %s: %s", self._name, error)
+            except EventStoreError as error:
+                logger.warning("nobody can be made %s: %s", self._title, error)
             await asyncio.sleep(min(_TRY_SECONDS, self._ttl / 3))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Leading ends with it; a failure is told at once, and raised when the context is left."""
+        self._set(leads=False)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            logger.error("this copy cannot become %s any more", self._title, exc_info=failure)
 
     def _set(self, *, leads: bool) -> None:
         if leads == self.leads:
             return
-        logger.info("this copy %s %s", "is now" if leads else "is no longer", self._name)
+        logger.info("this copy %s %s", "is now" if leads else "is no longer", self._title)
         now, before = (self._leading, self._following) if leads else (self._following, self._leading)
         before.clear()
         now.set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Final, Protocol
 
@@ -100,7 +100,7 @@ class SharedPlacement:
         """Ends what a leader does that leads no more."""
         if not self._leadership.leads:
             raise ElsewhereError("another copy leads")
-        async with _ending_when(self._leadership.wait_for(False)):
+        async with _ending_when(lambda: self._leadership.wait_for(False)):
             yield
 
     @asynccontextmanager
@@ -110,7 +110,7 @@ class SharedPlacement:
         lost = asyncio.Event()
         try:
             keeping = self._leases.kept(follow_lease(job.video_id), self._owner, self._ttl, lost=lost.set)
-            async with keeping, _ending_when(self._given_up(job.video_id, lost, pushed=pushed)):
+            async with keeping, _ending_when(lambda: self._given_up(job.video_id, lost, pushed=pushed)):
                 self._followed += 1
                 try:
                     yield
@@ -153,27 +153,34 @@ def publish_lease(video_id: str) -> str:
 
 
 @asynccontextmanager
-async def _ending_when(over: object) -> AsyncIterator[None]:
-    """Cancel what is done within the context when `over` (an awaitable) is; ElsewhereError is raised then."""
+async def _ending_when(over: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Cancel what is done within the context when `over` comes to its end; ElsewhereError is raised then, or what it
+    raised."""
     doing = asyncio.current_task()
     assert doing is not None
+    cancelled_before = doing.cancelling()
     ended = False
 
     async def watch() -> None:
         nonlocal ended
-        await over  # type: ignore[misc]
-        ended = True
-        doing.cancel()
+        try:
+            await over()
+        finally:
+            if not watching.cancelling():
+                ended = True
+                doing.cancel()
 
     watching = asyncio.create_task(watch())
     try:
         yield
     except asyncio.CancelledError:
-        if ended and doing.uncancel() == 0:
+        if ended and doing.cancelling() == cancelled_before + 1:
             raise ElsewhereError("another copy does this now") from None
         raise
     finally:
         watching.cancel()
         await asyncio.wait([watching])
+        if ended:
+            doing.uncancel()
         if not watching.cancelled() and (error := watching.exception()) is not None:
             raise error

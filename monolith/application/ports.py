@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias
@@ -217,6 +217,10 @@ class SegmentQueue(Protocol):
 
     def cancel(self, job: SegmentJob) -> None:
         """End a running job: nobody wants it done any more."""
+        ...
+
+    async def until_ended(self, jobs: Iterable[SegmentJob]) -> None:
+        """Until this copy does none of `jobs` any more as it does now."""
         ...
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import time
@@ -13,19 +12,22 @@ from uuid import uuid4
 
 from eventsourcing.leases import Leases
 from eventsourcing.store import EventStore
-from monolith.application.leadership import LEASE_SECONDS, Leadership, LeasedLeadership, SoleLeadership
+from monolith.application.leadership import Leadership, LeasedLeadership, SoleLeadership
 from monolith.application.placement import Placement, SharedPlacement, SolePlacement
 from monolith.application.publish_claims import LeasedClaims, PublishClaims, SoleClaims
+from monolith.application.segment_claims import copy_lease
 from monolith.settings import Settings
 
 PROCESS_MANAGER: Final = "process-manager"
 
 
 class Sharing(NamedTuple):
-    """`owner`: this copy's name, another at each start; `leases`: None where there are no other copies."""
+    """`owner`: this copy's name, another at each start; `alive`: whether the others take it for one that lives;
+    `leases`: None where there are no other copies."""
 
     owner: str
     leadership: Leadership
+    alive: Leadership
     claims: PublishClaims
     leases: Leases | None
 
@@ -39,21 +41,16 @@ class Sharing(NamedTuple):
 async def sharing_of(settings: Settings, store: EventStore) -> AsyncIterator[Sharing]:
     """Among the copies that share `store`, within the context; alone, where it is a file of this program's own.
 
-    Raises StoreUnavailableError; inside, it ends with an error when this copy is taken for dead by the others.
+    A copy that the store is away from for long is taken for dead by the others: it gives up what it holds, and takes
+    nothing until it can be seen to live again.
     """
     owner = f"{socket.gethostname()}/{os.getpid()}/{uuid4().hex[:8]}"
     if not settings.kurrentdb_uri.get_secret_value():
-        yield Sharing(owner, SoleLeadership(), SoleClaims(), None)
+        yield Sharing(owner, SoleLeadership(), SoleLeadership(), SoleClaims(), None)
         return
     leases = Leases(store, clock=time.time)
-    lost = asyncio.Event()
     async with (
-        leases.kept(copy_lease(owner), owner, LEASE_SECONDS, lost=lost.set),
+        LeasedLeadership(leases, copy_lease(owner), owner, title="one of the copies") as alive,
         LeasedLeadership(leases, PROCESS_MANAGER, owner) as leadership,
     ):
-        yield Sharing(owner, leadership, LeasedClaims(leases, owner), leases)
-
-
-def copy_lease(owner: str) -> str:
-    """Held by a copy of the program while it lives."""
-    return f"copy-{owner}"
+        yield Sharing(owner, leadership, alive, LeasedClaims(leases, owner), leases)

@@ -13,14 +13,17 @@ RunStatus: TypeAlias = Literal["active", "completed", "failed", "cancelled"]
 
 
 class Failures(msgspec.Struct, frozen=True):
-    """How often attempts at a segment failed in a row without progress, and what was settled by the last of them."""
+    """How often attempts at a segment failed in a row without progress, and what was settled by the last of them,
+    which was attempt `attempt`."""
 
     count: int = 0
     settled: int = -1
+    attempt: int = 0
 
-    def after(self, settled: int) -> Failures:
+    def after(self, settled: int, attempt: int = 0) -> Failures:
         """One more, or the first after progress."""
-        return Failures(1 if settled > self.settled else self.count + 1, settled)
+        count = 1 if settled > self.settled else self.count + 1
+        return Failures(count, settled, max(attempt, self.attempt))
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +63,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def with_failure(self, failed: SegmentFailed) -> Run:
-        failures = self.failures_with(failed.segment, failed.settled)
+        failures = self.failures.get(failed.segment, Failures()).after(failed.settled, failed.attempt)
         return msgspec.structs.replace(self, failures={**self.failures, failed.segment: failures})
 
     def failures_with(self, segment: int, settled: int) -> Failures:
