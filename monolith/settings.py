@@ -79,6 +79,11 @@ class Settings(BaseModel):
         "CA certificates of the KurrentDB server; empty: the system's",
         "a file in PEM format, or nothing",
     )
+    rabbitmq_url: SecretStr = _setting(
+        SecretStr(""),
+        "RabbitMQ server that events are published to, and through which copies share work; empty: none",
+        "an address such as amqps://user:password@mq.example.org:5671/, or nothing",
+    )
     shared_dir: Path | None = _setting(
         None,
         "folder for stored frames, sources, uploads and secrets that all copies of the program see, at the same path;"

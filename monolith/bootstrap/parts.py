@@ -16,6 +16,7 @@ from monolith.bootstrap.live import Publishing
 from monolith.bootstrap.sharing import Sharing
 from monolith.exports.annotated import AnnotatedVideos
 from monolith.live.playback.sessions import Viewers
+from monolith.messaging.segment_queue import RabbitSegmentQueue
 from monolith.readmodels.analytics_rebuild import LiveAnalytics
 from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.rebuilds import Rebuilds
@@ -32,7 +33,8 @@ class Data(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What takes videos in and analyses them. `store`: as it is measured."""
+    """What takes videos in and analyses them. `store`: as it is measured; `segment_queue`: None where no copies share
+    segments."""
 
     store: EventStore
     streams: VideoStreams
@@ -41,6 +43,7 @@ class Work(NamedTuple):
     handlers: VideoHandlers
     publishing: Publishing
     sharing: Sharing
+    segment_queue: RabbitSegmentQueue | None
 
 
 class Extras(NamedTuple):

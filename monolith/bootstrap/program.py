@@ -38,6 +38,7 @@ from monolith.bootstrap.playback import viewers_of
 from monolith.bootstrap.read_models import running_read_models
 from monolith.bootstrap.rebuild import rebuildables
 from monolith.bootstrap.retention import retention_of, scheduled
+from monolith.bootstrap.segment_queue import broker_of
 from monolith.bootstrap.sharing import sharing_of
 from monolith.bootstrap.work import Foundations, process_manager
 from monolith.datadir import DataDirLock
@@ -122,6 +123,7 @@ class _Builder:
         self._watched: list[WatchedProjection] = []
         self._frame_times = FrameTimes()
         self._stopping = asyncio.Event()
+        self._broker = broker_of(settings)
 
     async def build(self, lock: DataDirLock) -> Program:
         await asyncio.to_thread(check_folders, self._folder)
@@ -185,11 +187,12 @@ class _Builder:
             publishing,
             self._work,
             sharing,
+            self._broker,
         )
         segments = concurrent_segments(self._settings)
-        manager = process_manager(base, engines, open_videos, snapshots, segments=segments)
+        manager, queue = process_manager(base, engines, open_videos, snapshots, segments=segments)
         publishing.sources.when_published = manager.publisher_came
-        return Work(store, streams, engines, manager, handlers, publishing, sharing)
+        return Work(store, streams, engines, manager, handlers, publishing, sharing, queue)
 
     async def _start_extras(self, data: Data, work: Work) -> Extras:
         annotated = await self._enter(
@@ -270,6 +273,8 @@ class _Builder:
             group.create_task(watch(self._watched), name="projection watch"),
             group.create_task(tell_failure(self._watched[1].runner), name="analytics files"),
         ]
+        if work.segment_queue is not None:
+            tasks.append(group.create_task(work.segment_queue.run(), name="shared segments"))
         if access.keys is not None:
             tasks.append(group.create_task(access.keys.watch(), name="API keys"))
         self._stack.push_async_callback(_cancel, tasks)

@@ -17,8 +17,15 @@ from monolith.domain.commands import FailSegment
 from monolith.domain.jobs import SegmentJob
 from monolith.messaging.connection import MessageBroker
 from monolith.messaging.segment_queue import RabbitSegmentQueue
+from monolith.settings import Settings
 
 _NO_MORE_ATTEMPTS: Final = 1
+
+
+def broker_of(settings: Settings) -> MessageBroker | None:
+    """None where the settings name no RabbitMQ. Nothing is connected yet."""
+    url = settings.rabbitmq_url.get_secret_value()
+    return MessageBroker(url) if url else None
 
 
 def segment_queue(

@@ -19,10 +19,13 @@ from monolith.application.source_access import SourceAccesses
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.engines import CONCURRENT_FETCHES, Engines
 from monolith.bootstrap.live import Publishing
+from monolith.bootstrap.segment_queue import segment_queue
 from monolith.bootstrap.sharing import Sharing
 from monolith.ingest.addresses import AddressPolicy
 from monolith.ingest.fetch import Fetcher, FetchLimits
 from monolith.ingest.messages import SourceAccess
+from monolith.messaging.connection import MessageBroker
+from monolith.messaging.segment_queue import RabbitSegmentQueue
 from monolith.observed import (
     ObservedFetcher,
 )
@@ -33,7 +36,7 @@ from monolith.work_metrics import WorkMetrics
 
 
 class Foundations(NamedTuple):
-    """What jobs stand on. `store`: as the jobs use it."""
+    """What jobs stand on. `store`: as the jobs use it; `broker`: None where the settings name no RabbitMQ."""
 
     settings: Settings
     store: EventStore
@@ -44,15 +47,18 @@ class Foundations(NamedTuple):
     publishing: Publishing
     metrics: WorkMetrics
     sharing: Sharing
+    broker: MessageBroker | None
 
 
 def process_manager(
     base: Foundations, engines: Engines, open_videos: OpenVideos, snapshots: Snapshots, *, segments: int
-) -> ProcessManager:
-    """`segments`: how many of files are analysed at the same time."""
+) -> tuple[ProcessManager, RabbitSegmentQueue | None]:
+    """And the queue by which copies share the segments of files, where there is one. `segments`: how many of files are
+    analysed at the same time."""
     settings = base.settings
     accesses = SourceAccesses(base.secrets, _source_access(settings), base.publishing.handover)
     work_on = _segments(base, engines)
+    pipeline = SegmentPipeline(work_on)
     following = Following(
         work_on,
         accesses,
@@ -60,11 +66,12 @@ def process_manager(
         segment_seconds=settings.segment_seconds,
         live_silence=settings.live_silence,
     )
-    return ProcessManager(
+    queue = _segment_queue(base, pipeline, segments)
+    manager = ProcessManager(
         base.store,
         base.streams,
         _ingestion(base, engines, accesses),
-        SegmentPipeline(work_on),
+        pipeline,
         following,
         Purge(base.streams, base.store, base.storage, base.secrets, time.time),
         base.publishing.sources,
@@ -72,11 +79,25 @@ def process_manager(
         snapshots,
         time.time,
         concurrent_segments=segments,
-        placement=base.sharing.placement(base.publishing.sources.has_publisher, hands_out=False),
+        placement=base.sharing.placement(
+            base.publishing.sources.has_publisher, hands_out=queue is not None
+        ),
         leadership=base.sharing.leadership,
+        segment_queue=queue,
         concurrent_fetches=CONCURRENT_FETCHES,
         live_sources=engines.live_sources,
         keep_sources=settings.keep_sources,
+    )
+    return manager, queue
+
+
+def _segment_queue(
+    base: Foundations, pipeline: SegmentPipeline, places: int
+) -> RabbitSegmentQueue | None:
+    if base.broker is None or base.sharing.leases is None:
+        return None
+    return segment_queue(
+        base.broker, base.store, base.codec, base.streams, pipeline, base.sharing, places=places
     )
 
 
