@@ -32,7 +32,7 @@ class SecretUrls:
         await asyncio.to_thread((self._folder / plain_name(video_id)).unlink, missing_ok=True)
 
     async def forget_all_but(self, video_ids: Set[str]) -> None:
-        """Remove the URLs of other videos, and what an interrupted write has left."""
+        """Remove the URLs of other videos, and what an interrupted write has left. Folders hold other secrets."""
         await asyncio.to_thread(self._remove_all_but, video_ids)
 
     def _read(self, video_id: str) -> str | None:
@@ -61,5 +61,5 @@ class SecretUrls:
     def _remove_all_but(self, video_ids: Set[str]) -> None:
         if self._folder.is_dir():
             for path in self._folder.iterdir():
-                if path.name not in video_ids:
+                if path.name not in video_ids and not path.is_dir():
                     path.unlink(missing_ok=True)

@@ -104,6 +104,11 @@ class Settings(BaseModel):
     access_log: Annotated[Literal["auto", "on", "off"], BeforeValidator(_lower)] = _setting(
         "auto", "log every request; auto: where the log is JSON", "one of auto, on, off"
     )
+    traces: Annotated[Literal["off", "otlp", "console"], BeforeValidator(_lower)] = _setting(
+        "off",
+        "where OpenTelemetry traces go: nowhere, to the collector that the variables OTEL_… name, or to the log",
+        "one of off, otlp, console",
+    )
 
     frame_max_height: Annotated[int, Field(ge=16, le=8192)] = _setting(
         720,
@@ -292,6 +297,13 @@ class Settings(BaseModel):
         (),
         "addresses by which WebRTC peers reach this machine through NAT or out of a container",
         "IP addresses separated by commas, such as 203.0.113.7",
+    )
+
+    webhook_timeout: Seconds = _setting(
+        15.0, "a webhook's receiver must have answered an attempt by then", _SECONDS_IS
+    )
+    webhook_retry_time: Seconds = _setting(
+        86400.0, "an event that a webhook's receiver does not take is tried again for so long", _SECONDS_IS
     )
 
     max_viewers: Annotated[int, Field(ge=0, le=10000)] = _setting(

@@ -46,17 +46,19 @@ class ForbiddenAddressError(Exception):
 
 
 class AddressPolicy(msgspec.Struct, frozen=True):
-    """`loopback_only`: the program serves on loopback alone. `networks`: named by the operator, always allowed."""
+    """`loopback_only`: the program serves on loopback alone. `networks`: named by the operator, always allowed.
+    `forbids`: what is not done at other addresses, for the error text."""
 
     loopback_only: bool
     networks: Sequence[Network] = ()
+    forbids: str = "videos may not be fetched from there"
 
     def check(self, address: Address, host: str) -> None:
         """`host`: the name that led here, for the error text. Raises ForbiddenAddressError."""
         for part in unwrapped(address):
             reason = self._refusal(part)
             if reason:
-                raise ForbiddenAddressError(_refused(host, address, part, reason))
+                raise ForbiddenAddressError(_refused(host, address, part, reason, self.forbids))
 
     def _refusal(self, address: Address) -> str | None:
         if any(address in network for network in self.networks):
@@ -98,11 +100,11 @@ def _is_public(address: Address) -> bool:
     return address.is_global and not any(address in network for network in _NOT_PUBLIC)
 
 
-def _refused(host: str, address: Address, part: Address, reason: str) -> str:
+def _refused(host: str, address: Address, part: Address, reason: str, forbids: str) -> str:
     shown = f"{address} (inside it {part})" if str(part) != str(address) else str(address)
     named = f"{host} is at {shown}, which" if host != str(address) else shown
     return (
-        f"{named} {reason}; videos may not be fetched from there "
+        f"{named} {reason}; {forbids} "
         f"(VIDEO_ANALYSIS_ALLOWED_NETWORKS names networks that are allowed besides public ones)"
     )
 

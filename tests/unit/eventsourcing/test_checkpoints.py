@@ -28,8 +28,10 @@ async def test_the_next_consumer_goes_on_where_the_last_one_was() -> None:
 
 async def test_the_streams_of_checkpoints_stay_short() -> None:
     store = MemoryEventStore()
+    checkpoints = StreamCheckpoints(store, most_events=4)
     for position in range(100):
-        checkpoints = StreamCheckpoints(store, most_events=4) if position % 7 == 0 else checkpoints
+        if position % 7 == 0:
+            checkpoints = StreamCheckpoints(store, most_events=4)
         await checkpoints.save("relay", position)
         kept = await store.read_all(prefixes=("checkpoint-relay-",))
         assert 1 <= len(kept) <= 12

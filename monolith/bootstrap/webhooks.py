@@ -1,0 +1,60 @@
+"""Wires webhooks: for the program, and for changing them without a server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
+
+from eventsourcing.checkpoints import StreamCheckpoints
+from eventsourcing.projection import ProjectionRunner
+from eventsourcing.store import EventStore
+from monolith.application.leadership import Leadership
+from monolith.ingest.addresses import AddressPolicy
+from monolith.settings import Settings
+from monolith.webhooks.delivery import DeliveryCounts, DeliveryKit
+from monolith.webhooks.directory import WebhookDirectory, WebhookStreams
+from monolith.webhooks.dispatcher import Dispatcher
+from monolith.webhooks.retries import RetryPolicy
+from monolith.webhooks.secrets import WebhookSecrets
+from monolith.webhooks.sender import Sender
+from monolith.webhooks.service import Webhooks
+
+_FORBIDS: Final = "events may not be sent there"
+
+
+class WebhookParts(NamedTuple):
+    """`service`: what users can do; `kit`, `secrets`: what deliveries need."""
+
+    service: Webhooks
+    kit: DeliveryKit
+    secrets: WebhookSecrets
+
+    def dispatcher(self, leadership: Leadership) -> Dispatcher:
+        return Dispatcher(self.kit, self.secrets, leadership)
+
+
+@asynccontextmanager
+async def running_webhooks(settings: Settings, store: EventStore) -> AsyncIterator[WebhookParts]:
+    """The webhooks of `store`, known within the context. Nothing is delivered but by the dispatcher."""
+    policy = AddressPolicy(settings.serves_this_machine_only, settings.allowed_networks, _FORBIDS)
+    streams, directory = WebhookStreams(store), WebhookDirectory(store)
+    secrets = WebhookSecrets(settings.shared_folder)
+    async with (
+        ProjectionRunner(store, directory) as seen,
+        Sender(policy, timeout=settings.webhook_timeout) as sender,
+    ):
+        kit = DeliveryKit(
+            store=store,
+            streams=streams,
+            directory=directory,
+            seen=seen,
+            checkpoints=StreamCheckpoints(store),
+            sender=sender,
+            retries=RetryPolicy(give_up_after=settings.webhook_retry_time),
+            clock=time.time,
+            counts=DeliveryCounts(),
+        )
+        service = Webhooks(store, streams, directory, seen, secrets, sender, policy, time.time)
+        yield WebhookParts(service, kit, secrets)
