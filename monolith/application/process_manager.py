@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -184,6 +184,8 @@ class ProcessManager:
         while True:
             await self._leadership.wait_for(not leads)
             leads = not leads
+            if not leads:
+                continue
             for video_id in list(self._open):
                 await self._look_at(video_id)
 
@@ -307,13 +309,21 @@ class ProcessManager:
                 await self._following.run(job)
             case PurgeJob():
                 await self.scheduler.until_alone(job)  # a job on its way out may still write files
+                await self._until_ended(one for one in self._running() if one.video_id == job.video_id)
                 await self._purge.run(job)
                 self._put_off.done(job)
             case PurgeSegmentsJob():
                 # What expired is written by no active run; the job of one that has just ended may still write files.
-                await self.scheduler.until_ended(self._needless(await self._streams.load(job.video_id)))
+                needless = self._needless(await self._streams.load(job.video_id))
+                await self.scheduler.until_ended(needless)
+                await self._until_ended(needless)
                 await self._purge.run_segments(job)
                 self._put_off.done(job)
+
+    async def _until_ended(self, jobs: Iterable[Job]) -> None:
+        """Until this copy does none of the segments any more that it took from the queue."""
+        if self._queue is not None:
+            await self._queue.until_ended([job for job in jobs if isinstance(job, SegmentJob)])
 
     def _others_that_follow(self, job: FollowJob) -> list[Job]:
         """The same video's job on its way out, when its source is to end."""

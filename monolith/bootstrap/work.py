@@ -79,9 +79,7 @@ def process_manager(
         snapshots,
         time.time,
         concurrent_segments=segments,
-        placement=base.sharing.placement(
-            base.publishing.sources.has_publisher, hands_out=queue is not None
-        ),
+        placement=base.sharing.placement(base.publishing.sources.has_publisher, hands_out=queue is not None),
         leadership=base.sharing.leadership,
         segment_queue=queue,
         concurrent_fetches=CONCURRENT_FETCHES,
@@ -91,9 +89,7 @@ def process_manager(
     return manager, queue
 
 
-def _segment_queue(
-    base: Foundations, pipeline: SegmentPipeline, places: int
-) -> RabbitSegmentQueue | None:
+def _segment_queue(base: Foundations, pipeline: SegmentPipeline, places: int) -> RabbitSegmentQueue | None:
     if base.broker is None or base.sharing.leases is None:
         return None
     return segment_queue(
