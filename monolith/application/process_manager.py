@@ -184,8 +184,6 @@ class ProcessManager:
         while True:
             await self._leadership.wait_for(not leads)
             leads = not leads
-            if not leads:
-                continue
             for video_id in list(self._open):
                 await self._look_at(video_id)
 
