@@ -50,6 +50,25 @@ class RabbitMq:
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self._port}/"
 
+    def virtual_host(self) -> str:
+        """The address of a new, empty virtual host."""
+        name = f"test-{uuid4().hex[:8]}"
+        host, user, all_of_it = f'<<"{name}">>', '<<"guest">>', '<<".*">>'
+        self.ask(
+            f"rabbit_vhost:add({host}, {user}), rabbit_auth_backend_internal:set_permissions("
+            f"{user}, {host}, {all_of_it}, {all_of_it}, {all_of_it}, {user})."
+        )
+        return f"{self.url}{name}"
+
+    def ask(self, expression: str) -> str:
+        """What the broker makes of an Erlang expression."""
+        command = [_LIBRARY / "rabbitmqctl", "--node", self._name, "eval", expression]
+        answer = subprocess.run(
+            command, env=self._environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+        )
+        assert answer.returncode == 0, answer.stderr.decode()
+        return answer.stdout.decode()
+
     @property
     def output(self) -> str:
         return (self._folder / "log").read_text(errors="replace")
