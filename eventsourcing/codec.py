@@ -70,6 +70,11 @@ class EventCodec:
     def event_types(self) -> tuple[str, ...]:
         return tuple(self._classes)
 
+    def newest_version(self, event_type: str) -> int | None:
+        """The schema version that events of this type are written in; None for a type that is not registered."""
+        known = self._classes.get(event_type)
+        return None if known is None else known.version
+
     def encode(
         self,
         event: msgspec.Struct,

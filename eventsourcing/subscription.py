@@ -139,6 +139,8 @@ class Subscription:
             if self._ended():
                 return []
             raise
+        if page.through != self._after:
+            self._announced = False  # also where nothing matched: checkpoints and lag shall not stay behind
         self._after = page.through
         self._end_seen_at = seen if page.at_end else None
         return page.events

@@ -323,6 +323,12 @@ DOMAIN_EVENTS: Final[tuple[type[DomainEvent], ...]] = (
 )  # fmt: skip
 
 
+STREAM_PREFIXES: Final = ("video-", "frames-", "results-")
+"""Of the streams that domain events lie in."""
+HIDDEN_FIELDS: Final = ("location", "path", "source_digest")
+"""Fields of events with addresses inside the server, or that help to guess a secret: shown to nobody."""
+
+
 def video_stream(video_id: str) -> str:
     return f"video-{video_id}"
 

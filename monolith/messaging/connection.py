@@ -106,6 +106,9 @@ class MessageBroker:
         Raises what `work` raises, other than `BROKER_ERRORS`.
         """
         pause = _FIRST_PAUSE
+        doing = asyncio.current_task()
+        assert doing is not None
+        asked_before = doing.cancelling()
         self._away(name, "it is being connected to")
         try:
             while True:
@@ -115,6 +118,8 @@ class MessageBroker:
                         return await work(rabbit)
                 except BROKER_ERRORS as error:
                     self._away(name, _reason(error))
+                    if doing.cancelling() > asked_before:  # it was cancelled when this happened
+                        raise asyncio.CancelledError from error
                 if asyncio.get_running_loop().time() - begun > _STEADY_SECONDS:
                     pause = _FIRST_PAUSE
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311
@@ -195,27 +200,34 @@ async def _whole(message: RabbitMessage) -> RabbitMessage:
 
 @asynccontextmanager
 async def _ending_when_lost(watch: Awaitable[str]) -> AsyncIterator[None]:
-    """Cancel the body when `watch` says why; BrokerAwayError is raised then."""
+    """Cancel the body when `watch` says why; BrokerAwayError is raised then, or what the body made of it."""
     doing = asyncio.current_task()
     assert doing is not None
+    asked_before = doing.cancelling()
     reason: str | None = None
+    over = False
 
     async def wait() -> None:
         nonlocal reason
         try:
-            reason = await watch
+            why = await watch
         except BROKER_ERRORS as error:
-            reason = _reason(error)
-        doing.cancel()
+            why = _reason(error)
+        if not over:
+            reason = why
+            doing.cancel()
 
     waiting = asyncio.create_task(wait(), name="connection to RabbitMQ")
     try:
         yield
     except asyncio.CancelledError:
-        if reason is not None and doing.uncancel() == 0:
-            raise BrokerAwayError(reason) from None
-        raise
+        if reason is None or doing.cancelling() > asked_before + 1:
+            raise
+        raise BrokerAwayError(reason) from None
     finally:
+        over = True
+        if reason is not None:
+            doing.uncancel()
         waiting.cancel()
         await asyncio.wait([waiting])
 
