@@ -34,11 +34,13 @@ from monolith.api.routes import (
     submissions,
     videos,
     web,
+    webhooks,
     whep,
     whip,
 )
 from monolith.api.services import ApiServices
 from monolith.api.streaming import Turns
+from monolith.api.tracing import TracingLayer
 
 _DESCRIPTION: Final = (
     "Finds objects, faces with their emotions, and colours in videos. Every error is an"
@@ -80,6 +82,7 @@ def create_app(services: ApiServices) -> FastAPI:
         rtmp,
         whep,
         whip,
+        webhooks,
     ):
         app.include_router(routes.router)
     add_problem_handlers(app)
@@ -96,6 +99,8 @@ def create_app(services: ApiServices) -> FastAPI:
         app.add_middleware(CORSMiddleware, **cors_options(access.cors_origins))
     app.add_middleware(EndingLayer, stopping=services.stopping)
     app.add_middleware(AccessLog, log=services.log_requests)
+    if services.tracing is not None:
+        app.add_middleware(TracingLayer, tracing=services.tracing)
     return app
 
 

@@ -17,6 +17,7 @@ from monolith.api.problems import ApiError
 from monolith.application.push_sources import PushSources
 from monolith.application.retention import Retention
 from monolith.application.retention_schedule import RetentionSchedule
+from monolith.application.tracing import Tracing
 from monolith.domain.detection import Detection
 from monolith.exports.annotated import AnnotatedVideos
 from monolith.live.playback.sessions import Viewers
@@ -26,6 +27,7 @@ from monolith.readmodels.detections import DetectionReader
 from monolith.readmodels.projector import EventDecoder
 from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.rebuilds import Rebuilds
+from monolith.webhooks.service import Webhooks
 
 ReadinessCheck: TypeAlias = Callable[[], Awaitable[str | None]]
 """None when ready, else why not, for users."""
@@ -173,6 +175,10 @@ class ApiServices:
     push_sources: PushSources | None = None
     """None: nobody can publish to this program."""
     rtmp: RtmpEntrance | None = None
+    webhooks: Webhooks | None = None
+    """None: nobody is told of events."""
+    tracing: Tracing | None = None
+    """None: requests make no spans."""
 
     @property
     def pushed(self) -> PushSources:

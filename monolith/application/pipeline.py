@@ -7,6 +7,7 @@ from monolith.application.errors import RetryableFailure, SourceFailure
 from monolith.application.ingestion import require_unchanged
 from monolith.application.segment_log import SegmentLog
 from monolith.application.segments import Segments
+from monolith.application.tracing import JobScope, untraced
 from monolith.domain.events import RunRequested, VideoProbed
 from monolith.domain.jobs import SegmentJob
 from monolith.domain.segment import SegmentPlan
@@ -17,14 +18,19 @@ from monolith.ingest.messages import DecodeSegment, SegmentDone
 class SegmentPipeline:
     """Does `SegmentJob`s. Safe to run again for the same job after any interruption."""
 
-    def __init__(self, segments: Segments) -> None:
+    def __init__(self, segments: Segments, scope: JobScope = untraced) -> None:
         self._segments = segments
+        self._scope = scope
 
     async def run(self, job: SegmentJob) -> None:
         """Analyse the segment, or go on with it, and record its end. A failed attempt is recorded, not raised.
 
         Raises SupersededError when another attempt has taken over, EnvironmentFailure, EventStoreErrors.
         """
+        async with self._scope(job):
+            await self._run(job)
+
+    async def _run(self, job: SegmentJob) -> None:
         video = await self._segments.streams.load(job.video_id)
         run = video.runs.get(job.run_id)
         if run is None or not run.active or job.segment in run.completed or video.probe is None:

@@ -33,6 +33,7 @@ from monolith.application.ports import Clock, Publishers, SegmentQueue
 from monolith.application.purge import Purge
 from monolith.application.put_off import PutOff
 from monolith.application.scheduler import Lane, Scheduler
+from monolith.application.tracing import JobScope, untraced
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import FailVideo
 from monolith.domain.events import Transport
@@ -95,7 +96,10 @@ class ProcessManager:
         concurrent_fetches: int = 4,
         live_sources: int = 32,
         keep_sources: bool = False,
+        scope: JobScope = untraced,
     ) -> None:
+        """`scope`: of all jobs but those on segments, which have the pipeline's."""
+        self._scope: JobScope = lambda job: untraced(job) if isinstance(job, SegmentJob) else scope(job)
         self._store = store
         self._streams = streams
         self._ingestion = ingestion
@@ -286,7 +290,7 @@ class ProcessManager:
 
     async def _run_job(self, job: Job) -> None:
         try:
-            async with self._placement.hold(job):
+            async with self._placement.hold(job), self._scope(job):
                 await self._do(job)
         except ElsewhereError as error:
             logger.debug("%s: %s", in_words(job), error)

@@ -13,6 +13,8 @@ from monolith.application.attempt import Resources
 from monolith.application.judging import MAX_HELD_LIVE, MAX_LENT
 from monolith.application.ports import FrameWatcher
 from monolith.application.process_manager import CONCURRENT_LIVE_STEPS
+from monolith.application.tracing import Tracing
+from monolith.bootstrap.tracing import decoders_with_spans
 from monolith.disk_watch import DiskWatch, SlotsWhileRoom
 from monolith.domain.models import MODEL_KEYS
 from monolith.inference.pool import WorkerPool
@@ -70,13 +72,14 @@ async def start_engines(
     *,
     max_height: int,
     watcher: FrameWatcher,
+    tracing: Tracing,
 ) -> Engines:
     """Start everything that decodes and judges pictures of up to `max_height`; `stack` ends it."""
     sizing, segments = sizing_of(settings), concurrent_segments(settings)
     slots, for_files = _frame_slots(sizing, segments, max_height, settings.max_live_sources)
     stack.callback(slots.close)
     live_sources = _live_sources(settings, slots.count - for_files)
-    service = _inference_service(settings, sizing, slots)
+    service = _inference_service(settings, sizing, slots, tracing)
     stack.push_async_callback(service.close)
     processes = _decoder_processes(segments, live_sources)
     decoders = DecoderPool(slots, processes, silence_timeout=settings.decoder_deadline)
@@ -90,7 +93,7 @@ async def start_engines(
     observed = ObservedDecoders(PoolDecoders(decoders, probe_deadline=settings.probe_deadline), work)
     lent, lent_live = (SlotsWhileRoom(pool, disk.until_room) for pool in (files, live))
     inference = ObservedInference(PooledInference(service), work)
-    resources = Resources(observed, lent, inference, lent_live, watcher)
+    resources = Resources(decoders_with_spans(observed, tracing), lent, inference, lent_live, watcher)
     return Engines(resources, observed, service, {"files": files, "live": live}, live_sources)
 
 
@@ -144,12 +147,15 @@ def _frame_slots(sizing: Sizing, segments: int, max_height: int, live_sources: i
     return FrameSlots.create(for_files + live, slot_bytes), for_files
 
 
-def _inference_service(settings: Settings, sizing: Sizing, slots: FrameSlots) -> InferenceService:
+def _inference_service(
+    settings: Settings, sizing: Sizing, slots: FrameSlots, tracing: Tracing
+) -> InferenceService:
     config = WorkerConfig(
         models=MODEL_KEYS,
         threads=sizing.threads,
         precision=settings.precision,
         infer_from=settings.infer_from,
+        traces=settings.traces,
     )
     launch = WorkerLaunch(
         config=config, slots_fd=slots.fd, slot_count=slots.count, slot_bytes=slots.slot_bytes
@@ -157,4 +163,5 @@ def _inference_service(settings: Settings, sizing: Sizing, slots: FrameSlots) ->
     limits = PoolLimits(
         start_timeout=settings.worker_start_deadline, batch_timeout=settings.worker_batch_deadline
     )
-    return InferenceService(WorkerPool(launch, workers=sizing.workers, limits=limits), MODEL_KEYS)
+    pool = WorkerPool(launch, workers=sizing.workers, limits=limits)
+    return InferenceService(pool, MODEL_KEYS, trace=tracing.here)

@@ -25,6 +25,7 @@ from monolith.api.app import create_app
 from monolith.api.services import ApiServices, Limits
 from monolith.application.handlers import VideoHandlers
 from monolith.application.open_videos import OpenVideos, load_open_videos
+from monolith.application.tracing import NoTracing, Tracing
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.analytics import running_analytics, tell_failure
 from monolith.bootstrap.annotated import annotated_jpeg, running_annotated
@@ -40,6 +41,8 @@ from monolith.bootstrap.rebuild import rebuildables
 from monolith.bootstrap.retention import retention_of, scheduled
 from monolith.bootstrap.segment_queue import broker_of
 from monolith.bootstrap.sharing import sharing_of
+from monolith.bootstrap.tracing import projection_with_spans, store_with_spans, tracing_of, wanted
+from monolith.bootstrap.webhooks import dispatching, running_webhooks
 from monolith.bootstrap.work import Foundations, process_manager
 from monolith.datadir import DataDirLock
 from monolith.disk_watch import DiskWatch
@@ -124,11 +127,13 @@ class _Builder:
         self._frame_times = FrameTimes()
         self._stopping = asyncio.Event()
         self._broker = broker_of(settings)
+        self._tracing: Tracing = NoTracing()
 
     async def build(self, lock: DataDirLock) -> Program:
         await asyncio.to_thread(check_folders, self._folder)
         await asyncio.to_thread(self._storage.prepare)
         access = await open_access(self._settings)
+        self._tracing = await self._enter(tracing_of(self._settings))
         data = await self._open_data()
         work = await self._start_work(data)
         extras = await self._start_extras(data, work)
@@ -155,7 +160,7 @@ class _Builder:
         return Data(store, read_models, projection, analytics, rebuilds)
 
     def _observed(self, projection: Projection) -> Projection:
-        return ObservedProjection(projection, self._work)
+        return projection_with_spans(ObservedProjection(projection, self._work), self._tracing)
 
     def _rebuilds(self, store: DurableEventStore, live: Live, analytics: LiveAnalytics) -> Rebuilds:
         what = rebuildables(store, self._codec, self._folder, self._storage, live, analytics)
@@ -164,14 +169,16 @@ class _Builder:
         return rebuilds
 
     async def _start_work(self, data: Data) -> Work:
-        store = ObservedStore(data.store, self._work)
+        observed = ObservedStore(data.store, self._work)
+        sharing = await self._enter(sharing_of(self._settings, observed))
+        store = store_with_spans(observed, self._tracing)
         streams = VideoStreams(store, self._codec)
-        sharing = await self._enter(sharing_of(self._settings, store))
         snapshots = SnapshotFile(self._folder, data.store.identity)
         open_videos = await load_open_videos(data.store, snapshots)
         engines = await start_engines(
             self._stack, self._settings, self._registry, self._work, self._disk,
             max_height=await self._greatest_height(open_videos, streams), watcher=self._frame_times.note,
+            tracing=self._tracing,
         )  # fmt: skip
         handlers = video_handlers(self._settings, store, streams, data.projection, self._secrets)
         publishing = await publishing_of(
@@ -188,6 +195,7 @@ class _Builder:
             self._work,
             sharing,
             self._broker,
+            self._tracing,
         )
         segments = concurrent_segments(self._settings)
         manager, queue = process_manager(base, engines, open_videos, snapshots, segments=segments)
@@ -207,7 +215,9 @@ class _Builder:
         schedule = await self._enter(scheduled(self._settings, retention, work.sharing.leadership))
         feeds = work.publishing.sources.feeds
         viewers = viewers_of(self._settings, feeds, data.store, self._codec, self._frame_times)
-        return Extras(annotated, retention, schedule, await self._enter(viewers))
+        webhooks = await self._enter(running_webhooks(self._settings, work.store))
+        dispatcher = await self._enter(dispatching(webhooks, work.sharing.leadership))
+        return Extras(annotated, retention, schedule, await self._enter(viewers), webhooks, dispatcher)
 
     async def _enter(self, context: AbstractAsyncContextManager[T]) -> T:
         """Enter `context`; it is left with the program."""
@@ -242,6 +252,8 @@ class _Builder:
             push_sources=work.publishing.sources,
             webrtc=work.publishing.webrtc,
             rtmp=work.publishing.rtmp,
+            webhooks=extras.webhooks.service,
+            tracing=self._tracing if wanted(self._tracing) else None,
         )
 
     async def _greatest_height(self, open_videos: OpenVideos, streams: VideoStreams) -> int:

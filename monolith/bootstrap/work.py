@@ -16,11 +16,13 @@ from monolith.application.process_manager import CONCURRENT_LIVE_STEPS, ProcessM
 from monolith.application.purge import Purge
 from monolith.application.segments import Segments
 from monolith.application.source_access import SourceAccesses
+from monolith.application.tracing import Tracing
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.engines import CONCURRENT_FETCHES, Engines
 from monolith.bootstrap.live import Publishing
 from monolith.bootstrap.segment_queue import segment_queue
 from monolith.bootstrap.sharing import Sharing
+from monolith.bootstrap.tracing import fetcher_with_spans, job_scope
 from monolith.ingest.addresses import AddressPolicy
 from monolith.ingest.fetch import Fetcher, FetchLimits
 from monolith.ingest.messages import SourceAccess
@@ -48,6 +50,7 @@ class Foundations(NamedTuple):
     metrics: WorkMetrics
     sharing: Sharing
     broker: MessageBroker | None
+    tracing: Tracing
 
 
 def process_manager(
@@ -58,7 +61,8 @@ def process_manager(
     settings = base.settings
     accesses = SourceAccesses(base.secrets, _source_access(settings), base.publishing.handover)
     work_on = _segments(base, engines)
-    pipeline = SegmentPipeline(work_on)
+    scope = job_scope(base.store, base.tracing)
+    pipeline = SegmentPipeline(work_on, scope)
     following = Following(
         work_on,
         accesses,
@@ -85,6 +89,7 @@ def process_manager(
         concurrent_fetches=CONCURRENT_FETCHES,
         live_sources=engines.live_sources,
         keep_sources=settings.keep_sources,
+        scope=scope,
     )
     return manager, queue
 
@@ -98,9 +103,10 @@ def _segment_queue(base: Foundations, pipeline: SegmentPipeline, places: int) ->
 
 
 def _ingestion(base: Foundations, engines: Engines, accesses: SourceAccesses) -> Ingestion:
+    fetcher = ObservedFetcher(CheckedFetcher(_fetcher(base.settings)), base.metrics)
     return Ingestion(
         base.streams,
-        ObservedFetcher(CheckedFetcher(_fetcher(base.settings)), base.metrics),
+        fetcher_with_spans(fetcher, base.tracing),
         engines.resources.decoders,
         base.storage,
         accesses,

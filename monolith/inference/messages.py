@@ -19,12 +19,14 @@ class FrameRef(msgspec.Struct, frozen=True, array_like=True):
     height: int
 
 
-class InferBatch(msgspec.Struct, frozen=True, tag="infer"):
-    """Parent → worker: run model `model` on `frames`, in order."""
+class InferBatch(msgspec.Struct, frozen=True, tag="infer", omit_defaults=True):
+    """Parent → worker: run model `model` on `frames`, in order. `traces`: traceparents of what the frames are judged
+    for, each once, where traces are wanted."""
 
     batch_id: int
     model: str
     frames: tuple[FrameRef, ...]
+    traces: tuple[str, ...] = ()
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):

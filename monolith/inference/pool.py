@@ -104,19 +104,23 @@ class WorkerPool:
     def has_room(self) -> bool:
         return any(worker.has_room for worker in self._workers)
 
-    async def submit(self, model: str, frames: Sequence[FrameRef]) -> asyncio.Future[Results]:
+    async def submit(
+        self, model: str, frames: Sequence[FrameRef], traces: Sequence[str] = ()
+    ) -> asyncio.Future[Results]:
         """Send a batch to the least loaded worker with room; only when `has_room`. The answer, in the order of
-        `frames`, fails with WorkerDiedError when the worker ends first."""
+        `frames`, fails with WorkerDiedError when the worker ends first. `traces`: as in `InferBatch`."""
         worker = min((worker for worker in self._workers if worker.has_room), key=self._load)
-        return await self._submit_to(worker, model, tuple(frames))
+        return await self._submit_to(worker, model, tuple(frames), tuple(traces))
 
-    async def run_alone(self, model: str, frame: FrameRef, *, timeout: float) -> FrameResult:
+    async def run_alone(
+        self, model: str, frame: FrameRef, *, timeout: float, traces: Sequence[str] = ()
+    ) -> FrameResult:
         """Isolated mode: judge one frame on a worker that has nothing else meanwhile. Raises WorkerDiedError when the
         worker dies of it, TimeoutError when no worker came free for it within `timeout` seconds."""
         async with asyncio.timeout(timeout):
             worker = await self._reserve()
         try:
-            answer = await self._submit_to(worker, model, (frame,))
+            answer = await self._submit_to(worker, model, (frame,), tuple(traces))
             return (await answer)[0]
         finally:
             self._release(worker)
@@ -147,9 +151,9 @@ class WorkerPool:
         return any(self._free(worker) for worker in self._workers)
 
     async def _submit_to(
-        self, worker: SupervisedWorker, model: str, frames: tuple[FrameRef, ...]
+        self, worker: SupervisedWorker, model: str, frames: tuple[FrameRef, ...], traces: tuple[str, ...]
     ) -> asyncio.Future[Results]:
-        answer = await worker.submit(model, frames)
+        answer = await worker.submit(model, frames, traces)
         answer.add_done_callback(lambda answer: self._learn(model, answer))
         return answer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -50,9 +50,12 @@ class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
 class _Request:
     """One frame for one model, waiting for its answer. Compared and hashed by identity."""
 
-    __slots__ = ("answer", "deaths", "frame", "key", "kills", "model")
+    __slots__ = ("answer", "deaths", "frame", "key", "kills", "model", "trace")
 
-    def __init__(self, model: str, key: str, frame: FrameRef, answer: asyncio.Future[FrameResult]) -> None:
+    def __init__(
+        self, model: str, key: str, frame: FrameRef, answer: asyncio.Future[FrameResult], trace: str
+    ) -> None:
+        self.trace = trace
         self.model = model
         self.key = key
         self.frame = frame
@@ -87,9 +90,16 @@ class InferenceService:
     """
 
     def __init__(
-        self, pool: WorkerPool, models: Sequence[str], *, limits: ServiceLimits | None = None
+        self,
+        pool: WorkerPool,
+        models: Sequence[str],
+        *,
+        limits: ServiceLimits | None = None,
+        trace: Callable[[], str] = str,
     ) -> None:
+        """`trace`: the traceparent of what asks; "" where it is of no trace."""
         self._pool = pool
+        self._trace = trace
         self.limits = self._limits = limits or ServiceLimits()
         self._batchers = {model: self._batcher() for model in models}
         self._turns = deque(self._batchers)
@@ -161,7 +171,7 @@ class InferenceService:
         A failure inside the model is no error here: it is the result's `error`.
         """
         loop = asyncio.get_running_loop()
-        request = _Request(model_key, key, frame, loop.create_future())
+        request = _Request(model_key, key, frame, loop.create_future(), self._trace())
         self._admit(request, loop.time())
         try:
             async with asyncio.timeout(self._limits.answer_timeout):
@@ -223,7 +233,9 @@ class InferenceService:
 
     async def _send(self, model: str) -> None:
         requests = self._batchers[model].take(self._pool.ready_count)
-        answer = await self._pool.submit(model, [request.frame for request in requests])
+        frames = [request.frame for request in requests]
+        traces = dict.fromkeys(request.trace for request in requests if request.trace)
+        answer = await self._pool.submit(model, frames, tuple(traces))
         answer.add_done_callback(partial(self._answer, requests))
 
     def _answer(self, requests: list[_Request], answer: asyncio.Future[Results]) -> None:
@@ -260,7 +272,10 @@ class InferenceService:
         """Raises WorkerDiedError."""
         try:
             result = await self._pool.run_alone(
-                request.model, request.frame, timeout=self._limits.isolation_timeout
+                request.model,
+                request.frame,
+                timeout=self._limits.isolation_timeout,
+                traces=[request.trace] if request.trace else (),
             )
         except TimeoutError:
             reason = self._pool.reason or "no worker came free"

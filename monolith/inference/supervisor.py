@@ -161,7 +161,9 @@ class SupervisedWorker:
             last_error=self.last_error,
         )
 
-    async def submit(self, model: str, frames: tuple[FrameRef, ...]) -> asyncio.Future[Results]:
+    async def submit(
+        self, model: str, frames: tuple[FrameRef, ...], traces: tuple[str, ...] = ()
+    ) -> asyncio.Future[Results]:
         """Send a batch. The answer fails with WorkerDiedError as soon as the worker has died. Only for a ready one."""
         assert self.ready and self._child is not None
         number = next(self._numbers)
@@ -170,7 +172,7 @@ class SupervisedWorker:
         if len(self._in_flight) == 1:
             self._arm()
         try:
-            await self._child.send(self._encoder.encode(InferBatch(number, model, frames)))
+            await self._child.send(self._encoder.encode(InferBatch(number, model, frames, traces)))
         except ChildDiedError:
             logger.debug("%s died before it got batch %d", self._name, number)  # `_serve` fails the answer
         return answer

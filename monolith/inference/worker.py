@@ -18,12 +18,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Literal, Protocol
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from monolith.application.tracing import NoTracing, Tracing
 from monolith.child import ParentGoneError, ParentLink, die_with_parent, log_to_parent
 from monolith.domain.detection import Detection
 from monolith.domain.models import ModelIdentity
@@ -48,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker loads, and how. `models`: keys of the catalogue; `threads`: of the engine; `nice`: added to the
-    process's niceness, so that the main process stays responsive."""
+    process's niceness, so that the main process stays responsive; `traces`: where its spans go."""
 
     models: tuple[str, ...]
     threads: int = 1
@@ -56,6 +58,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     backend: str = "openvino"
     infer_from: str = "stored"
     nice: int = 10
+    traces: Literal["off", "otlp", "console"] = "off"
 
 
 class Model(Protocol):
@@ -95,7 +98,8 @@ def main(arguments: Sequence[str], load: Loader = load_models) -> None:
     log_to_parent()
     config = msgspec.json.decode(arguments[5], type=WorkerConfig)
     os.nice(config.nice)
-    outbox = _Outbox(ParentLink(link_fd))
+    tracing, end = _tracing(config)
+    outbox = _Outbox(ParentLink(link_fd), end)
     batches: queue.Queue[InferBatch] = queue.Queue(_QUEUED_BATCHES)
     threading.Thread(target=_read, args=(outbox, batches), name="reader", daemon=True).start()
     models = load(config)
@@ -103,14 +107,25 @@ def main(arguments: Sequence[str], load: Loader = load_models) -> None:
         model.warm_up()
     slots = FrameSlots.attach(slots_fd, count, slot_bytes)
     outbox.send(Ready(pid=os.getpid(), models=tuple(model.identity for model in models.values())))
-    _serve(outbox, batches, models, slots)
+    _serve(outbox, batches, models, slots, tracing)
+
+
+def _tracing(config: WorkerConfig) -> tuple[Tracing, Callable[[], None]]:
+    """And what is to be done with it at the end."""
+    if config.traces == "off":
+        return NoTracing(), lambda: None
+    from monolith.telemetry import start_tracing
+
+    tracing = start_tracing(config.traces, "worker")
+    return tracing, tracing.close
 
 
 class _Outbox:
-    """The link, with sends from two threads kept whole."""
+    """The link, with sends from two threads kept whole. `end`: to be called when it ends."""
 
-    def __init__(self, link: ParentLink) -> None:
+    def __init__(self, link: ParentLink, end: Callable[[], None]) -> None:
         self.link = link
+        self.end = end
         self._lock = threading.Lock()
         self._encoder = msgspec.msgpack.Encoder()
 
@@ -131,6 +146,7 @@ def _read(outbox: _Outbox, batches: queue.Queue[InferBatch]) -> None:
             else:
                 batches.put(message)
     except ParentGoneError:
+        outbox.end()
         os._exit(0)
     except Exception:
         logger.exception("the reader failed")
@@ -138,12 +154,25 @@ def _read(outbox: _Outbox, batches: queue.Queue[InferBatch]) -> None:
 
 
 def _serve(
-    outbox: _Outbox, batches: queue.Queue[InferBatch], models: Mapping[str, Model], slots: FrameSlots
+    outbox: _Outbox,
+    batches: queue.Queue[InferBatch],
+    models: Mapping[str, Model],
+    slots: FrameSlots,
+    tracing: Tracing,
 ) -> None:
     while True:
         batch = batches.get()
-        results = tuple(_judge(models, batch.model, slots, frame) for frame in batch.frames)
+        with _batch_span(tracing, batch):
+            results = tuple(_judge(models, batch.model, slots, frame) for frame in batch.frames)
         outbox.send(BatchDone(batch.batch_id, results))
+
+
+def _batch_span(tracing: Tracing, batch: InferBatch) -> AbstractContextManager[object]:
+    """A step of the trace of the batch's first frame, linked to those of the others."""
+    if not batch.traces:
+        return nullcontext()
+    about: dict[str, str | int] = {"model": batch.model, "frames": len(batch.frames)}
+    return tracing.continued(batch.traces[0], "infer", about, others=batch.traces[1:])
 
 
 def _judge(models: Mapping[str, Model], key: str, slots: FrameSlots, frame: FrameRef) -> FrameResult:
