@@ -29,6 +29,9 @@ from monolith.live.webrtc.publishers import WebRtcPublishers
 from monolith.observed import ObservedDecoders
 from monolith.projection_lag import WatchedProjection
 from monolith.readmodels.rebuilds import Rebuilds
+from monolith.webhooks.delivery import DeliveryCounts
+from monolith.webhooks.dispatcher import Dispatcher
+from monolith.webhooks.service import Webhooks
 
 Reading: TypeAlias = tuple[str, str, Callable[[], float | Mapping[str, float]]]
 """Name without prefix, help text, and where the value comes from. `name{label}` has a value for each value of its
@@ -263,6 +266,28 @@ def pushed_readings(feeds: LiveFeeds, handover: FeedHandover) -> list[Reading]:
         ("published_videos", "Videos that have a publisher now", lambda: len(feeds)),
         ("handover_packets_dropped_total", "Packets of publishers that decoders were too slow for",
          lambda: handover.dropped),
+    ]  # fmt: skip
+
+
+def webhook_readings(service: Webhooks, dispatcher: Dispatcher, counts: DeliveryCounts) -> list[Reading]:
+    """Who is told of events, and what came of it at this copy."""
+
+    def states() -> dict[str, float]:
+        active = sum(webhook.active for webhook in service.all())
+        return {"active": active, "disabled": len(service.all()) - active}
+
+    return [
+        ("webhooks{state}", "Webhooks; disabled: nothing is sent to them", states),
+        ("webhook_attempts_total{outcome}", "Attempts to deliver an event to a webhook",
+         lambda: dict[str, float](counts.attempts)),
+        ("webhook_attempt_seconds_total", "Time that these attempts took", lambda: counts.seconds),
+        ("webhook_waiting", "Events that are read for webhooks and not delivered yet", lambda: dispatcher.waiting),
+        ("webhook_oldest_seconds", "Age of the oldest of them", lambda: dispatcher.oldest_age),
+        ("webhook_parked", "Deliveries that were given up and wait to be replayed",
+         lambda: sum(len(webhook.parked) for webhook in service.all())),
+        ("webhook_given_up_total", "Deliveries that were given up", lambda: counts.parked),
+        ("webhook_replayed_total", "Deliveries that were given up once, and delivered at last",
+         lambda: counts.replayed),
     ]  # fmt: skip
 
 

@@ -26,6 +26,13 @@ from monolith.api.openapi_access import add_access
 from monolith.api.problems import MEDIA_TYPE, Problem
 from monolith.api.rebuild_answer import RebuildAnswer, RebuiltAnswer
 from monolith.api.retention_answer import RetentionAnswer, RetentionScheduleAnswer, RetentionStateAnswer
+from monolith.api.webhook_answers import (
+    AddedWebhookAnswer,
+    ParkedAnswer,
+    ReplayAnswer,
+    WebhookAnswer,
+    WebhookTestAnswer,
+)
 from monolith.readmodels.rendering import ColorEntry, FaceEntry, ObjectEntry, ResultRow
 
 Responses = dict[int | str, dict[str, Any]]
@@ -37,6 +44,7 @@ _TYPES: Final = (
     RetentionAnswer, RetentionScheduleAnswer, RetentionStateAnswer,
     RtmpEndpointAnswer,
     WebRtcEndpointAnswer,
+    WebhookAnswer, AddedWebhookAnswer, ParkedAnswer, ReplayAnswer, WebhookTestAnswer,
     *ANALYTICS_TYPES,
 )  # fmt: skip
 _PLACE: Final = "#/components/schemas/{name}"

@@ -23,6 +23,7 @@ from monolith.metrics import (
     rtmp_readings,
     store_readings,
     viewer_readings,
+    webhook_readings,
     webrtc_readings,
     work_readings,
 )
@@ -51,6 +52,7 @@ def measure(
         *rebuild_readings(data.rebuilds),
         *retention_readings(extras.retention),
         *viewer_readings(extras.viewers),
+        *webhook_readings(extras.webhooks.service, extras.dispatcher, extras.webhooks.kit.counts),
         *webrtc_readings(work.publishing.webrtc),
         *pushed_readings(work.publishing.sources.feeds, work.publishing.handover),
         *(rtmp_readings(work.publishing.rtmp) if work.publishing.rtmp else ()),

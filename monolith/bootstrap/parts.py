@@ -14,12 +14,14 @@ from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.engines import Engines
 from monolith.bootstrap.live import Publishing
 from monolith.bootstrap.sharing import Sharing
+from monolith.bootstrap.webhooks import WebhookParts
 from monolith.exports.annotated import AnnotatedVideos
 from monolith.live.playback.sessions import Viewers
 from monolith.messaging.segment_queue import RabbitSegmentQueue
 from monolith.readmodels.analytics_rebuild import LiveAnalytics
 from monolith.readmodels.queries import ReadModels
 from monolith.readmodels.rebuilds import Rebuilds
+from monolith.webhooks.dispatcher import Dispatcher
 
 
 class Data(NamedTuple):
@@ -53,3 +55,5 @@ class Extras(NamedTuple):
     retention: Retention
     schedule: RetentionSchedule | None
     viewers: Viewers
+    webhooks: WebhookParts
+    dispatcher: Dispatcher

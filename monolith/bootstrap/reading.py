@@ -18,6 +18,7 @@ from monolith.bootstrap.annotated import annotated_jpeg, running_annotated
 from monolith.bootstrap.data import ANALYTICS, owned_data, storage_of
 from monolith.bootstrap.handlers import video_handlers
 from monolith.bootstrap.read_models import running_read_models
+from monolith.bootstrap.webhooks import running_webhooks
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.secret_urls import SecretUrls
 from monolith.settings import Settings
@@ -38,6 +39,7 @@ async def reading_alone(settings: Settings) -> AsyncIterator[FastAPI]:
         await asyncio.to_thread(storage.prepare)
         annotated = await stack.enter_async_context(running_annotated(settings, folder, models, storage))
         streams = VideoStreams(store, codec)
+        webhooks = await stack.enter_async_context(running_webhooks(settings, store))
         services = ApiServices(
             handlers=video_handlers(settings, store, streams, runner, SecretUrls(settings.shared_folder)),
             read_models=models,
@@ -51,5 +53,6 @@ async def reading_alone(settings: Settings) -> AsyncIterator[FastAPI]:
             room_bytes=storage.room_bytes,
             analytics=analytics.analytics,
             annotated=annotated,
+            webhooks=webhooks.service,
         )
         yield create_app(services)

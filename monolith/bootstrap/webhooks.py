@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from monolith.webhooks.secrets import WebhookSecrets
 from monolith.webhooks.sender import Sender
 from monolith.webhooks.service import Webhooks
 
+_LOAD_SECONDS: Final = 60.0
 _FORBIDS: Final = "events may not be sent there"
 
 
@@ -31,13 +33,11 @@ class WebhookParts(NamedTuple):
     kit: DeliveryKit
     secrets: WebhookSecrets
 
-    def dispatcher(self, leadership: Leadership) -> Dispatcher:
-        return Dispatcher(self.kit, self.secrets, leadership)
-
 
 @asynccontextmanager
 async def running_webhooks(settings: Settings, store: EventStore) -> AsyncIterator[WebhookParts]:
-    """The webhooks of `store`, known within the context. Nothing is delivered but by the dispatcher."""
+    """The webhooks of `store`, known within the context. Nothing is delivered but by the dispatcher. Raises
+    TimeoutError where the store does not tell them."""
     policy = AddressPolicy(settings.serves_this_machine_only, settings.allowed_networks, _FORBIDS)
     streams, directory = WebhookStreams(store), WebhookDirectory(store)
     secrets = WebhookSecrets(settings.shared_folder)
@@ -45,6 +45,8 @@ async def running_webhooks(settings: Settings, store: EventStore) -> AsyncIterat
         ProjectionRunner(store, directory) as seen,
         Sender(policy, timeout=settings.webhook_timeout) as sender,
     ):
+        async with asyncio.timeout(_LOAD_SECONDS):
+            await directory.wait_change(0)
         kit = DeliveryKit(
             store=store,
             streams=streams,
@@ -58,3 +60,15 @@ async def running_webhooks(settings: Settings, store: EventStore) -> AsyncIterat
         )
         service = Webhooks(store, streams, directory, seen, secrets, sender, policy, time.time)
         yield WebhookParts(service, kit, secrets)
+
+
+@asynccontextmanager
+async def dispatching(parts: WebhookParts, leadership: Leadership) -> AsyncIterator[Dispatcher]:
+    """Events are sent within the context, where this copy leads."""
+    dispatcher = Dispatcher(parts.kit, parts.secrets, leadership)
+    task = asyncio.create_task(dispatcher.run(), name="webhooks")
+    try:
+        yield dispatcher
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -23,6 +23,7 @@ from monolith.cli.running import load as _load
 from monolith.cli.running import log_to as _log_to
 from monolith.cli.running import output as _output
 from monolith.cli.running import run_program as _run
+from monolith.cli.webhooks import webhooks_app
 from monolith.domain.models import MODEL_KEYS
 from monolith.logs import logs_json
 from monolith.settings import Settings
@@ -40,6 +41,7 @@ models_app = typer.Typer(no_args_is_help=True, help="The models and their weight
 app.add_typer(models_app, name="models")
 app.command(epilog=EXAMPLES)(doctor)
 app.add_typer(keys_app, name="keys")
+app.add_typer(webhooks_app, name="webhooks")
 
 Models = Annotated[
     str | None,

@@ -177,6 +177,10 @@ class AnalysisClient:
         """Any call that is answered with JSON."""
         return _decode(await self._ask(method, path, json=json), kind)
 
+    async def send(self, method: str, path: str, *, json: object = None) -> None:
+        """Any call whose answer says no more than that it worked."""
+        await self._ask(method, path, json=json)
+
     async def download(self, path: str, file: BinaryIO) -> int:
         """Write an answer of any length to `file`; how many bytes. Raises OSError, too."""
         waits = _Waits()
