@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Literal
@@ -46,13 +47,33 @@ class _LogExporter(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
+class _Ending(SpanExporter):
+    """Another exporter that ends when it is told to, in the midst of an export, too: those that wait for a collector
+    that is away do so for long."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self._ended = False
+        self._lock = threading.Lock()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return SpanExportResult.FAILURE if self._ended else self._exporter.export(spans)
+
+    def shutdown(self) -> None:
+        with self._lock:
+            if not self._ended:
+                self._ended = True
+                self._exporter.shutdown()
+
+
 class OpenTelemetryTracing:
     """The `Tracing` port. Spans are exported by a thread of its own; where that cannot keep up, spans are lost, never
     work held up."""
 
     def __init__(self, exporter: SpanExporter, *, process: str) -> None:
         self._provider = TracerProvider(resource=_resource(process), shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._exporter = _Ending(exporter)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer(_NAME)
         self._propagator = TraceContextTextMapPropagator()
 
@@ -77,8 +98,10 @@ class OpenTelemetryTracing:
 
     def close(self) -> None:
         """Export what is left, for a moment at most. Blocks."""
-        self._provider.force_flush(int(FLUSH_SECONDS * 1000))
+        end = threading.Timer(FLUSH_SECONDS, self._exporter.shutdown)
+        end.start()
         self._provider.shutdown()
+        end.cancel()
 
     @contextmanager
     def _at_work(
