@@ -26,6 +26,9 @@ from monolith.live.handover import FeedHandover
 from monolith.live.playback.sessions import Viewers
 from monolith.live.rtmp_server import RtmpServer
 from monolith.live.webrtc.publishers import WebRtcPublishers
+from monolith.messaging.commands import Commands
+from monolith.messaging.connection import MessageBroker
+from monolith.messaging.relay import Relay
 from monolith.observed import ObservedDecoders
 from monolith.projection_lag import WatchedProjection
 from monolith.readmodels.rebuilds import Rebuilds
@@ -325,4 +328,37 @@ def webrtc_readings(publishers: WebRtcPublishers) -> list[Reading]:
          total("broken")),
         ("webrtc_lost_packets_total", "Packets of WebRTC publishers that never came", total("lost")),
         ("webrtc_keyframe_requests_total", "Keyframes asked for of WebRTC publishers", total("asked")),
+    ]  # fmt: skip
+
+
+def broker_readings(broker: MessageBroker) -> list[Reading]:
+    """Connections to RabbitMQ."""
+    return [
+        ("rabbitmq_connected{connection}", "1 while the connection to RabbitMQ is there",
+         lambda: {name: float(there) for name, there in broker.connections.items()}),
+        ("rabbitmq_connections_lost_total", "Connections to RabbitMQ that were lost", lambda: broker.lost),
+    ]  # fmt: skip
+
+
+def relay_readings(relay: Relay) -> list[Reading]:
+    """What is told to RabbitMQ."""
+    return [
+        ("relay_leads", "1 where this copy relays events to RabbitMQ", lambda: float(relay.leads)),
+        ("relay_confirmed_events_total", "Events that RabbitMQ has confirmed", lambda: relay.confirmed),
+        ("relay_unconfirmed_events", "Events on their way to RabbitMQ", lambda: relay.in_flight),
+        ("relay_tries_total", "Connections on which the relay has begun, each at the first event not confirmed",
+         lambda: relay.tries),
+        ("relay_unreadable_events_total", "Events that could not be told, since their bytes do not fit their type",
+         lambda: relay.unreadable),
+        ("relay_lag_seconds", "For how long an event has waited that RabbitMQ has not confirmed", relay.lag_seconds),
+    ]  # fmt: skip
+
+
+def command_readings(commands: Commands) -> list[Reading]:
+    """Submission by message."""
+    return [
+        ("commands_total{outcome}", "Messages with commands, by what became of them",
+         lambda: dict[str, float](commands.outcomes)),
+        ("commands_waiting", "Commands that are being carried out, or wait until they can be",
+         lambda: commands.waiting),
     ]  # fmt: skip

@@ -11,6 +11,7 @@ from eventsourcing.store import DurableEventStore
 from monolith.api.services import ReadinessCheck
 from monolith.disk_watch import DiskWatch
 from monolith.inference.service import InferenceService
+from monolith.messaging.connection import MessageBroker
 from monolith.projection_lag import ProjectionLag, WatchedProjection
 
 LONGEST_LAG: Final = 30.0
@@ -30,8 +31,9 @@ def readiness_checks(
     projection: WatchedProjection,
     disk: DiskWatch,
     stopping: asyncio.Event,
+    broker: MessageBroker | None = None,
 ) -> dict[str, ReadinessCheck]:
-    """Part → check."""
+    """Part → check. `broker`: None where the settings name none."""
 
     async def program() -> str | None:
         return "the program is ending" if stopping.is_set() else None
@@ -42,12 +44,16 @@ def readiness_checks(
     async def read_models() -> str | None:
         return projection_trouble(projection.runner) or lag_trouble(projection.lag)
 
+    async def message_broker() -> str | None:
+        return None if broker is None else broker.trouble
+
     return {
         "program": program,
         "event store": lambda: store_trouble(store),
         "read models": read_models,
         "inference": inference,
         "disk": disk.check,
+        **({"message broker": message_broker} if broker is not None else {}),
     }
 
 

@@ -176,10 +176,14 @@ class VideoHandlers:
         """Whether a submission with this key was taken in: another one is answered from events and stores nothing."""
         return (await self._streams.load(_video_id(idempotency_key))).submitted is not None
 
-    async def cancel(self, video_id: str) -> None:
-        """End every unfinished run; what was analysed is kept. A live source ends in order first (see `CancelRuns`)."""
+    async def cancel(self, video_id: str, *, command_id: str | None = None) -> None:
+        """End every unfinished run; what was analysed is kept. A live source ends in order first (see `CancelRuns`).
+        Asked again with the same `command_id`, it does nothing more."""
         await self._existing(video_id)
-        await self._decide(video_id, CancelRuns(at=self._clock(), reason="cancelled by the user"))
+        if command_id is not None and await self._streams.was_executed(video_id, command_id):
+            return
+        command = CancelRuns(at=self._clock(), reason="cancelled by the user")
+        await self._decide(video_id, command, command_id=command_id)
 
     async def delete(self, video_id: str) -> None:
         """The video goes from every answer at once; its files and streams follow."""
@@ -264,8 +268,8 @@ class VideoHandlers:
             raise error
         return video
 
-    async def _decide(self, video_id: str, command: VideoCommand) -> None:
-        outcome = await self._streams.execute(video_id, command)
+    async def _decide(self, video_id: str, command: VideoCommand, *, command_id: str | None = None) -> None:
+        outcome = await self._streams.execute(video_id, command, command_id=command_id)
         await self._until_seen(outcome.commit_position)
 
     async def _until_seen(self, commit_position: int | None) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from typing import Final
+from uuid import UUID
 
 from eventsourcing.codec import EventCodec
 from eventsourcing.decider import Outcome, StateCache, execute, load
-from eventsourcing.store import EventStore
+from eventsourcing.store import EventStore, iterate_stream
 from monolith.domain.commands import VideoCommand
 from monolith.domain.decisions import VideoDecider
 from monolith.domain.events import VideoEvent, video_stream
+from monolith.domain.ids import id_of
 from monolith.domain.video import Video
 
 _DECIDER: Final = VideoDecider()
@@ -31,8 +33,20 @@ class VideoStreams:
         stream = video_stream(video_id)
         return (await load(self._store, self._codec, _DECIDER, stream, cache=self._cache)).state
 
-    async def execute(self, video_id: str, command: VideoCommand) -> Outcome[Video, VideoEvent]:
-        """Decide on `command` and append the answer, deciding again when another writer came first."""
+    async def was_executed(self, video_id: str, command_id: str) -> bool:
+        """Whether a command of this id has caused something."""
+        first = _event_id(video_id, command_id, 0).bytes
+        stream = video_stream(video_id)
+        return any([event.id_bytes == first async for event in iterate_stream(self._store, stream)])
+
+    async def execute(
+        self, video_id: str, command: VideoCommand, *, command_id: str | None = None
+    ) -> Outcome[Video, VideoEvent]:
+        """Decide on `command` and append the answer, deciding again when another writer came first.
+
+        `command_id`: given by who asked for it; its events have ids that follow from it (see `was_executed`).
+        """
+        ids = None if command_id is None else lambda _, index: _event_id(video_id, command_id, index)
         return await execute(
             self._store,
             self._codec,
@@ -40,6 +54,11 @@ class VideoStreams:
             video_stream(video_id),
             command,
             metadata={"correlation_id": video_id},
+            event_ids=ids,
             max_attempts=_MAX_ATTEMPTS,
             cache=self._cache,
         )
+
+
+def _event_id(video_id: str, command_id: str, index: int) -> UUID:
+    return id_of("command", video_id, command_id, index)

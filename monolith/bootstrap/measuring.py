@@ -8,17 +8,22 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from monolith.bootstrap.data import EVENTS, READ_MODELS
+from monolith.bootstrap.messaging import Messaging
 from monolith.bootstrap.parts import Data, Extras, Work
 from monolith.disk_watch import DiskWatch
 from monolith.machine_metrics import add_process_metrics, database_readings, disk_readings, log_readings
 from monolith.metrics import (
+    Reading,
     ReadingsCollector,
     annotated_readings,
+    broker_readings,
+    command_readings,
     followed_readings,
     inference_readings,
     projection_readings,
     pushed_readings,
     rebuild_readings,
+    relay_readings,
     retention_readings,
     rtmp_readings,
     store_readings,
@@ -56,8 +61,19 @@ def measure(
         *webrtc_readings(work.publishing.webrtc),
         *pushed_readings(work.publishing.sources.feeds, work.publishing.handover),
         *(rtmp_readings(work.publishing.rtmp) if work.publishing.rtmp else ()),
+        *_messaging_readings(extras.messaging),
     ]
     ReadingsCollector(registry, readings)
     add_process_metrics(registry)
     databases = {"events": folder / EVENTS, "read_models": folder / READ_MODELS}
     ReadingsCollector(registry, database_readings(databases), blocking=True)
+
+
+def _messaging_readings(messaging: Messaging | None) -> list[Reading]:
+    if messaging is None:
+        return []
+    return [
+        *broker_readings(messaging.broker),
+        *relay_readings(messaging.relay),
+        *command_readings(messaging.commands),
+    ]

@@ -13,6 +13,7 @@ from monolith.application.retention_schedule import RetentionSchedule
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.engines import Engines
 from monolith.bootstrap.live import Publishing
+from monolith.bootstrap.messaging import Messaging
 from monolith.bootstrap.sharing import Sharing
 from monolith.bootstrap.webhooks import WebhookParts
 from monolith.exports.annotated import AnnotatedVideos
@@ -49,7 +50,8 @@ class Work(NamedTuple):
 
 
 class Extras(NamedTuple):
-    """What is done with videos besides. `schedule`: None where the settings want none."""
+    """What is done with videos besides. `schedule`: None where the settings want none; `messaging`: None without a
+    RabbitMQ."""
 
     annotated: AnnotatedVideos
     retention: Retention
@@ -57,3 +59,4 @@ class Extras(NamedTuple):
     viewers: Viewers
     webhooks: WebhookParts
     dispatcher: Dispatcher
+    messaging: Messaging | None

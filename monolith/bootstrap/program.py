@@ -34,6 +34,7 @@ from monolith.bootstrap.engines import concurrent_segments, start_engines
 from monolith.bootstrap.handlers import video_handlers
 from monolith.bootstrap.live import publishing_of
 from monolith.bootstrap.measuring import measure
+from monolith.bootstrap.messaging import Messaging, messaging_of
 from monolith.bootstrap.parts import Data, Extras, Work
 from monolith.bootstrap.playback import viewers_of
 from monolith.bootstrap.read_models import running_read_models
@@ -139,7 +140,7 @@ class _Builder:
         extras = await self._start_extras(data, work)
         services = self._services(access, data, work, extras)
         measure(self._registry, self._folder, self._watched, self._disk, data, work, extras)
-        await self._start_tasks(work, data.projection, access)
+        await self._start_tasks(work, data.projection, access, extras.messaging)
         token = access.keys.issue_local() if access.keys else ""
         rtmp = work.publishing.rtmp
         return Program(self._settings, create_app(services), services, work.handlers, lock, token, rtmp)
@@ -215,9 +216,16 @@ class _Builder:
         schedule = await self._enter(scheduled(self._settings, retention, work.sharing.leadership))
         feeds = work.publishing.sources.feeds
         viewers = viewers_of(self._settings, feeds, data.store, self._codec, self._frame_times)
-        webhooks = await self._enter(running_webhooks(self._settings, work.store))
+        webhooks = await self._enter(
+            running_webhooks(self._settings, work.store, self._codec, data.store.identity)
+        )
         dispatcher = await self._enter(dispatching(webhooks, work.sharing.leadership))
-        return Extras(annotated, retention, schedule, await self._enter(viewers), webhooks, dispatcher)
+        messaging = await self._enter(
+            messaging_of(self._broker, data.store, self._codec, work.handlers, work.sharing, self._disk.check)
+        )
+        return Extras(
+            annotated, retention, schedule, await self._enter(viewers), webhooks, dispatcher, messaging
+        )
 
     async def _enter(self, context: AbstractAsyncContextManager[T]) -> T:
         """Enter `context`; it is left with the program."""
@@ -240,7 +248,9 @@ class _Builder:
             log_requests=self._settings.logs_requests,
             room_bytes=self._storage.room_bytes,
             no_room=self._disk.check,
-            readiness=readiness_checks(data.store, inference, self._watched[0], self._disk, self._stopping),
+            readiness=readiness_checks(
+                data.store, inference, self._watched[0], self._disk, self._stopping, self._broker
+            ),
             limits=Limits(upload_bytes=self._settings.max_upload_bytes),
             rebuilds=data.rebuilds,
             retention=extras.retention,
@@ -273,6 +283,7 @@ class _Builder:
         work: Work,
         projection: ProjectionRunner,
         access: AccessControl,
+        messaging: Messaging | None,
     ) -> None:
         """The vital tasks: when one fails, the context's body is cancelled and the failure raised."""
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
@@ -287,6 +298,9 @@ class _Builder:
         ]
         if work.segment_queue is not None:
             tasks.append(group.create_task(work.segment_queue.run(), name="shared segments"))
+        if messaging is not None:
+            tasks.append(group.create_task(messaging.relay.run(), name="relay"))
+            tasks.append(group.create_task(messaging.commands.run(), name="commands"))
         if access.keys is not None:
             tasks.append(group.create_task(access.keys.watch(), name="API keys"))
         self._stack.push_async_callback(_cancel, tasks)

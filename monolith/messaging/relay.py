@@ -90,6 +90,9 @@ class Relay:
             except StoreUnavailableError as error:
                 logger.warning("events cannot be read, nothing is relayed: %s", error)
                 await asyncio.sleep(_PAUSE_SECONDS)
+            except Exception:
+                logger.exception("the relay failed; it begins again at its checkpoint")
+                await asyncio.sleep(_PAUSE_SECONDS)
             finally:
                 self.position = None
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
+from uuid import UUID
 
 import msgspec
 
@@ -74,7 +75,7 @@ class CancelAnalysis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """End the analysis of a video; what was analysed is kept. A live source ends in order first; another message (with
     an id of its own) ends it at once. Sent again with its id, it does nothing more."""
 
-    video_id: str
+    video_id: UUID
 
 
 class AnalysisStarted(msgspec.Struct, frozen=True, kw_only=True):
