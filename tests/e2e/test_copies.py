@@ -2,73 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import httpx
-
+from tests.e2e.copies import copies, known, until
 from tests.media import sample_clip
-from tests.peers.kurrentdb.process import KurrentProcess, kurrent_process
-from tests.program import Server, result_rows, until_ended, upload
+from tests.program import result_rows, until_ended, upload
 
 CLIP = sample_clip("bikes.mp4")
-
-
-class Copies:
-    """Copies of the program on one store and one shared folder."""
-
-    def __init__(self, folder: Path, store: KurrentProcess, count: int) -> None:
-        self.store = store
-        self.servers: list[Server] = []
-        for number in range(count):
-            own = folder / f"copy-{number}"
-            own.mkdir()
-            self.servers.append(
-                Server(
-                    own,
-                    PRECISION="f32",
-                    KURRENTDB_URI=store.uri,
-                    SHARED_DIR=str(folder / "shared"),
-                    WORKERS="1",
-                )
-            )
-
-    async def leader(self) -> Server:
-        """The copy that says it leads, and has said nothing else since."""
-        async with asyncio.timeout(60):
-            while True:
-                for server in self.servers:
-                    told = server.output
-                    if told.rfind("is now process-manager") > told.rfind("is no longer process-manager"):
-                        return server
-                await asyncio.sleep(0.1)
-
-
-@asynccontextmanager
-async def copies(folder: Path, count: int) -> AsyncIterator[Copies]:
-    async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(kurrent_process(folder))
-        running = Copies(folder, store, count)
-        for server in running.servers:
-            await stack.enter_async_context(server)
-        yield running
-
-
-async def until(condition: Callable[[], Awaitable[bool]], timeout: float = 60) -> None:
-    async with asyncio.timeout(timeout):
-        while not await condition():
-            await asyncio.sleep(0.1)
-
-
-async def known(client: httpx.AsyncClient, video_id: str) -> None:
-    """Until this copy's read models know the video."""
-
-    async def is_known() -> bool:
-        return (await client.get(f"/analysis/{video_id}")).status_code == 200
-
-    await until(is_known)
 
 
 async def test_what_one_copy_takes_another_may_do_and_all_answer_alike(tmp_path: Path) -> None:
