@@ -39,7 +39,7 @@ async def reading_alone(settings: Settings) -> AsyncIterator[FastAPI]:
         await asyncio.to_thread(storage.prepare)
         annotated = await stack.enter_async_context(running_annotated(settings, folder, models, storage))
         streams = VideoStreams(store, codec)
-        webhooks = await stack.enter_async_context(running_webhooks(settings, store))
+        webhooks = await stack.enter_async_context(running_webhooks(settings, store, codec, store.identity))
         services = ApiServices(
             handlers=video_handlers(settings, store, streams, runner, SecretUrls(settings.shared_folder)),
             read_models=models,

@@ -9,14 +9,17 @@ from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 from eventsourcing.checkpoints import StreamCheckpoints
+from eventsourcing.codec import EventCodec
 from eventsourcing.projection import ProjectionRunner
 from eventsourcing.store import EventStore
 from monolith.application.leadership import Leadership
 from monolith.ingest.addresses import AddressPolicy
+from monolith.messaging.schemas import EventMessages
 from monolith.settings import Settings
 from monolith.webhooks.delivery import DeliveryCounts, DeliveryKit
 from monolith.webhooks.directory import WebhookDirectory, WebhookStreams
 from monolith.webhooks.dispatcher import Dispatcher
+from monolith.webhooks.payload import Payloads
 from monolith.webhooks.retries import RetryPolicy
 from monolith.webhooks.secrets import WebhookSecrets
 from monolith.webhooks.sender import Sender
@@ -35,10 +38,15 @@ class WebhookParts(NamedTuple):
 
 
 @asynccontextmanager
-async def running_webhooks(settings: Settings, store: EventStore) -> AsyncIterator[WebhookParts]:
-    """The webhooks of `store`, known within the context. Nothing is delivered but by the dispatcher. Raises
-    TimeoutError where the store does not tell them."""
+async def running_webhooks(
+    settings: Settings, store: EventStore, codec: EventCodec, identity: str
+) -> AsyncIterator[WebhookParts]:
+    """The webhooks of `store` (which `identity` names), known within the context. Nothing is sent but tests.
+
+    Raises TimeoutError where the store does not tell them."""
     policy = AddressPolicy(settings.serves_this_machine_only, settings.allowed_networks, _FORBIDS)
+    source = f"urn:uuid:{identity}"
+    payloads = Payloads(EventMessages(codec, source), source)
     streams, directory = WebhookStreams(store), WebhookDirectory(store)
     secrets = WebhookSecrets(settings.shared_folder)
     async with (
@@ -53,12 +61,13 @@ async def running_webhooks(settings: Settings, store: EventStore) -> AsyncIterat
             directory=directory,
             seen=seen,
             checkpoints=StreamCheckpoints(store),
+            payloads=payloads,
             sender=sender,
             retries=RetryPolicy(give_up_after=settings.webhook_retry_time),
             clock=time.time,
             counts=DeliveryCounts(),
         )
-        service = Webhooks(store, streams, directory, seen, secrets, sender, policy, time.time)
+        service = Webhooks(store, streams, directory, seen, secrets, payloads, sender, policy, time.time)
         yield WebhookParts(service, kit, secrets)
 
 

@@ -18,13 +18,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
-import msgspec
-
 from eventsourcing.checkpoints import Checkpoints
 from eventsourcing.errors import ProjectionStoppedError, StoreUnavailableError
 from eventsourcing.events import CaughtUp, RecordedEvent
 from eventsourcing.store import EventStore
 from monolith.application.ports import Clock, ReadModelGate
+from monolith.domain.events import STREAM_PREFIXES
 from monolith.domain.webhook import (
     DisableWebhook,
     ParkDelivery,
@@ -34,13 +33,12 @@ from monolith.domain.webhook import (
     WebhookCommand,
 )
 from monolith.webhooks.directory import WebhookDirectory, WebhookStreams
-from monolith.webhooks.payload import Message, message_of, video_of
+from monolith.webhooks.payload import Message, Payloads, UnreadableEventError, video_of
 from monolith.webhooks.retries import RetryPolicy
 from monolith.webhooks.secrets import Target
 from monolith.webhooks.sender import Answer, Sender
 from monolith.webhooks.watermark import Watermark
 
-PREFIXES: Final = ("video-", "frames-", "results-")
 _AHEAD: Final = 64
 """Events of one webhook that are read and not done."""
 _AT_ONCE: Final = 8
@@ -76,6 +74,7 @@ class DeliveryKit(NamedTuple):
     directory: WebhookDirectory
     seen: ReadModelGate
     checkpoints: Checkpoints
+    payloads: Payloads
     sender: Sender
     retries: RetryPolicy
     clock: Clock
@@ -137,13 +136,14 @@ class WebhookDelivery:
     # What happens.
 
     async def _follow(self, tasks: asyncio.TaskGroup, after: int | None) -> None:
-        async with self._kit.store.subscribe(after=after, prefixes=PREFIXES) as items:
+        async with self._kit.store.subscribe(after=after, prefixes=STREAM_PREFIXES) as items:
             async for item in items:
                 if isinstance(item, CaughtUp):
                     self._mark.pass_over(item.commit_position or 0)
                     continue
                 for event in item:
                     await self._take(tasks, event)
+        raise StoreUnavailableError("the event store was closed")
 
     async def _take(self, tasks: asyncio.TaskGroup, event: RecordedEvent) -> None:
         if not self._webhook.wants(event.event_type):
@@ -170,9 +170,9 @@ class WebhookDelivery:
     async def _deliver(self, event: RecordedEvent) -> None:
         """It is delivered, or parked, when this returns."""
         try:
-            message = message_of(event)
-        except msgspec.DecodeError as error:
-            await self._park(event, 0, f"the event cannot be read: {error}")
+            message = self._kit.payloads.of_event(event)
+        except UnreadableEventError as error:
+            await self._park(event, 0, str(error))
             return
         due = max(event.recorded_at, self._started_at)
         attempts, failure = await self._attempts(message, due, replay=False)
@@ -254,8 +254,8 @@ class WebhookDelivery:
         try:
             try:
                 message = await self._stored(parked)
-            except (LookupError, msgspec.DecodeError) as error:
-                await self._park(parked, parked.attempts, f"the event cannot be read: {error}")
+            except UnreadableEventError as error:
+                await self._park(parked, parked.attempts, str(error))
                 return
             attempts, failure = await self._attempts(message, self._kit.clock(), replay=True)
             if failure is not None:
@@ -269,13 +269,13 @@ class WebhookDelivery:
             self._kit.directory.tell()  # it may have been asked for again meanwhile
 
     async def _stored(self, parked: ParkedDelivery) -> Message:
-        """Raises LookupError, msgspec.DecodeError."""
+        """Raises UnreadableEventError."""
         events = await self._kit.store.read_stream(
             parked.stream_name, from_position=parked.stream_position, limit=1
         )
         if not events or str(events[0].event_id) != parked.message_id:
-            raise LookupError("it is gone, as retention removes events")
-        return message_of(events[0])
+            raise UnreadableEventError("the event is gone: retention has removed it")
+        return self._kit.payloads.of_event(events[0])
 
     # How far it is.
 

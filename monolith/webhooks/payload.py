@@ -1,4 +1,4 @@
-"""What receivers get: a stored event as JSON."""
+"""What receivers get: the same documents as subscribers of the broker, CloudEvents 1.0 in JSON."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from eventsourcing.errors import EventStoreError
 from eventsourcing.events import RecordedEvent
+from monolith.messaging.schemas import CONTENT_TYPE, EventMessages
 
-TEST_TYPE: Final = "WebhookTest"
-_HIDDEN: Final = ("location", "path", "source_digest")
-"""Fields with addresses inside the server, or that help to guess a secret."""
-_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+__all__ = ["CONTENT_TYPE", "TEST_TYPE", "Message", "Payloads", "UnreadableEventError", "video_of"]
+
+TEST_TYPE: Final = "webhook.WebhookTest"
 
 
 class Message(NamedTuple):
@@ -22,35 +23,42 @@ class Message(NamedTuple):
     body: bytes
 
 
+class UnreadableEventError(Exception):
+    """The stored event cannot be told; says why."""
+
+
+class Payloads:
+    """Makes messages. `source`: names the event store."""
+
+    def __init__(self, messages: EventMessages, source: str) -> None:
+        self._messages = messages
+        self._source = source
+
+    def of_event(self, event: RecordedEvent) -> Message:
+        """Raises UnreadableEventError."""
+        try:
+            outgoing = self._messages.message(event)
+        except (EventStoreError, ValueError, msgspec.MsgspecError) as error:
+            raise UnreadableEventError(f"the event cannot be read: {error}") from error
+        return Message(outgoing.message_id, outgoing.body)
+
+    def of_trial(self, message_id: str, webhook_id: str, at: float) -> Message:
+        """What a user sends to see whether the receiver takes it."""
+        body: dict[str, Any] = {
+            "specversion": "1.0",
+            "datacontenttype": "application/json",
+            "id": message_id,
+            "source": self._source,
+            "type": TEST_TYPE,
+            "subject": f"webhook-{webhook_id}",
+            "time": datetime.fromtimestamp(at, UTC).isoformat(),
+            "data": {"webhook_id": webhook_id},
+        }
+        return Message(message_id, msgspec.json.encode(body))
+
+
 class _Owner(msgspec.Struct):
     video_id: str = ""
-
-
-def message_of(event: RecordedEvent) -> Message:
-    """Raises msgspec.DecodeError for an event that is no JSON object."""
-    data = {name: value for name, value in _fields(event.data).items() if name not in _HIDDEN}
-    message_id = str(event.event_id)
-    body = {
-        "id": message_id,
-        "type": event.event_type,
-        "timestamp": _iso_time(event.recorded_at),
-        "stream_name": event.stream_name,
-        "stream_position": event.stream_position,
-        "commit_position": event.commit_position,
-        "data": data,
-    }
-    return Message(message_id, msgspec.json.encode(body))
-
-
-def trial_message(message_id: str, webhook_id: str, at: float) -> Message:
-    """What a user sends to see whether the receiver takes it."""
-    body: dict[str, Any] = {
-        "id": message_id,
-        "type": TEST_TYPE,
-        "timestamp": _iso_time(at),
-        "data": {"webhook_id": webhook_id},
-    }
-    return Message(message_id, msgspec.json.encode(body))
 
 
 def video_of(event: RecordedEvent) -> str:
@@ -59,7 +67,3 @@ def video_of(event: RecordedEvent) -> str:
         return msgspec.json.decode(event.data, type=_Owner).video_id or event.stream_name
     except msgspec.DecodeError:
         return event.stream_name
-
-
-def _iso_time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")

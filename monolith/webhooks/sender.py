@@ -24,7 +24,7 @@ from monolith.ingest.http_rules import (
 )
 from monolith.ingest.tls import verifying_context
 from monolith.ingest.web_url import WebUrl
-from monolith.webhooks.payload import Message
+from monolith.webhooks.payload import CONTENT_TYPE, Message
 from monolith.webhooks.secrets import Target
 from monolith.webhooks.signature import signature
 
@@ -113,7 +113,7 @@ class Sender:
             "Host": url.authority,
             "User-Agent": "video-analysis",
             "Accept": "*/*",
-            "Content-Type": "application/json",
+            "Content-Type": CONTENT_TYPE,
             "Content-Length": str(len(message.body)),
             "webhook-id": message.message_id,
             "webhook-timestamp": str(timestamp),

@@ -30,7 +30,7 @@ from monolith.domain.webhook import (
 from monolith.ingest.addresses import AddressPolicy, ForbiddenAddressError, resolve
 from monolith.ingest.web_url import UrlError, WebUrl
 from monolith.webhooks.directory import WebhookDirectory, WebhookStreams
-from monolith.webhooks.payload import trial_message
+from monolith.webhooks.payload import Payloads
 from monolith.webhooks.secrets import Target, WebhookSecrets
 from monolith.webhooks.sender import Answer, Sender
 from monolith.webhooks.signature import new_secret
@@ -60,6 +60,7 @@ class Webhooks:
         directory: WebhookDirectory,
         seen: ReadModelGate,
         secrets: WebhookSecrets,
+        payloads: Payloads,
         sender: Sender,
         policy: AddressPolicy,
         clock: Clock,
@@ -69,6 +70,7 @@ class Webhooks:
         self._directory = directory
         self._seen = seen
         self._secrets = secrets
+        self._payloads = payloads
         self._sender = sender
         self._policy = policy
         self._clock = clock
@@ -116,7 +118,8 @@ class Webhooks:
             raise NotPossibleError(
                 f"the secret of webhook {webhook_id} is gone from the secrets folder; remove it and add it again"
             )
-        return await self._sender.send(target, trial_message(new_id(), webhook_id, self._clock()))
+        message = self._payloads.of_trial(new_id(), webhook_id, self._clock())
+        return await self._sender.send(target, message)
 
     def parked(self, webhook_id: str) -> list[ParkedDelivery]:
         """The first coming first."""
