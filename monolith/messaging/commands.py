@@ -128,7 +128,9 @@ class Commands:
     async def _serve(self, rabbit: RabbitBroker) -> None:
         await rabbit.declare_queue(DEAD_COMMANDS)
 
-        @rabbit.subscriber(COMMANDS, channel=Channel(prefetch_count=AT_ONCE), ack_policy=AckPolicy.MANUAL)
+        @rabbit.subscriber(
+            COMMANDS, channel=Channel(prefetch_count=AT_ONCE), ack_policy=AckPolicy.MANUAL, no_reply=True
+        )
         async def take(message: RabbitMessage) -> None:
             task = asyncio.current_task()
             assert task is not None

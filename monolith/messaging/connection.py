@@ -34,7 +34,10 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from aio_pika import RobustConnection
+from aio_pika.abc import TimeoutType
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+from aiormq.abc import ConfirmationFrameType
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
 from pamqp.exceptions import PAMQPException
 
@@ -139,7 +142,7 @@ class MessageBroker:
             if not lost.done():
                 lost.set_result(_reason(error) if error is not None else "it was closed")
 
-        rabbit = RabbitBroker(
+        rabbit = _Rabbit(
             self._url,
             timeout=CONNECT_SECONDS,
             reconnect_interval=3600.0,  # never: a lost connection is given up, and another one made
@@ -191,6 +194,37 @@ class MessageBroker:
             self.lost += 1
         self._connected[name] = False
         self._troubles[name] = trouble
+
+
+class _Connection(RobustConnection):
+    """One that could not be made is closed at once, and not left for the collector of garbage, in whatever thread."""
+
+    async def connect(self, timeout: TimeoutType = None) -> None:
+        try:
+            await super().connect(timeout)
+        except BaseException:
+            await self.close()
+            raise
+
+
+class _Rabbit(RabbitBroker):
+    """A publish whose confirmation can never come raises BrokerAwayError: the driver cancels it, as if its caller had
+    been cancelled."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._connection_kwargs["connection_class"] = _Connection
+
+    async def publish(self, *arguments: Any, **options: Any) -> ConfirmationFrameType | None:
+        task = asyncio.current_task()
+        assert task is not None
+        asked_before = task.cancelling()
+        try:
+            return await super().publish(*arguments, **options)
+        except asyncio.CancelledError as error:
+            if task.cancelling() > asked_before:
+                raise
+            raise BrokerAwayError(str(error) or "the connection was lost") from error
 
 
 async def _whole(message: RabbitMessage) -> RabbitMessage:
