@@ -167,7 +167,7 @@ class _Keeper:
     async def give_back(self) -> None:
         """A renewal that was cut off may have happened: then the lease ends with its time."""
         with contextlib.suppress(LeaseLostError, StoreUnavailableError, TimeoutError):
-            async with asyncio.timeout(self._lease.ttl):
+            async with asyncio.timeout(self._lease.ttl / 3):
                 await self._leases.release(self._lease)
 
 

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventsourcing.adapters.memory import MemoryEventStore
-from eventsourcing.errors import LeaseLostError
+from eventsourcing.errors import LeaseLostError, LeaseTakenError, StoreUnavailableError
+from eventsourcing.events import AppendResult, NewEvent
 from eventsourcing.leases import Lease, Leases
+from eventsourcing.versions import ExpectedVersion
 
 
 class Clock:
@@ -139,3 +142,64 @@ async def holds(leases: Leases, lease: Lease) -> bool:
     except LeaseLostError:
         return False
     return True
+
+
+class Absent(MemoryEventStore):
+    """A store that may be away."""
+
+    away = False
+
+    async def append(
+        self, stream_name: str, events: Sequence[NewEvent], *, expected_version: ExpectedVersion
+    ) -> AppendResult:
+        if self.away:
+            raise StoreUnavailableError("the store is away")
+        return await super().append(stream_name, events, expected_version=expected_version)
+
+
+async def test_kept_holds_it_meanwhile_and_gives_it_back(leases: Leases) -> None:
+    lost = asyncio.Event()
+    async with leases.kept("relay", "a", 10, lost=lost.set):
+        assert await leases.holder("relay") == "a"
+        with pytest.raises(LeaseTakenError):
+            async with leases.kept("relay", "b", 10, lost=lost.set):
+                pass
+    assert await leases.holder("relay") is None
+    assert not lost.is_set()
+
+
+async def test_kept_renews_it(clock: Clock) -> None:
+    store = MemoryEventStore()
+    leases = Leases(store, clock=clock)
+    async with leases.kept("relay", "a", 0.06, lost=lambda: None), asyncio.timeout(10):
+        while (await store.stream_version("lease-relay") or 0) < 3:
+            await asyncio.sleep(0.01)
+    last = await store.read_stream("lease-relay", backwards=True, limit=1)
+    assert last[0].event_type == "LeaseReleased"
+
+
+async def test_kept_tells_when_another_has_taken_it(clock: Clock) -> None:
+    store = MemoryEventStore()
+    lost = asyncio.Event()
+    async with Leases(store, clock=clock).kept("relay", "a", 0.3, lost=lost.set), asyncio.timeout(10):
+        later = Leases(store, clock=lambda: clock.now + 1)
+        assert await later.acquire("relay", "b", 1_000) is not None
+        await lost.wait()
+    assert await later.holder("relay") == "b"
+
+
+async def test_kept_tells_when_the_store_is_away_for_too_long(clock: Clock) -> None:
+    store = Absent()
+    lost = asyncio.Event()
+    async with Leases(store, clock=clock).kept("relay", "a", 0.3, lost=lost.set), asyncio.timeout(10):
+        store.away = True
+        clock.now += 0.25
+        await lost.wait()
+
+
+async def test_nobody_keeps_what_the_store_does_not_take(clock: Clock) -> None:
+    store = Absent()
+    store.away = True
+    with pytest.raises(StoreUnavailableError):
+        async with Leases(store, clock=clock).kept("relay", "a", 10, lost=lambda: None):
+            pass
