@@ -62,7 +62,7 @@ class RabbitMq:
 
     def ask(self, expression: str) -> str:
         """What the broker makes of an Erlang expression."""
-        command = [_LIBRARY / "rabbitmqctl", "--node", self._name, "eval", expression]
+        command = [str(_LIBRARY / "rabbitmqctl"), "--node", self._name, "eval", expression]
         answer = subprocess.run(
             command, env=self._environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
         )
