@@ -12,7 +12,7 @@ FOLLOW = FollowJob("v", live=True)
 PUSHED = FollowJob("v", live=True, pushed=True)
 WAITING = ProbeJob("v", pushed=True)
 SEGMENT = SegmentJob("v", "r", 0)
-OF_THE_LEADER = [LookJob("v"), ProbeJob("v"), PurgeJob("v"), PurgeSegmentsJob("v")]
+OF_THE_LEADER: list[Job] = [LookJob("v"), ProbeJob("v"), PurgeJob("v"), PurgeSegmentsJob("v")]
 
 
 class World(Shared):
@@ -38,7 +38,8 @@ async def for_ever() -> None:
 
 async def test_who_is_alone_does_everything() -> None:
     alone = SolePlacement()
-    for job in [*OF_THE_LEADER, FOLLOW, PUSHED, WAITING, SEGMENT]:
+    jobs: list[Job] = [*OF_THE_LEADER, FOLLOW, PUSHED, WAITING, SEGMENT]
+    for job in jobs:
         assert alone.wants(job)
         async with alone.hold(job):
             pass
