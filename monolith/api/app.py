@@ -26,6 +26,7 @@ from monolith.api.routes import (
     events,
     frames,
     health,
+    messages,
     rebuild,
     results,
     retention,
@@ -83,6 +84,7 @@ def create_app(services: ApiServices) -> FastAPI:
         whep,
         whip,
         webhooks,
+        messages,
     ):
         app.include_router(routes.router)
     add_problem_handlers(app)

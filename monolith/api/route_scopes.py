@@ -30,6 +30,8 @@ ROUTES: Final[dict[tuple[str, str], Need]] = {
     ("GET", "/docs"): _OPEN,
     ("GET", "/sign-in"): _OPEN,
     ("GET", "/web/{name}"): _OPEN,
+    ("GET", "/asyncapi"): _OPEN,
+    ("GET", "/asyncapi.json"): _OPEN,
     ("GET", "/openapi.json"): _OPEN,
     ("HEAD", "/openapi.json"): _OPEN,
     ("GET", "/health/live"): _OPEN,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.docs.api import api_page
+from tools.docs.asyncapi import asyncapi_text
 from tools.docs.cli import cli_page
 from tools.docs.events import events_page
 from tools.docs.metrics import metrics_page
@@ -26,6 +27,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     """Every page that is generated, or has a generated part, as it should be."""
     reference = DOCS / "reference"
     yield reference / "api.md", api_page()
+    yield reference / "asyncapi.json", asyncapi_text()
     yield reference / "cli.md", cli_page()
     yield reference / "events.md", events_page()
     yield reference / "metrics.md", metrics_page()

@@ -14,7 +14,7 @@ router = APIRouter(include_in_schema=False)
 
 _FOLDER: Final = Path(__file__).resolve().parents[2] / "web"
 _TYPES: Final = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
-_POLICY: Final = {
+PAGE_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; object-src 'none'"
     ),
@@ -51,4 +51,4 @@ def _names() -> set[str]:
 
 def _page(name: str) -> Response:
     path = _FOLDER / name
-    return FileResponse(path, headers=_POLICY, media_type=_TYPES.get(path.suffix))
+    return FileResponse(path, headers=PAGE_HEADERS, media_type=_TYPES.get(path.suffix))
