@@ -64,7 +64,12 @@ class RabbitMq:
         """What the broker makes of an Erlang expression."""
         command = [str(_LIBRARY / "rabbitmqctl"), "--node", self._name, "eval", expression]
         answer = subprocess.run(
-            command, env=self._environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+            command,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=False,
         )
         assert answer.returncode == 0, answer.stderr.decode()
         return answer.stdout.decode()
@@ -114,13 +119,21 @@ class RabbitMq:
         try:
             async with asyncio.timeout(timeout):
                 while self._process.poll() is None:
-                    if _listens(self._port):
-                        connection = await aio_pika.connect(self.url)
-                        return await connection.close()
+                    if _listens(self._port) and await self._answers():
+                        return
                     await asyncio.sleep(0.1)
         except TimeoutError:
             pass
         raise TimeoutError(f"RabbitMQ was not ready:\n{self.output[-3000:]}")
+
+    async def _answers(self) -> bool:
+        """It listens before it does."""
+        try:
+            connection = await aio_pika.connect(self.url)
+        except (OSError, aio_pika.exceptions.AMQPError):
+            return False
+        await connection.close()
+        return True
 
     def kill(self) -> None:
         """SIGKILL to all that it started, and wait for the end."""
