@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Final
 
 from eventsourcing.errors import StoreUnavailableError
@@ -16,6 +18,10 @@ from monolith.projection_lag import ProjectionLag, WatchedProjection
 
 LONGEST_LAG: Final = 30.0
 """Seconds that answers may be behind what was stored."""
+PATIENCE: Final = 10.0
+"""Seconds for which a server of others may be away before this program counts as not ready: one that starts anew, or a
+network that blinks, is no reason to send users elsewhere."""
+_ASK_SECONDS: Final = 4.0
 
 _TROUBLE: Final = {
     RunnerState.NEW: "the read models have not been started",
@@ -32,8 +38,10 @@ def readiness_checks(
     disk: DiskWatch,
     stopping: asyncio.Event,
     broker: MessageBroker | None = None,
+    *,
+    shared: bool = False,
 ) -> dict[str, ReadinessCheck]:
-    """Part → check. `broker`: None where the settings name none."""
+    """Part → check. `broker`: None where the settings name none; `shared`: whether the store is a server's."""
 
     async def program() -> str | None:
         return "the program is ending" if stopping.is_set() else None
@@ -47,14 +55,44 @@ def readiness_checks(
     async def message_broker() -> str | None:
         return None if broker is None else broker.trouble
 
+    async def event_store() -> str | None:
+        return await store_trouble(store)
+
     return {
         "program": program,
-        "event store": lambda: store_trouble(store),
+        "event store": Lasting(event_store) if shared else event_store,
         "read models": read_models,
         "inference": inference,
         "disk": disk.check,
-        **({"message broker": message_broker} if broker is not None else {}),
+        **({"message broker": Lasting(message_broker)} if broker is not None else {}),
     }
+
+
+class Lasting:
+    """A check of something that may be away for a moment: what it finds counts once it has found something for
+    `PATIENCE` seconds, each time it was asked."""
+
+    def __init__(self, check: ReadinessCheck, clock: Callable[[], float] = time.monotonic) -> None:
+        self._check = check
+        self._clock = clock
+        self._since: float | None = None
+
+    async def __call__(self) -> str | None:
+        trouble = await self._found()
+        if trouble is None:
+            self._since = None
+            return None
+        now = self._clock()
+        if self._since is None:
+            self._since = now
+        return trouble if now - self._since >= PATIENCE else None
+
+    async def _found(self) -> str | None:
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                return await self._check()
+        except TimeoutError:
+            return f"no answer within {_ASK_SECONDS:g} s"
 
 
 async def store_trouble(store: DurableEventStore) -> str | None:

@@ -11,6 +11,7 @@ from eventsourcing.codec import EventCodec
 from eventsourcing.store import DurableEventStore
 from monolith.application.handlers import VideoHandlers
 from monolith.application.leadership import Leadership, LeasedLeadership, SoleLeadership
+from monolith.application.tracing import Tracing
 from monolith.bootstrap.sharing import Sharing
 from monolith.messaging.commands import Commands
 from monolith.messaging.connection import MessageBroker
@@ -36,6 +37,7 @@ async def messaging_of(
     handlers: VideoHandlers,
     sharing: Sharing,
     no_room: Callable[[], Awaitable[str | None]],
+    tracing: Tracing,
 ) -> AsyncIterator[Messaging | None]:
     """None where the settings name no RabbitMQ. Within the context this copy may be the one that relays."""
     if broker is None:
@@ -44,9 +46,10 @@ async def messaging_of(
     async with _relay_leadership(sharing) as leadership:
         messages = EventMessages(codec, f"urn:uuid:{store.identity}")
         relay = Relay(
-            store, messages, StreamCheckpoints(store), leadership, broker, lambda: store.last_position
-        )
-        yield Messaging(broker, relay, Commands(handlers, broker, no_room))
+            store, messages, StreamCheckpoints(store), leadership, broker, lambda: store.last_position,
+            tracing=tracing,
+        )  # fmt: skip
+        yield Messaging(broker, relay, Commands(handlers, broker, no_room, tracing=tracing))
 
 
 @asynccontextmanager

@@ -221,7 +221,15 @@ class _Builder:
         )
         dispatcher = await self._enter(dispatching(webhooks, work.sharing.leadership))
         messaging = await self._enter(
-            messaging_of(self._broker, data.store, self._codec, work.handlers, work.sharing, self._disk.check)
+            messaging_of(
+                self._broker,
+                data.store,
+                self._codec,
+                work.handlers,
+                work.sharing,
+                self._disk.check,
+                self._tracing,
+            )
         )
         return Extras(
             annotated, retention, schedule, await self._enter(viewers), webhooks, dispatcher, messaging
@@ -249,7 +257,13 @@ class _Builder:
             room_bytes=self._storage.room_bytes,
             no_room=self._disk.check,
             readiness=readiness_checks(
-                data.store, inference, self._watched[0], self._disk, self._stopping, self._broker
+                data.store,
+                inference,
+                self._watched[0],
+                self._disk,
+                self._stopping,
+                self._broker,
+                shared=work.sharing.leases is not None,
             ),
             limits=Limits(upload_bytes=self._settings.max_upload_bytes),
             rebuilds=data.rebuilds,

@@ -25,6 +25,7 @@ from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
 
 from eventsourcing.errors import ProjectionStoppedError, StoreUnavailableError
+from monolith.application.tracing import TRACEPARENT, NoTracing, Tracing
 from monolith.domain.errors import DomainError, InvalidRequestError, VideoNotFoundError
 from monolith.messaging.connection import BROKER_ERRORS, MessageBroker
 from monolith.messaging.names import COMMANDS_QUEUE, DEAD_COMMANDS_QUEUE, REASON_HEADER
@@ -96,8 +97,14 @@ class Commands:
     """Run it with `run`. `no_room`: why nothing new can be taken in now, for users."""
 
     def __init__(
-        self, handlers: Handlers, broker: MessageBroker, no_room: Callable[[], Awaitable[str | None]]
+        self,
+        handlers: Handlers,
+        broker: MessageBroker,
+        no_room: Callable[[], Awaitable[str | None]],
+        *,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing or NoTracing()
         self._handlers = handlers
         self._broker = broker
         self._no_room = no_room
@@ -154,7 +161,9 @@ class Commands:
             await self._reply(rabbit, message, refused)
             self.outcomes["dead-lettered"] += 1
             return await message.ack()
-        reply = await self._until_done(command, message.message_id)
+        sender = str(message.raw_message.headers.get(TRACEPARENT, ""))
+        with self._tracing.continued(sender, type(command).__name__):
+            reply = await self._until_done(command, message.message_id)
         outcome = "refused" if isinstance(reply, CommandRefused) else "done"
         if isinstance(reply, CommandRefused) and not message.reply_to:
             await self._set_aside(rabbit, message, reply.detail)

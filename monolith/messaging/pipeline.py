@@ -9,6 +9,7 @@ from typing import Final
 from faststream.rabbit import RabbitBroker
 from pamqp.commands import Basic
 
+from monolith.application.tracing import TRACEPARENT, NoTracing, Tracing
 from monolith.messaging.connection import BrokerAwayError
 from monolith.messaging.schemas import CONTENT_TYPE, Outgoing
 from monolith.messaging.topology import EVENTS
@@ -22,7 +23,10 @@ class Pipeline:
     """One connection's. `confirmed` is called with each message's commit position, in order, once it and all before it
     are the broker's; nothing is called after the first failure. For one sender, beside one task that runs `confirm`."""
 
-    def __init__(self, rabbit: RabbitBroker, confirmed: Callable[[int], None]) -> None:
+    def __init__(
+        self, rabbit: RabbitBroker, confirmed: Callable[[int], None], tracing: Tracing | None = None
+    ) -> None:
+        self._tracing = tracing or NoTracing()
         self._rabbit = rabbit
         self._confirmed = confirmed
         self._sent: asyncio.Queue[tuple[asyncio.Task[None], int]] = asyncio.Queue(IN_FLIGHT)
@@ -58,6 +62,13 @@ class Pipeline:
             self._sent.get_nowait()[0].cancel()
 
     async def _publish(self, message: Outgoing) -> None:
+        traceparent = message.headers.get(TRACEPARENT)
+        if traceparent is None:
+            return await self._publish_now(message)
+        with self._tracing.continued(str(traceparent), "publish", {"type": message.routing_key}):
+            await self._publish_now(message)
+
+    async def _publish_now(self, message: Outgoing) -> None:
         # Tasks begin in the order in which they were made, and the driver's lock lets them through in that order.
         confirmation = await self._rabbit.publish(
             message.body,

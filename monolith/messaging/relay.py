@@ -24,6 +24,7 @@ from eventsourcing.errors import EventStoreError, StoreUnavailableError
 from eventsourcing.events import CaughtUp, RecordedEvent
 from eventsourcing.store import EventStore
 from monolith.application.leadership import Leadership
+from monolith.application.tracing import NoTracing, Tracing
 from monolith.domain.events import STREAM_PREFIXES
 from monolith.messaging.connection import MessageBroker
 from monolith.messaging.pipeline import Pipeline
@@ -51,7 +52,10 @@ class Relay:
         leadership: Leadership,
         broker: MessageBroker,
         newest: Callable[[], int],
+        *,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing or NoTracing()
         self._store = store
         self._messages = messages
         self._checkpoints = checkpoints
@@ -117,7 +121,7 @@ class Relay:
         """Everything behind the last confirmed position, until the connection or the store fails."""
         self.tries += 1
         await rabbit.declare_exchange(EVENTS)
-        pipeline = self._pipeline = Pipeline(rabbit, self._note)
+        pipeline = self._pipeline = Pipeline(rabbit, self._note, self._tracing)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._save_now_and_then())

@@ -9,7 +9,7 @@ from eventsourcing.codec import EventCodec
 from eventsourcing.errors import StoreUnavailableError
 from eventsourcing.projection import ProjectionRunner, RunnerState
 from monolith.domain.events import DOMAIN_EVENTS
-from monolith.readiness import projection_trouble
+from monolith.readiness import PATIENCE, Lasting, projection_trouble
 from monolith.readmodels.queries import ReadModels
 
 
@@ -29,3 +29,33 @@ async def test_a_projection_that_retries_or_has_stopped_is_trouble(tmp_path: Pat
     assert "any more" in (projection_trouble(runner) or "")
     await models.close()
     await store.close()
+
+
+class _Server:
+    """One that may be away; and a clock."""
+
+    def __init__(self) -> None:
+        self.trouble: str | None = None
+        self.now = 100.0
+
+    async def check(self) -> str | None:
+        return self.trouble
+
+
+async def test_a_server_that_is_away_for_a_moment_is_no_trouble_and_then_it_is() -> None:
+    server = _Server()
+    lasting = Lasting(server.check, lambda: server.now)
+    assert await lasting() is None
+    for _ in range(3):  # blinks
+        server.trouble = "nobody answers"
+        assert await lasting() is None
+        server.now += PATIENCE - 1
+        assert await lasting() is None
+        server.trouble = None
+        assert await lasting() is None
+    server.trouble = "nobody answers"
+    assert await lasting() is None
+    server.now += PATIENCE
+    assert await lasting() == "nobody answers"
+    server.trouble = None
+    assert await lasting() is None
