@@ -11,13 +11,13 @@ from starlette.types import ASGIApp, Message
 
 
 class StreamingTransport(httpx.AsyncBaseTransport):
-    """As httpx's own ASGITransport, which holds whole answers in memory, does for requests without a body."""
+    """As httpx's own ASGITransport, which holds whole answers in memory, does for requests with a small body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        exchange = _Exchange()
+        exchange = _Exchange(await request.aread())
         exchange.task = asyncio.create_task(
             self._call(request, exchange), name=f"request of {request.url.path}"
         )
@@ -47,17 +47,18 @@ class StreamingTransport(httpx.AsyncBaseTransport):
 class _Exchange:
     """A request and its answer; at most one piece waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, body: bytes) -> None:
+        self._request = body
         self.task: asyncio.Task[None] | None = None
         self._messages: asyncio.Queue[Message] = asyncio.Queue(1)
         self._asked = False
         self._closed = asyncio.Event()
 
     async def receive(self) -> Message:
-        """The request, which has no body; then the end of the connection."""
+        """The request; then the end of the connection."""
         if not self._asked:
             self._asked = True
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return {"type": "http.request", "body": self._request, "more_body": False}
         await self._closed.wait()
         return {"type": "http.disconnect"}
 

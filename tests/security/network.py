@@ -23,6 +23,10 @@ import msgspec
 
 from monolith.ingest.addresses import AddressPolicy
 from monolith.ingest.fetch import Fetcher, FetchError, FetchLimits
+from monolith.webhooks.payload import Message
+from monolith.webhooks.secrets import Target
+from monolith.webhooks.sender import Sender
+from monolith.webhooks.signature import new_secret
 
 PUBLIC: Final = "8.8.8.8"
 OTHER_PUBLIC: Final = "8.8.4.4"
@@ -51,13 +55,15 @@ exec "{python}" -m tests.security.network
 
 class Scenario(msgspec.Struct, kw_only=True):
     """A fetch. `names`: host name → its answers, one after another, each a list of addresses, or `=other.name` (CNAME).
-    `redirect`: where the public server sends requests for `/r`; `private`: the program serves on loopback alone."""
+    `redirect`: where the public server sends requests for `/r`; `private`: the program serves on loopback alone;
+    `sends`: it is no fetch, but so many deliveries of a webhook, of which the last one tells the outcome."""
 
     url: str
     names: dict[str, list[list[str]]] = {}
     redirect: str = ""
     private: bool = False
     networks: list[str] = []
+    sends: int = 0
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -168,7 +174,7 @@ class _Web:
             head = await reader.readuntil(b"\r\n\r\n")
             address = str(writer.get_extra_info("sockname")[0])
             self.hits[address] += 1
-            if head.startswith(b"GET /r ") and self.redirect and address in (PUBLIC, PUBLIC_6):
+            if head.split()[1] == b"/r" and self.redirect and address in (PUBLIC, PUBLIC_6):
                 writer.write(f"HTTP/1.1 302 Found\r\nLocation: {self.redirect}\r\n\r\n".encode())
             else:
                 body = f"from {address}".encode()
@@ -194,6 +200,22 @@ async def _outcome(scenario: Scenario, dns: _Dns, web: _Web) -> Outcome:
     dns.asked.clear()
     web.hits.clear()
     networks = tuple(ip_network(network) for network in scenario.networks)
+    policy = AddressPolicy(scenario.private, networks)
+    body, error = await (_sent(scenario, policy) if scenario.sends else _fetched(scenario, policy))
+    queries = sum(count for (_, kind), count in dns.asked.items() if kind == _A)
+    return Outcome(body=body, error=error, hits=dict(web.hits), queries=queries)
+
+
+async def _sent(scenario: Scenario, policy: AddressPolicy) -> tuple[str | None, str | None]:
+    answer = None
+    async with Sender(policy, timeout=4) as sender:
+        for _ in range(scenario.sends):
+            answer = await sender.send(Target(scenario.url, new_secret()), Message("id", b"{}"))
+    assert answer is not None
+    return ("delivered" if answer.delivered else None), answer.failure
+
+
+async def _fetched(scenario: Scenario, policy: AddressPolicy) -> tuple[str | None, str | None]:
     limits = FetchLimits(
         max_bytes=1000,
         connect_timeout=2,
@@ -203,7 +225,7 @@ async def _outcome(scenario: Scenario, dns: _Dns, web: _Web) -> Outcome:
         attempts=2,
         first_pause=0.01,
     )
-    fetcher = Fetcher(AddressPolicy(loopback_only=scenario.private, networks=networks), limits)
+    fetcher = Fetcher(policy, limits)
     body = error = None
     with TemporaryDirectory() as folder:
         target = Path(folder) / "source"
@@ -212,8 +234,7 @@ async def _outcome(scenario: Scenario, dns: _Dns, web: _Web) -> Outcome:
             body = target.read_text()
         except FetchError as refused:
             error = refused.reason
-    queries = sum(count for (_, kind), count in dns.asked.items() if kind == _A)
-    return Outcome(body=body, error=error, hits=dict(web.hits), queries=queries)
+    return body, error
 
 
 if __name__ == "__main__":
