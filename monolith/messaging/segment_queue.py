@@ -95,6 +95,7 @@ class RabbitSegmentQueue:
         self._handlers: set[asyncio.Task[None]] = set()
         self._takes = False
         self._rabbit: RabbitBroker | None = None
+        self._stop_taking: Callable[[], Awaitable[None]] | None = None
 
     def offer(self, video: Video, jobs: Sequence[SegmentJob]) -> None:
         self._hand_out.offer(video, jobs)
@@ -136,12 +137,14 @@ class RabbitSegmentQueue:
                 dead.cancel()
                 await self._give_back()
                 serving.cancel()
-                await asyncio.wait([serving])
-            if not serving.cancelled():
+                await asyncio.wait([serving], timeout=_GIVE_BACK_SECONDS)
+            if serving.done() and not serving.cancelled():
                 serving.result()
 
     async def _give_back(self) -> None:
-        """What is being done ends now, and goes back into the queue."""
+        """What is being done ends now, and goes back into the queue, to other copies."""
+        if self._stop_taking is not None:
+            await _answer(self._stop_taking())
         if handlers := set(self._handlers):
             logger.info("%d segments are given back to the queue", len(handlers))
             for handler in handlers:
@@ -159,7 +162,7 @@ class RabbitSegmentQueue:
                 while True:
                     await self._lead(channel)
         finally:
-            self._takes = False
+            self._takes, self._stop_taking = False, None
             self._work.cancel_idle()
 
     async def _begin_to_take(self, rabbit: RabbitBroker) -> None:
@@ -172,6 +175,7 @@ class RabbitSegmentQueue:
         await rabbit.connect()
         await rabbit.declare_queue(_DEAD_LETTERS)
         await rabbit.start()
+        self._stop_taking = rabbit.subscribers[0].stop
         logger.info("segments are taken from the queue, %d at a time", self._work.places)
 
     def _take(self, message: AbstractIncomingMessage) -> None:

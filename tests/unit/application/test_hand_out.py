@@ -78,6 +78,7 @@ def test_a_loss_that_is_old_news_changes_nothing(hand_out: HandOut) -> None:
 
 def test_videos_take_turns(hand_out: HandOut) -> None:
     one = after(*BEGUN)
+    assert one.submitted is not None
     two = msgspec.structs.replace(
         one, submitted=msgspec.structs.replace(one.submitted, video_id="0199aaaa-0000-7000-8000-00000000000b")
     )

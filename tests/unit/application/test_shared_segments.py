@@ -2,110 +2,47 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 
 import pytest
 
-from eventsourcing.codec import EventCodec
 from monolith.application.errors import EnvironmentFailure
 from monolith.application.hand_out import SegmentMessage
-from monolith.application.segment_claims import LONGEST_HOLD, SegmentClaims, copy_lease
-from monolith.application.segment_log import SegmentLog
-from monolith.application.shared_segments import SharedSegments
-from monolith.application.video_stream import VideoStreams
+from monolith.application.segment_claims import LONGEST_HOLD
 from monolith.domain.commands import CancelRuns
 from monolith.domain.errors import SupersededError
-from monolith.domain.events import DOMAIN_EVENTS
 from monolith.domain.jobs import SegmentJob
-from tests.builders import RUN, VIDEO, complete, probe, source, submit
-from tests.unit.application.sharing_world import Shared
+from tests.builders import RUN, VIDEO
+from tests.unit.application.sharing_world import MESSAGE, OTHER, OneVideo, until_claimed
 
 MODELS = ("objects_detection",)
-MESSAGE = SegmentMessage(VIDEO, RUN, 0)
-OTHER = SegmentMessage(VIDEO, RUN, 1)
-
-
-class World(Shared):
-    """A video of two segments, and this copy of the program, `me`, whose work on segments is `run`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.codec = EventCodec(DOMAIN_EVENTS)
-        self.streams = VideoStreams(self.store, self.codec)
-        self.done: list[SegmentJob] = []
-        self.given_up: list[str] = []
-        self.run: Callable[[SegmentJob], Awaitable[None]] = self.close
-        self.now: Callable[[], float] = time.time
-
-    async def begin(self) -> None:
-        await self.streams.execute(VIDEO, submit())
-        await self.streams.execute(VIDEO, probe(source()))
-
-    def claims(self, owner: str = "me") -> SegmentClaims:
-        return SegmentClaims(self.store, self.codec, self.leases, owner, lambda: self.now())
-
-    def copy(self, *, places: int = 2, longest_hold: float = 60.0, patience: float = 60.0) -> SharedSegments:
-        async def run(job: SegmentJob) -> None:
-            await self.run(job)
-
-        async def give_up(job: SegmentJob, reason: str) -> None:
-            self.given_up.append(reason)
-
-        return SharedSegments(
-            self.streams, self.claims(), run, give_up,
-            places=places, longest_hold=longest_hold, patience=patience,
-        )  # fmt: skip
-
-    async def claim(self, owner: str, job: SegmentJob = MESSAGE.job) -> SegmentLog:
-        log = await SegmentLog.open(self.store, self.codec, job)
-        await log.claim(owner, self.now())
-        return log
-
-    async def live(self, owner: str) -> None:
-        assert await self.leases.acquire(copy_lease(owner), owner, 1_000) is not None
-
-    async def close(self, job: SegmentJob) -> None:
-        await self.claim("me", job)
-        await self.streams.execute(VIDEO, complete(job.segment))
-        self.done.append(job)
-
-    async def for_ever(self, job: SegmentJob) -> None:
-        await self.claim("me", job)
-        await asyncio.get_running_loop().create_future()
 
 
 @pytest.fixture
-async def world() -> World:
-    world = World()
+async def world() -> OneVideo:
+    world = OneVideo()
     await world.begin()
     return world
 
 
-async def until_claimed(world: World, message: SegmentMessage = MESSAGE, attempt: int = 1) -> None:
-    async with asyncio.timeout(10):
-        while (claim := await world.claims().last(message.job)) is None or claim.attempt < attempt:
-            await asyncio.sleep(0.01)
-
-
-async def test_a_segment_is_done(world: World) -> None:
+async def test_a_segment_is_done(world: OneVideo) -> None:
     assert await world.copy().do(MESSAGE, redelivered=False) is None
     assert world.done == [MESSAGE.job]
 
 
-async def test_what_is_done_already_is_not_done_again(world: World) -> None:
+async def test_what_is_done_already_is_not_done_again(world: OneVideo) -> None:
     await world.copy().do(MESSAGE, redelivered=False)
     await world.copy().do(MESSAGE, redelivered=True)
     assert world.done == [MESSAGE.job]
 
 
-async def test_nothing_is_done_for_a_run_that_is_over(world: World) -> None:
+async def test_nothing_is_done_for_a_run_that_is_over(world: OneVideo) -> None:
     await world.streams.execute(VIDEO, CancelRuns(at=5.0, reason="r"))
     await world.copy().do(MESSAGE, redelivered=True)
     await world.copy().do(SegmentMessage("no such video", RUN, 0), redelivered=False)
     assert world.done == []
 
 
-async def test_a_duplicate_of_what_a_living_copy_does_is_left_to_it(world: World) -> None:
+async def test_a_duplicate_of_what_a_living_copy_does_is_left_to_it(world: OneVideo) -> None:
     await world.live("other")
     log = await world.claim("other")
     assert await world.copy().do(MESSAGE, redelivered=False) is None
@@ -113,7 +50,7 @@ async def test_a_duplicate_of_what_a_living_copy_does_is_left_to_it(world: World
     await log.close(MODELS, last_frame=50, end_of_source=False)  # it was not superseded
 
 
-async def test_what_was_delivered_before_is_taken_over(world: World) -> None:
+async def test_what_was_delivered_before_is_taken_over(world: OneVideo) -> None:
     await world.live("other")
     log = await world.claim("other")
     await world.copy().do(MESSAGE, redelivered=True)
@@ -123,7 +60,7 @@ async def test_what_was_delivered_before_is_taken_over(world: World) -> None:
 
 
 @pytest.mark.parametrize("why", ["it is dead", "its attempt is over", "its claim is old"])
-async def test_a_claim_that_holds_nothing_is_passed_over(world: World, why: str) -> None:
+async def test_a_claim_that_holds_nothing_is_passed_over(world: OneVideo, why: str) -> None:
     if why != "it is dead":
         await world.live("other")
     if why == "its claim is old":
@@ -135,7 +72,7 @@ async def test_a_claim_that_holds_nothing_is_passed_over(world: World, why: str)
     assert world.done == [MESSAGE.job]
 
 
-async def test_what_this_copy_does_already_is_waited_for(world: World) -> None:
+async def test_what_this_copy_does_already_is_waited_for(world: OneVideo) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def slowly(job: SegmentJob) -> None:
@@ -156,7 +93,7 @@ async def test_what_this_copy_does_already_is_waited_for(world: World) -> None:
     assert world.done == [MESSAGE.job]
 
 
-async def test_not_more_than_there_are_places(world: World) -> None:
+async def test_not_more_than_there_are_places(world: OneVideo) -> None:
     world.run = world.for_ever
     copy = world.copy(places=1)
     tasks = [asyncio.create_task(copy.do(message, redelivered=False)) for message in (MESSAGE, OTHER)]
@@ -171,7 +108,7 @@ async def test_not_more_than_there_are_places(world: World) -> None:
     assert copy.running() == []
 
 
-async def test_a_segment_that_nobody_wants_any_more_ends(world: World) -> None:
+async def test_a_segment_that_nobody_wants_any_more_ends(world: OneVideo) -> None:
     world.run = world.for_ever
     copy = world.copy()
     task = asyncio.create_task(copy.do(MESSAGE, redelivered=False))
@@ -182,7 +119,7 @@ async def test_a_segment_that_nobody_wants_any_more_ends(world: World) -> None:
     assert await task is None
 
 
-async def test_who_was_superseded_stops(world: World) -> None:
+async def test_who_was_superseded_stops(world: OneVideo) -> None:
     async def superseded(job: SegmentJob) -> None:
         raise SupersededError("another")
 
@@ -190,7 +127,7 @@ async def test_who_was_superseded_stops(world: World) -> None:
     assert await world.copy().do(MESSAGE, redelivered=False) is None
 
 
-async def test_what_the_machine_cannot_do_for_long_is_given_back(world: World) -> None:
+async def test_what_the_machine_cannot_do_for_long_is_given_back(world: OneVideo) -> None:
     async def full(job: SegmentJob) -> None:
         await world.claim("me", job)
         raise EnvironmentFailure("the disk is full")
@@ -204,7 +141,7 @@ async def test_what_the_machine_cannot_do_for_long_is_given_back(world: World) -
     assert world.given_up == []
 
 
-async def test_who_waits_for_the_machine_leaves_to_another_what_that_has_taken(world: World) -> None:
+async def test_who_waits_for_the_machine_leaves_to_another_what_that_has_taken(world: OneVideo) -> None:
     async def full(job: SegmentJob) -> None:
         await world.claim("me", job)
         await world.live("other")
@@ -219,7 +156,7 @@ async def test_who_waits_for_the_machine_leaves_to_another_what_that_has_taken(w
     assert (claim.owner, claim.attempt) == ("other", 4)
 
 
-async def test_what_takes_too_long_is_given_back_to_be_gone_on_with(world: World) -> None:
+async def test_what_takes_too_long_is_given_back_to_be_gone_on_with(world: OneVideo) -> None:
     world.run = world.for_ever
     left = await world.copy(longest_hold=0.2).do(MESSAGE, redelivered=False)
     assert left == SegmentMessage(VIDEO, RUN, 0, after=1)
@@ -229,7 +166,7 @@ async def test_what_takes_too_long_is_given_back_to_be_gone_on_with(world: World
 
 
 async def test_what_fails_too_often_without_a_record_is_given_up(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: OneVideo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(job: SegmentJob) -> None:
         raise ValueError("a bug")
@@ -240,7 +177,7 @@ async def test_what_fails_too_often_without_a_record_is_given_up(
     assert world.given_up == ["a bug"]
 
 
-async def test_a_cancelled_copy_has_ended_what_it_did(world: World) -> None:
+async def test_a_cancelled_copy_has_ended_what_it_did(world: OneVideo) -> None:
     ended: list[SegmentJob] = []
 
     async def until_cancelled(job: SegmentJob) -> None:
@@ -259,7 +196,7 @@ async def test_a_cancelled_copy_has_ended_what_it_did(world: World) -> None:
     assert ended == [MESSAGE.job]
 
 
-async def test_claims_tell_the_newest_of_many_attempts(world: World) -> None:
+async def test_claims_tell_the_newest_of_many_attempts(world: OneVideo) -> None:
     claims = world.claims()
     assert await claims.last(MESSAGE.job) is None
     assert await claims.held(MESSAGE.job, 0) == (False, 0)
