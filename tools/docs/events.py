@@ -28,6 +28,13 @@ from monolith.domain.segment import (
     SourceInfo,
     StoredFrame,
 )
+from monolith.domain.webhook_events import (
+    WEBHOOK_EVENTS,
+    WEBHOOKS_STREAM,
+    WebhookEvent,
+    WebhookListed,
+    webhook_stream,
+)
 from tools.docs.markdown import code, page, table
 
 _PARTS = (
@@ -38,6 +45,8 @@ _STREAMS: tuple[tuple[str, Any], ...] = (
     (video_stream("{video_id}"), VideoEvent),
     ("frames-{video_id}-{segment}", FrameEvent),
     ("results-{run_id}-{segment}", ResultEvent),
+    (webhook_stream("{webhook_id}"), WebhookEvent),
+    (WEBHOOKS_STREAM, WebhookListed | None),
 )
 
 
@@ -49,17 +58,17 @@ def events_page() -> str:
         " the streams are for is in [the event model](../explanation/event-model.md)."
     )
     streams = table(("stream", "events"), [(code(name), _names(union)) for name, union in _STREAMS])
-    events = [_section(kind) for kind in DOMAIN_EVENTS]
+    events = [_section(kind) for kind in (*DOMAIN_EVENTS, *WEBHOOK_EVENTS)]
     parts = [_section(kind) for kind in _PARTS]
     return page(
         "Events",
-        "`monolith.domain.events`",
+        "`monolith.domain.events`, `monolith.domain.webhook_events`",
         [intro, "## Streams", streams, "## Events", *events, "## Parts of events", *parts],
     )
 
 
 def _names(union: Any) -> str:
-    names = (kind.__name__ for kind in union.__args__)
+    names = [kind.__name__ for kind in union.__args__ if kind is not type(None)]
     return ", ".join(f"[{name}](#{name.lower()})" for name in names)
 
 

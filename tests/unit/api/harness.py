@@ -30,6 +30,7 @@ from monolith.application.push_sources import PushSources
 from monolith.application.retention import Retention
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.retention import retention_of
+from monolith.bootstrap.webhooks import running_webhooks
 from monolith.domain.detection import Detection
 from monolith.domain.events import DOMAIN_EVENTS, DomainEvent
 from monolith.domain.jobs import PurgeSegmentsJob
@@ -49,6 +50,7 @@ from monolith.readmodels.rebuilding import Live, ReadModelRebuild
 from monolith.readmodels.rebuilds import Rebuilds
 from monolith.readmodels.rendering import label_of
 from monolith.secret_urls import SecretUrls
+from monolith.settings import Settings
 from monolith.storage import FileStorage, FrameGoneError
 
 DEADLINE = 10.0
@@ -161,6 +163,9 @@ async def running_api(
             time.time,
         )
         retention = await stack.enter_async_context(retention_over(store, models, runner, folder))
+        webhooks = await stack.enter_async_context(
+            running_webhooks(Settings(data_dir=folder), store, codec, "00000000-0000-7000-8000-000000000000")
+        )
         uploads = folder / "uploads"
         uploads.mkdir()
         sources = PushSources(handlers, streams, secrets, feeds)
@@ -186,6 +191,7 @@ async def running_api(
             ),
             push_sources=sources,
             rtmp=_Entrance(),
+            webhooks=webhooks.service,
             webrtc=await stack.enter_async_context(WebRtcPublishers(sources, WebRtcOptions())),
             viewers=await stack.enter_async_context(nobody_watches(store, codec)),
         )

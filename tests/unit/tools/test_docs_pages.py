@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from monolith.access.scopes import Scope
 from monolith.domain.events import DOMAIN_EVENTS
+from monolith.domain.webhook_events import WEBHOOK_EVENTS
 from tools.docs.__main__ import BEGIN, END, with_part
 from tools.docs.api import api_page, openapi, unused_app
 from tools.docs.cli import _kind, cli_page
@@ -45,6 +46,7 @@ def test_every_call_has_a_section() -> None:
 def test_every_event_and_every_part_of_one_has_a_section() -> None:
     sections = set(re.findall(r"^### (\w+)$", events_page(), re.MULTILINE))
     assert {kind.__name__ for kind in DOMAIN_EVENTS} <= sections
+    assert {kind.__name__ for kind in WEBHOOK_EVENTS} <= sections
     assert {"ExpiredSegment", "ExpiredRun", "ExpiredModel"} <= sections
 
 
