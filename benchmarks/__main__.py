@@ -22,7 +22,7 @@ import msgspec
 RESULTS: Final = Path(__file__).with_name("results.json")
 NAMES: Final = (
     "event_store", "read_models", "rebuild", "results_api", "analytics", "retention", "pipeline", "sources",
-    "rtmp_parse", "playback", "glass", "soak",
+    "rtmp_parse", "playback", "glass", "relay", "soak",
 )  # fmt: skip
 
 
@@ -66,6 +66,9 @@ TARGETS: Final = {
     "playback.first_picture_passed_ms": Target(most=1000),
     "playback.first_picture_encoded_ms": Target(most=1000),
     "glass.p50_ms": Target(most=120),
+    "relay.confirmed_per_s": Target(least=2_500),
+    "relay.lost": Target(most=0),
+    "relay.disordered": Target(most=0),
     "rtmp_parse.chunks_4096_mbit_per_s": Target(least=500),
     "rtmp_parse.chunks_4096_with_audio_mbit_per_s": Target(least=500),
     "rtmp_parse.chunks_128_mbit_per_s": Target(least=200),
