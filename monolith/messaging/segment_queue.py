@@ -46,6 +46,7 @@ _LONGEST_WAIT: Final = 600.0
 """What was put in so long ago, and is not held, may be lost, even where others wait."""
 _ANSWER_SECONDS: Final = 10.0
 _GIVE_BACK_SECONDS: Final = 10.0
+_CLOSE_SECONDS: Final = 5.0
 
 _SEGMENTS: Final = RabbitQueue(
     QUEUE,
@@ -137,7 +138,7 @@ class RabbitSegmentQueue:
                 dead.cancel()
                 await self._give_back()
                 serving.cancel()
-                await asyncio.wait([serving], timeout=_GIVE_BACK_SECONDS)
+                await asyncio.wait([serving], timeout=_CLOSE_SECONDS)
             if serving.done() and not serving.cancelled():
                 serving.result()
 

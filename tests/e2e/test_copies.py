@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
-from tests.e2e.copies import copies, known, until
-from tests.media import sample_clip
-from tests.program import result_rows, until_ended, upload
+import httpx
 
+from tests.e2e.copies import claimants, copies, events_of, known, until
+from tests.media import sample_clip
+from tests.peers.rtmp import ffmpeg_to, refused_by
+from tests.program import result_rows, until_ended, upload
+from tests.videos import Recipe, make_video
+
+SDP = {"Content-Type": "application/sdp"}
 CLIP = sample_clip("bikes.mp4")
 
 
@@ -64,3 +70,50 @@ async def test_the_store_may_go_and_come_back(tmp_path: Path) -> None:
             video_id = await upload(client, CLIP, frame_step=25)
             assert (await until_ended(client, video_id))["status"] == "Completed"
         assert "Traceback" not in server.output
+
+
+async def test_a_publisher_may_come_to_any_copy_and_come_again_to_another(tmp_path: Path) -> None:
+    clip = make_video(tmp_path, Recipe(frames=100, gop=25, b_frames=2, width=320, height=240))
+    async with copies(tmp_path, 2, SEGMENT_SECONDS="2", LIVE_SILENCE="60") as running:
+        one, other = running.servers
+        async with one.client() as at_one, other.client() as at_other:
+            video_id, url = await endpoint(at_one)
+            _, elsewhere = await endpoint(at_other)
+            at_the_other = f"{elsewhere.rpartition('/')[0]}/{url.rpartition('/')[2]}"
+            async with ffmpeg_to(url, clip, tmp_path / "log", loop=True) as publisher:
+                await until(lambda: is_analysed(at_other, video_id, connections=1))
+                assert "another copy" in await asyncio.to_thread(refused_by, at_the_other, clip)
+                offer = await at_other.post(f"/whep/{video_id}", content="v=0", headers=SDP)
+                assert (offer.status_code, "is not live" in offer.text) == (404, True)
+                publisher.kill()
+                await publisher.wait()
+            async with ffmpeg_to(at_the_other, clip, tmp_path / "log", loop=True) as publisher:
+                await until(lambda: is_analysed(at_one, video_id, connections=2))
+                publisher.terminate()
+                await publisher.wait()
+            for client in (at_one, at_other):
+                body = await until_ended(client, video_id)
+                assert (body["status"], body["connections"]) == ("Completed", 2), body["error"]
+            first, second = (await at_one.get(f"/analysis/{video_id}/connections")).json()
+            assert second["segment"] > first["segment"]
+            assert second["first_frame"] > first["last_frame"]
+            assert len(claimants(await events_of(at_one, video_id))) == 2
+        for server in running.servers:
+            assert "Traceback" not in server.output
+
+
+async def is_analysed(client: httpx.AsyncClient, video_id: str, *, connections: int) -> bool:
+    """Whether pictures of so many connections have been analysed."""
+    body = (await client.get(f"/analysis/{video_id}")).json()
+    if body.get("connections") != connections or not body["connected"]:
+        return False
+    newest = (await client.get(f"/analysis/{video_id}/connections")).json()[-1]
+    rows = (await client.get(f"/analysis/{video_id}/results")).json()
+    return any(row["frame_number"] >= newest["first_frame"] for row in rows)
+
+
+async def endpoint(client: httpx.AsyncClient) -> tuple[str, str]:
+    """Video id and where to publish."""
+    wanted = {"modelsToRun": ["color_detection"], "frameStep": 5}
+    made = (await client.post("/analysis/rtmp-endpoint", json=wanted)).raise_for_status().json()
+    return str(made["video_id"]), str(made["rtmp_endpoint"])

@@ -164,4 +164,4 @@ async def test_a_video_that_is_not_live_cannot_be_watched(client: httpx.AsyncCli
         f"/whep/{made['video_id']}", content="v=0", headers={"Content-Type": "application/sdp"}
     )
     assert answer.status_code == 404
-    assert answer.json()["detail"].endswith("is not live: nobody publishes it now")
+    assert answer.json()["detail"].endswith("is not live: nobody publishes it to this server now")

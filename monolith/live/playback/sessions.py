@@ -64,7 +64,7 @@ class Viewers:
         Raises NotLiveError, TooManyViewersError, OfferError, NoCommonCodecError.
         """
         if self._feeds.get(video_id) is None:
-            raise NotLiveError(f"video {video_id} is not live: nobody publishes it now")
+            raise NotLiveError(f"video {video_id} is not live: nobody publishes it to this server now")
         if len(self._sessions) + self._opening >= self.options.viewers:
             raise TooManyViewersError(f"{self.options.viewers} viewers watch already, and no more may")
         text, description = check_offer(offer)
