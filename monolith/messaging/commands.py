@@ -108,6 +108,8 @@ class Commands:
         self._handlers = handlers
         self._broker = broker
         self._no_room = no_room
+        self.serving = False
+        """Whether commands are taken now."""
         self._taken: set[asyncio.Task[object]] = set()
         self.outcomes: Counter[str] = Counter(
             {"done": 0, "refused": 0, "dead-lettered": 0, "given back": 0, "reply returned": 0}
@@ -150,7 +152,11 @@ class Commands:
                 self._taken.discard(task)
 
         await rabbit.start()
-        await asyncio.Event().wait()
+        self.serving = True
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.serving = False
 
     async def _take(self, rabbit: RabbitBroker, message: RabbitMessage) -> None:
         try:
