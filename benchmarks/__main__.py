@@ -22,7 +22,8 @@ import msgspec
 RESULTS: Final = Path(__file__).with_name("results.json")
 NAMES: Final = (
     "event_store", "read_models", "rebuild", "results_api", "analytics", "retention", "pipeline", "sources",
-    "rtmp_parse", "playback", "glass", "relay", "soak",
+    "rtmp_parse", "playback", "glass", "relay", "copies",
+    "soak",
 )  # fmt: skip
 
 
@@ -69,6 +70,7 @@ TARGETS: Final = {
     "relay.confirmed_per_s": Target(least=2_500),
     "relay.lost": Target(most=0),
     "relay.disordered": Target(most=0),
+    "copies.gain_to_bare": Target(least=0.9),
     "rtmp_parse.chunks_4096_mbit_per_s": Target(least=500),
     "rtmp_parse.chunks_4096_with_audio_mbit_per_s": Target(least=500),
     "rtmp_parse.chunks_128_mbit_per_s": Target(least=200),

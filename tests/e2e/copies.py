@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,20 @@ class Copies:
 
 @asynccontextmanager
 async def copies(
-    folder: Path, count: int, rabbitmq: list[str] | None = None, **settings: str
+    folder: Path,
+    count: int,
+    rabbitmq: list[str] | None = None,
+    *,
+    started_on: Callable[[int], AbstractContextManager[None]] = lambda number: nullcontext(),
+    **settings: str,
 ) -> AsyncIterator[Copies]:
+    """`started_on`: entered while the copy of this number is started."""
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(kurrent_process(folder))
         running = Copies(folder, store, count, rabbitmq or [], settings)
-        for server in running.servers:
-            await server.start(wait=False)
+        for number, server in enumerate(running.servers):
+            with started_on(number):
+                await server.start(wait=False)
             stack.push_async_exit(server.__aexit__)
         for server in running.servers:
             await server.until_ready()
