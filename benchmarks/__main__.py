@@ -22,7 +22,7 @@ import msgspec
 RESULTS: Final = Path(__file__).with_name("results.json")
 NAMES: Final = (
     "event_store", "read_models", "rebuild", "results_api", "analytics", "retention", "pipeline", "sources",
-    "rtmp_parse", "playback", "glass", "relay", "copies",
+    "rtmp_parse", "playback", "glass", "kurrentdb", "relay", "copies",
     "soak",
 )  # fmt: skip
 
@@ -81,6 +81,7 @@ TARGETS: Final = {
     "pipeline.api_p99_ms": Target(most=50),
     "pipeline.loop_lag_p99_ms": Target(most=25),
     "pipeline.main_process_mb": Target(most=500),
+    "kurrentdb.added_share": Target(most=0.25),
     "soak.most_mb": Target(most=500),
     "soak.growth_mb": Target(most=25),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 
 from tests.media import sample_clip
 from tests.peers.otlp import Collector, collector
+from tests.peers.rabbitmq import RabbitMq, rabbitmq
 from tests.program import Server, free_port, until_ended, upload
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -57,14 +59,21 @@ def steps_up(told: Collector, name: str) -> list[str]:
     return names
 
 
-async def test_one_trace_from_the_request_to_what_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMq]:
+    with rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as broker:
+        yield broker
+
+
+async def test_one_trace_from_the_request_to_what_is_shown_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker: RabbitMq
 ) -> None:
     with collector() as told:
-        output = await analyse(tmp_path, monkeypatch, told.endpoint, TRACES="otlp")
+        output = await analyse(tmp_path, monkeypatch, told.endpoint, TRACES="otlp", RABBITMQ_URL=broker.url)
         submitted = [span for span in told.spans if span.trace_id == TRACE]
         assert {span.name for span in submitted} >= STEPS
         assert steps_up(told, "project") == ["project", "append", "POST /analysis/upload"]
+        assert steps_up(told, "publish") == ["publish", "append", "POST /analysis/upload"]
         assert steps_up(told, "infer") == ["infer", "decode", "segment", "append", "POST /analysis/upload"]
         assert steps_up(told, "probe and scan") == [
             "probe and scan", "probe", "append", "POST /analysis/upload"
