@@ -20,6 +20,7 @@ ensure_debian openssl openssl
 ensure_debian curl curl
 PATH=$PATH:/usr/sbin ensure_debian ffmpeg ffmpeg nginx nginx-light
 ensure_debian gst-launch-1.0 gstreamer1.0-tools
+ensure_rabbitmq
 ensure_rtsp_server
 ensure_browser
 ensure_environment dev

@@ -4,6 +4,7 @@
 #   ensure_samples [PACKAGE…]        the sample clips' packages too (default: all)
 #   ensure_debian COMMAND PACKAGE …  on Debian as root, installs the packages of commands that are missing
 #   ensure_rtsp_server               the same for the RTSP server of the tests
+#   ensure_rabbitmq                  the same for the message broker of the tests; its service is not left running
 #   ensure_browser                   the same for their browser, which they can do without
 #
 # A .venv that is broken or half made is made anew. A dev environment serves as a runtime one.
@@ -45,6 +46,17 @@ ensure_debian() {
   [ ${#missing[@]} = 0 ] && return
   can_apt || die "missing: ${missing[*]}; install with: sudo apt-get install ${missing[*]}"
   apt_install "${missing[@]}"
+}
+
+ensure_rabbitmq() { # tests start brokers of their own
+  [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && return
+  can_apt || die "missing: rabbitmq-server; install with: sudo apt-get install rabbitmq-server"
+  RUNLEVEL=1 apt_install rabbitmq-server
+  if [ -d /run/systemd/system ]; then
+    systemctl disable --now rabbitmq-server || true
+  else
+    service rabbitmq-server stop >/dev/null 2>&1 || true
+  fi
 }
 
 ensure_rtsp_server() { # GStreamer's, through the system's Python: tests run it as a peer
