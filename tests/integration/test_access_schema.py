@@ -87,6 +87,8 @@ async def test_the_document_is_right_about_who_is_let_in(tmp_path: Path) -> None
     assert {name for name, status in read if status == 403} == {
         name
         for name in closed
-        if not name.startswith("GET ") and name != "POST /session" and not re.search(r" /wh[ei]p/", name)
+        if not (name.startswith("GET ") and " /webhooks" not in name)
+        and name != "POST /session"
+        and not re.search(r" /wh[ei]p/", name)
     }
     assert not any(status in (401, 403, 429) for name, status in all_of_it if name not in publishing)

@@ -50,6 +50,7 @@ _BODY: Final[dict[str, Any]] = {
             "application/json": {
                 "schema": {
                     "type": "object",
+                    "additionalProperties": False,
                     "required": ["url", "events"],
                     "properties": {
                         "url": {
@@ -78,6 +79,7 @@ _IDS: Final[dict[str, Any]] = {
             "application/json": {
                 "schema": {
                     "type": "object",
+                    "additionalProperties": False,
                     "properties": {
                         "message_ids": {
                             "type": "array",
