@@ -17,17 +17,18 @@ from eventsourcing.versions import ExpectedVersion
 from monolith.application.log_context import fields_of, log_context, name_of
 from monolith.application.ports import DecodeRequest, Decoders, DecodeSession, Fetcher, FollowSession
 from monolith.application.tracing import TRACEPARENT, Tracing, trace_id_of
-from monolith.domain.events import Transport, video_stream
+from monolith.domain.events import Transport, VideoSubmitted, video_stream
 from monolith.domain.jobs import Job
 from monolith.domain.segment import SourceInfo
 from monolith.ingest.messages import FollowSource, SourceAccess
 
 _VIDEOS_REMEMBERED: Final = 1000
+_BEGINNING: Final = VideoSubmitted.__name__
 
 
 class TracedStore:
     """The `EventStore` port. What is appended within a span carries its traceparent; what is not within one (leases)
-    makes no trace of its own."""
+    makes no trace of its own, but for a video that is submitted by no request (on the command line)."""
 
     def __init__(self, store: EventStore, tracing: Tracing) -> None:
         self._store = store
@@ -36,7 +37,7 @@ class TracedStore:
     async def append(
         self, stream_name: str, events: Sequence[NewEvent], *, expected_version: ExpectedVersion
     ) -> AppendResult:
-        if not self._tracing.here():
+        if not self._tracing.here() and not any(event.event_type == _BEGINNING for event in events):
             return await self._store.append(stream_name, events, expected_version=expected_version)
         about: dict[str, str | int] = {
             "stream": stream_name,

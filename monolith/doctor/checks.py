@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from monolith.doctor import analytics, data_directory, engines, installation, network
+from monolith.doctor import analytics, data_directory, engines, installation, network, servers
 from monolith.doctor.findings import Check
 from monolith.settings import Settings
 from monolith.settings_loading import LoadedSettings
@@ -32,6 +32,8 @@ def all_checks(loaded: LoadedSettings | None, settings_error: str | None) -> lis
         Check("event store", partial(data_directory.event_store, settings)),
         Check("read models", partial(data_directory.read_models, settings)),
         Check("analytics", partial(analytics.analytics_files, settings)),
+        Check("KurrentDB", partial(servers.kurrentdb, settings)),
+        Check("RabbitMQ", partial(servers.rabbitmq, settings)),
         Check("server", partial(network.server, settings)),
         Check("port", partial(network.port, settings)),
         Check("TLS", partial(network.tls, settings)),

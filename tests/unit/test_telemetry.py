@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from uuid import uuid4
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -12,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from eventsourcing.adapters.memory import MemoryEventStore
+from eventsourcing.events import NewEvent
 from eventsourcing.versions import ANY
 from monolith import telemetry
 from monolith.application.tracing import TRACEPARENT, trace_id_of
@@ -107,6 +109,14 @@ async def test_events_carry_the_trace_that_made_them_and_leases_make_none(traced
     context = spans["append"].get_span_context()
     assert context is not None
     assert submitted.metadata[TRACEPARENT] == f"00-{trace_id_of(CALLER)}-{context.span_id:016x}-01"
+
+
+async def test_a_submission_without_a_request_begins_a_trace(traced: Traced) -> None:
+    memory = MemoryEventStore()
+    submitted = NewEvent(event_id=uuid4(), event_type="VideoSubmitted", data=b"{}")
+    await TracedStore(memory, traced.tracing).append("video-1", [submitted], expected_version=ANY)
+    [recorded] = await memory.read_all()
+    assert trace_id_of(recorded.metadata[TRACEPARENT]) == trace_of(traced.spans()["append"])
 
 
 async def test_a_job_and_a_projection_are_steps_of_what_caused_the_event(traced: Traced) -> None:
