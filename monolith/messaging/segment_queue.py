@@ -228,13 +228,16 @@ class RabbitSegmentQueue:
         """Whether all is put in that is to be done."""
         room = 0
         while (message := self._hand_out.next()) is not None and self._leadership.leads:
-            room = room or _MOST_READY - await _ready(channel)
-            if room <= 0:
+            if room == 0 and (room := await self._room(channel)) <= 0:
                 return False
             await self._publish(message)
             self._hand_out.put(message)
             room -= 1
         return True
+
+    async def _room(self, channel: AbstractChannel) -> int:
+        ready = await _ready(channel)
+        return 0 if ready is None else _MOST_READY - ready
 
     async def _publish(self, message: SegmentMessage) -> None:
         """Returns when the broker has it. Raises `BROKER_ERRORS`."""
@@ -289,10 +292,12 @@ _WHY_BURIED: Final = (
 _NOT_ANSWERED: Final[tuple[type[Exception], ...]] = (*BROKER_ERRORS, RuntimeError)
 
 
-async def _ready(channel: AbstractChannel) -> int:
-    """How many segments wait to be taken."""
+async def _ready(channel: AbstractChannel) -> int | None:
+    """How many segments wait to be taken; None: not known. A broker that is hard pressed says that there are none, nor
+    consumers, while this copy consumes."""
     queue = await channel.declare_queue(QUEUE, passive=True, timeout=_ANSWER_SECONDS)
-    return queue.declaration_result.message_count or 0
+    told = queue.declaration_result
+    return told.message_count if told.consumer_count else None
 
 
 async def _answer(answer: Awaitable[Any]) -> None:
