@@ -52,6 +52,7 @@ def _read() -> Iterable[tuple[str, str, str, str]]:
         *metrics.webrtc_readings(anything),
         *metrics.pushed_readings(anything, anything),
         *metrics.rtmp_readings(anything),
+        *metrics.webhook_readings(anything, anything, anything),
         *machine_metrics.disk_readings(anything),
         *machine_metrics.log_readings(),
         *machine_metrics.database_readings({}),
