@@ -1,4 +1,4 @@
-"""What the leader of several copies hands out: each open segment once, and again after a failed attempt or a loss."""
+"""What one of several copies hands out: each open segment once, and again after a failed attempt or a loss."""
 
 from __future__ import annotations
 
@@ -95,10 +95,8 @@ class HandOut:
             wanted[message.job] = msgspec.structs.replace(message, after=after)
 
     def forget(self) -> None:
-        """Another copy hands out from now on."""
-        self._wanted.clear()
+        """What is in the queue is not known: another copy handed out until now."""
         self._out.clear()
-        self._served.clear()
 
     def _left(self, video_id: str) -> SegmentMessage | None:
         for job, message in self._wanted.get(video_id, {}).items():

@@ -242,8 +242,8 @@ class ProcessManager:
         return [job for job in known if self._placement.wants(job)]
 
     def _hand_out(self, video: Video) -> None:
-        """Where copies share the segments of files: the leader says which there are."""
-        if self._queue is not None and self._leadership.leads:
+        """Where copies share the segments of files: which there are. One of the copies hands them out."""
+        if self._queue is not None:
             jobs = next_jobs(video, at_most=_MOST_HANDED_OUT)
             self._queue.offer(video, [job for job in jobs if isinstance(job, SegmentJob)])
 

@@ -8,6 +8,7 @@ from typing import Final
 from eventsourcing.codec import EventCodec
 from eventsourcing.store import EventStore
 from monolith.application.hand_out import HandOut
+from monolith.application.leadership import LeasedLeadership
 from monolith.application.pipeline import SegmentPipeline
 from monolith.application.segment_claims import SegmentClaims
 from monolith.application.shared_segments import SharedSegments
@@ -20,6 +21,7 @@ from monolith.messaging.segment_queue import RabbitSegmentQueue
 from monolith.settings import Settings
 
 _NO_MORE_ATTEMPTS: Final = 1
+_HANDS_OUT: Final = "hand-out"
 
 
 def broker_of(settings: Settings) -> MessageBroker | None:
@@ -39,8 +41,9 @@ def segment_queue(
     places: int,
 ) -> RabbitSegmentQueue:
     """`places`: how many segments this copy analyses at the same time."""
-    assert sharing.leases is not None
-    claims = SegmentClaims(store, codec, sharing.leases, sharing.owner, time.time)
+    leases = sharing.leases
+    assert leases is not None
+    claims = SegmentClaims(store, codec, leases, sharing.owner, time.time)
 
     async def give_up(job: SegmentJob, reason: str) -> None:
         claim = await claims.last(job)
@@ -61,6 +64,6 @@ def segment_queue(
         HandOut(time.time),
         claims,
         give_up,
-        leadership=sharing.leadership,
+        handing_out=lambda: LeasedLeadership(leases, _HANDS_OUT, sharing.owner),
         alive=sharing.alive,
     )

@@ -1,11 +1,12 @@
 """Segments of files in a queue of RabbitMQ that all copies of the program take from.
 
-- The leader puts open segments in, as many as are taken out, videos in turn: with a confirm, and ids that are the same
-  on a retry. What is not there any more and nobody is doing is put in again.
+- One copy hands out, under a lease that it holds only while it has a connection. It puts open segments in, as many as
+  are taken out, videos in turn, with a confirm, under ids that are the same on a retry. What is not there any more and
+  nobody is doing is put in again.
 - Each copy takes as many as it has places, and acknowledges each when its end is recorded.
 - A copy that dies, or loses its connection, gives back what it had: the broker delivers it again. One that shuts down
   gives back at once. One that the others take for dead (its own lease is lost) does so, too, until it lives again.
-- What was delivered too often to come to an end is a dead letter: the leader records it as a failure for good.
+- What was delivered too often to come to an end is a dead letter: who hands out records it as a failure for good.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -39,7 +41,7 @@ _DELIVERY_LIMIT: Final = 20
 _MOST_READY: Final = 32
 """Messages that wait to be taken: few, so that a new video's turn comes soon."""
 _FULL_SECONDS: Final = 1.0
-_LOOK_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 2.0
 _LOST_SECONDS: Final = 30.0
 """What was put in so long ago, and is neither there nor held, is lost."""
 _LONGEST_WAIT: Final = 600.0
@@ -69,7 +71,8 @@ logger = logging.getLogger(__name__)
 class RabbitSegmentQueue:
     """The `SegmentQueue` port. Run it as one task; its failure is its owner's to see.
 
-    `alive`: whether this copy counts as one that lives. `bury`: record that the segment cannot be done, and why.
+    `alive`: whether this copy counts as one that lives. `handing_out`: within it this copy is the one that hands out,
+    if there is no other. `bury`: record that the segment cannot be done, and why.
     """
 
     def __init__(
@@ -80,7 +83,7 @@ class RabbitSegmentQueue:
         claims: SegmentClaims,
         bury: Bury,
         *,
-        leadership: Leadership,
+        handing_out: Callable[[], AbstractAsyncContextManager[Leadership]],
         alive: Leadership,
         lost_seconds: float = _LOST_SECONDS,
     ) -> None:
@@ -89,7 +92,8 @@ class RabbitSegmentQueue:
         self._hand_out = hand_out
         self._claims = claims
         self._bury = bury
-        self._leadership = leadership
+        self._handing_out = handing_out
+        self._led = False
         self._alive = alive
         self._lost_seconds = lost_seconds
         self._news = asyncio.Event()
@@ -113,17 +117,6 @@ class RabbitSegmentQueue:
 
     async def run(self) -> None:
         """Take and hand out segments until cancelled; then what is being done is given back."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._forget_when_another_leads(), name="segments handed out")
-            await self._take_while_alive()
-
-    async def _forget_when_another_leads(self) -> None:
-        while True:
-            await self._leadership.wait_for(False)
-            self._hand_out.forget()
-            await self._leadership.wait_for(True)
-
-    async def _take_while_alive(self) -> None:
         while True:
             await self._alive.wait_for(True)
             serving = asyncio.create_task(
@@ -155,13 +148,13 @@ class RabbitSegmentQueue:
     async def _serve(self, rabbit: RabbitBroker) -> None:
         """With one connection, for as long as it holds. What has begun goes on when it is lost, until it is done or
         another copy claims it."""
-        self._rabbit, self._takes = rabbit, True
+        self._rabbit, self._takes, self._led = rabbit, True, False
         try:
             await self._begin_to_take(rabbit)
             connection = await rabbit.connect()
-            async with connection.channel() as channel:
+            async with connection.channel() as channel, self._handing_out() as leadership:
                 while True:
-                    await self._lead(channel)
+                    await self._look(channel, leadership)
         finally:
             self._takes, self._stop_taking = False, None
             self._work.cancel_idle()
@@ -207,16 +200,14 @@ class RabbitSegmentQueue:
             assert self._rabbit is not None
             await self._publish(left)
 
-    async def _lead(self, channel: AbstractChannel) -> None:
+    async def _look(self, channel: AbstractChannel, leadership: Leadership) -> None:
         """One look at what there is to be handed out; it ends when there may be more."""
         full = False
-        if self._leadership.leads:
-            try:
-                await self._bury_dead_letters(channel)
-                await self._look_for_lost(channel)
-            except EventStoreError as error:
-                logger.warning("nobody can tell which segments are held: %s", error)
-            full = not await self._fill(channel)
+        if leadership.leads:
+            if not self._led:
+                self._hand_out.forget()
+            full = not await self._lead(channel, leadership)
+        self._led = leadership.leads
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FULL_SECONDS if full else _LOOK_SECONDS):
                 await self._news.wait()
@@ -224,10 +215,15 @@ class RabbitSegmentQueue:
             await asyncio.sleep(_FULL_SECONDS / 4)
         self._news.clear()
 
-    async def _fill(self, channel: AbstractChannel) -> bool:
+    async def _lead(self, channel: AbstractChannel, leadership: Leadership) -> bool:
         """Whether all is put in that is to be done."""
+        try:
+            await self._bury_dead_letters(channel)
+            await self._look_for_lost(channel)
+        except EventStoreError as error:
+            logger.warning("nobody can tell which segments are held: %s", error)
         room = 0
-        while (message := self._hand_out.next()) is not None and self._leadership.leads:
+        while (message := self._hand_out.next()) is not None and leadership.leads:
             if room == 0 and (room := await self._room(channel)) <= 0:
                 return False
             await self._publish(message)

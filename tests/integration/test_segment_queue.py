@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 import aio_pika
 import msgspec
@@ -52,7 +52,7 @@ class Copy:
             HandOut(lambda: world.now()),
             world.claims(owner),
             self._bury,
-            leadership=self.leading,
+            handing_out=lambda: nullcontext(self.leading),
             alive=self.alive,
             lost_seconds=0.5,
         )
@@ -137,7 +137,6 @@ async def test_a_copy_that_leads_not_hands_nothing_out(world: OneVideo, url: str
         await asyncio.sleep(1)
         assert world.done == []
         await copy.leading.set(leads=True)
-        await copy.offer()
         await until(lambda: len(world.done) == 2)
 
 
