@@ -1,4 +1,8 @@
-"""Publishes in order without waiting for each confirmation."""
+"""Publishes in order without waiting for each confirmation.
+
+What a connection has sent is always a beginning of what it was given: as soon as one message fails, none behind it is
+sent. Otherwise a later one might reach the broker without it, and both again in order, too late.
+"""
 
 from __future__ import annotations
 
@@ -30,25 +34,31 @@ class Pipeline:
         self._rabbit = rabbit
         self._confirmed = confirmed
         self._sent: asyncio.Queue[tuple[asyncio.Task[None], int]] = asyncio.Queue(IN_FLIGHT)
-        self.waiting = 0
-        """Messages that are sent and not confirmed."""
+        self._unconfirmed: dict[asyncio.Task[None], None] = {}
+        """In the order in which they are sent."""
+        self._failure: Exception | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Messages that are sent, or about to be, and not confirmed."""
+        return len(self._unconfirmed)
 
     async def send(self, message: Outgoing, commit_position: int) -> None:
-        """Send it behind those before it; waits for room alone."""
-        task = asyncio.create_task(self._publish(message))
-        task.add_done_callback(_seen)
-        self.waiting += 1
+        """Send it behind those before it; waits for room alone. Raises what has failed before."""
+        if self._failure is not None:
+            raise self._failure
+        task = asyncio.create_task(self._publish_or_stop(message))
+        self._unconfirmed[task] = None
+        task.add_done_callback(self._unconfirmed.pop)
         await self._sent.put((task, commit_position))
 
     async def confirm(self) -> None:
         """Take the confirmations, in order, until cancelled. Raises `BROKER_ERRORS` for the first that fails."""
         while True:
             task, commit_position = await self._sent.get()
-            try:
-                await task
-            finally:
-                task.cancel()
-            self.waiting -= 1
+            await asyncio.wait([task])  # and not the task itself: who is cancelled here must not cancel it
+            if task.cancelled():
+                raise self._failure or BrokerAwayError("a message was given up")
             self._confirmed(commit_position)
             self._sent.task_done()
 
@@ -57,9 +67,19 @@ class Pipeline:
         await self._sent.join()
 
     def abandon(self) -> None:
-        """Nobody waits for the confirmations any more."""
-        while not self._sent.empty():
-            self._sent.get_nowait()[0].cancel()
+        """Nobody waits for the confirmations any more, and nothing more is sent."""
+        self._failure = self._failure or BrokerAwayError("the connection was given up")
+        for task in reversed(list(self._unconfirmed)):
+            task.cancel()
+
+    async def _publish_or_stop(self, message: Outgoing) -> None:
+        """Ends as cancelled where it fails: `_failure` says why."""
+        try:
+            await self._publish(message)
+        except Exception as error:
+            self._failure = self._failure or error
+            self.abandon()
+            raise asyncio.CancelledError from error
 
     async def _publish(self, message: Outgoing) -> None:
         traceparent = message.headers.get(TRACEPARENT)
@@ -86,8 +106,3 @@ class Pipeline:
         )
         if not isinstance(confirmation, Basic.Ack):
             raise BrokerAwayError(f"a message was not confirmed: {confirmation!r}")
-
-
-def _seen(task: asyncio.Task[None]) -> None:
-    if not task.cancelled():
-        task.exception()
