@@ -195,17 +195,18 @@ async def test_a_leader_that_dies_leaves_nothing_untold(mq: RabbitMq, store: Sql
         async def save(self, name: str, commit_position: int) -> None:
             await asyncio.sleep(0)
 
-    dying = relay_of(store, url)
-    dying._checkpoints = Forgetful(store)
-    last = await append(store, 2, 300)
-    async with running(dying):
-        await until_confirmed(dying, 100)
+    last = await append(store, 2, 600)
+    for count in (1, 100, 230):  # each dies with messages on their way
+        dying = relay_of(store, url)
+        dying._checkpoints = Forgetful(store)
+        async with running(dying):
+            await until_confirmed(dying, count)
     heir = relay_of(store, url)
     async with running(heir):
         await until_told(heir, last)
     messages = await told(url, "listener")
-    assert len(messages) > 300
-    assert positions(once(messages)) == {"video-2": list(range(300))}
+    assert len(messages) > 900
+    assert positions(once(messages)) == {"video-2": list(range(600))}
 
 
 async def test_what_is_hidden_is_not_told_and_what_cannot_be_read_stops_nothing(
