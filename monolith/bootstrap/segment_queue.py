@@ -64,6 +64,8 @@ def segment_queue(
         HandOut(time.time),
         claims,
         give_up,
-        handing_out=lambda: LeasedLeadership(leases, _HANDS_OUT, sharing.owner),
+        handing_out=lambda: LeasedLeadership(
+            leases, _HANDS_OUT, sharing.owner, title="the one that hands out segments"
+        ),
         alive=sharing.alive,
     )
