@@ -9,6 +9,7 @@ from typing import Final, cast
 
 from eventsourcing.codec import EventCodec
 from eventsourcing.decider import Outcome, StateCache, execute, load
+from eventsourcing.errors import EventDecodingError, UnknownEventTypeError
 from eventsourcing.events import RecordedEvent
 from eventsourcing.store import EventStore, iterate_stream
 from eventsourcing.versions import ANY
@@ -88,9 +89,12 @@ class WebhookDirectory:
         """Read what there is; the position to go on behind."""
         position = await self._store.head()
         async for event in iterate_stream(self._store, WEBHOOKS_STREAM):
-            listed = _CODEC.decode(event)
-            if isinstance(listed, WebhookListed):
-                await self._load(listed.webhook_id)
+            try:
+                listed = _CODEC.decode(event)
+                if isinstance(listed, WebhookListed):
+                    await self._load(listed.webhook_id)
+            except (UnknownEventTypeError, EventDecodingError) as error:
+                await self.park(event, error)
         self.tell()
         return position
 
@@ -101,8 +105,8 @@ class WebhookDirectory:
         self.tell()
 
     async def park(self, event: RecordedEvent, error: BaseException) -> None:
-        """It cannot be read: its webhook stays as it was."""
-        logger.error("an event of %s is passed over: %s", event.stream_name, error)
+        """It cannot be read (a newer program wrote it): its webhook stays as it was, or is not there."""
+        logger.error("an event of webhooks in %s cannot be read: %s", event.stream_name, error)
 
     def _apply(self, event: RecordedEvent) -> None:
         webhook_id = event.stream_name.removeprefix(_PREFIX)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from eventsourcing.adapters.memory import MemoryEventStore
+from eventsourcing.events import NewEvent
+from eventsourcing.versions import ANY
 from monolith.domain.errors import InvalidRequestError, NotPossibleError, WebhookNotFoundError
+from monolith.domain.webhook_events import WEBHOOKS_STREAM, webhook_stream
 from monolith.ingest.addresses import AddressPolicy
 from monolith.webhooks.service import MOST_WEBHOOKS, shown_url
 from tests.peers.receiver import closed_url, receiver
@@ -78,6 +82,19 @@ async def test_every_copy_knows_them_and_a_new_one_does_from_the_start(tmp_path:
         assert third.service.all() == [kept.webhook]
         with pytest.raises(WebhookNotFoundError):
             third.service.get(gone.webhook.webhook_id)
+    await store.close()
+
+
+async def test_a_webhook_that_a_newer_program_has_changed_stops_no_other(tmp_path: Path) -> None:
+    store = MemoryEventStore()
+    async with world(tmp_path, store) as copy:
+        changed = (await copy.service.add(closed_url(), ["*"])).webhook.webhook_id
+        kept = (await copy.service.add(closed_url(), ["*"])).webhook
+    for name in (webhook_stream(changed), WEBHOOKS_STREAM):
+        unknown = NewEvent(event_id=uuid4(), event_type="OfTheFuture", data=b"{}")
+        await store.append(name, [unknown], expected_version=ANY)
+    async with world(tmp_path, store) as copy:
+        assert copy.service.all() == [kept]
     await store.close()
 
 
