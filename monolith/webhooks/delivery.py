@@ -44,7 +44,7 @@ _AHEAD: Final = 64
 _AT_ONCE: Final = 8
 """Attempts of one webhook at the same time."""
 _SAVE_SECONDS: Final = 1.0
-_IDLE_SAVES: Final = 60
+_IDLE_SAVES: Final = 600
 """As many times more seldom the checkpoint is saved while nothing was delivered: saving it is an event, too."""
 _END_SECONDS: Final = 5.0
 _GATE_SECONDS: Final = 10.0
