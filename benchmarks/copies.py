@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from benchmarks import bare_loop
 from benchmarks.media import looped_bikes
-from tests.e2e.copies import claimants, copies, events_of, until
+from tests.e2e.copies import claimants, copies_started, events_of, until
 from tests.peers.rabbitmq import RabbitMq
 from tests.program import Server, upload
 
@@ -58,7 +58,7 @@ async def _frames_per_second(folder: Path, broker: RabbitMq, clip: Path, count: 
     """Of `count` copies, each on a core of its own, from the submission to the end of the run."""
     folder.mkdir()
     urls = [await asyncio.to_thread(broker.virtual_host)] * count
-    async with copies(folder, count, urls, started_on=_on, **_SETTINGS) as running:
+    async with copies_started(folder, count, urls, _SETTINGS, _on) as running:
         await running.leader()
         return await _analysed(running.servers[0], clip, count)
 

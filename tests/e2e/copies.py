@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from pathlib import Path
 from typing import Any
 
@@ -46,21 +52,27 @@ class Copies:
                 await asyncio.sleep(0.1)
 
 
+def copies(
+    folder: Path, count: int, rabbitmq: list[str] | None = None, **settings: str
+) -> AbstractAsyncContextManager[Copies]:
+    """All of them ready."""
+    return copies_started(folder, count, rabbitmq, settings, lambda number: nullcontext())
+
+
 @asynccontextmanager
-async def copies(
+async def copies_started(
     folder: Path,
     count: int,
-    rabbitmq: list[str] | None = None,
-    *,
-    started_on: Callable[[int], AbstractContextManager[None]] = lambda number: nullcontext(),
-    **settings: str,
+    rabbitmq: list[str] | None,
+    settings: dict[str, str],
+    within: Callable[[int], AbstractContextManager[None]],
 ) -> AsyncIterator[Copies]:
-    """`started_on`: entered while the copy of this number is started."""
+    """All of them ready. `within`: entered while the copy of this number is started."""
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(kurrent_process(folder))
         running = Copies(folder, store, count, rabbitmq or [], settings)
         for number, server in enumerate(running.servers):
-            with started_on(number):
+            with within(number):
                 await server.start(wait=False)
             stack.push_async_exit(server.__aexit__)
         for server in running.servers:
