@@ -159,7 +159,7 @@ class MessageBroker:
             async with asyncio.timeout(2 * CONNECT_SECONDS):
                 await rabbit.connect()
             self._there(name)
-            async with _ending_when_lost(self._watched(rabbit, lost, consumes)):
+            async with _ending_when_lost(lambda: self._watched(rabbit, lost, consumes)):
                 yield rabbit
         except RuntimeError as error:
             if not lost.done():
@@ -233,7 +233,7 @@ async def _whole(message: RabbitMessage) -> RabbitMessage:
 
 
 @asynccontextmanager
-async def _ending_when_lost(watch: Awaitable[str]) -> AsyncIterator[None]:
+async def _ending_when_lost(watch: Callable[[], Awaitable[str]]) -> AsyncIterator[None]:
     """Cancel the body when `watch` says why; BrokerAwayError is raised then, or what the body made of it."""
     doing = asyncio.current_task()
     assert doing is not None
@@ -244,7 +244,7 @@ async def _ending_when_lost(watch: Awaitable[str]) -> AsyncIterator[None]:
     async def wait() -> None:
         nonlocal reason
         try:
-            why = await watch
+            why = await watch()
         except BROKER_ERRORS as error:
             why = _reason(error)
         if not over:
