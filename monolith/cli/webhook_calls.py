@@ -9,7 +9,6 @@ from typing import Final
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
 
 from monolith.cli.client import AnalysisClient
 from monolith.cli.exits import Exit
@@ -18,6 +17,7 @@ from monolith.cli.running import errors, print_json
 _PLACE: Final = "/webhooks"
 _PAGE: Final = 1000
 _DAY: Final = len("2026-01-31")
+_SECOND: Final = len("2026-01-31T12:00:00")
 
 
 class Hook(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,15 +84,16 @@ async def show_webhooks(client: AnalysisClient, output: Console | None) -> Exit:
     if output is None:
         print_json(hooks)
         return Exit.OK
-    table = Table(Column("id", no_wrap=True), "url", "events", "description", "since", "state", "parked")
     for hook in hooks:
-        state = hook.status if hook.reason is None else f"{hook.status}: {hook.reason}"
-        names = ", ".join(hook.events)
-        table.add_row(
-            hook.webhook_id, escape(hook.url), names, escape(hook.description), hook.ts[:_DAY], escape(state),
-            str(hook.parked),
-        )  # fmt: skip
-    output.print(table)
+        state = hook.status if hook.reason is None else f"{hook.status} ({hook.reason})"
+        output.print(
+            f"{hook.webhook_id}  {escape(state)}, since {hook.ts[:_DAY]}, {hook.parked} parked",
+            soft_wrap=True,
+        )
+        words = f": {hook.description}" if hook.description else ""
+        output.print(f"    {', '.join(hook.events)} to {escape(hook.url + words)}", soft_wrap=True)
+    if not hooks:
+        output.print("there are none; `webhooks add` adds one")
     return Exit.OK
 
 
@@ -124,14 +125,14 @@ async def show_parked(client: AnalysisClient, webhook_id: str, output: Console |
     if output is None:
         print_json(parked)
         return Exit.OK
-    table = Table(Column("message", no_wrap=True), "event", "stream", "attempts", "since", "reason")
     for one in parked:
-        reason = f"{one.reason} (is being tried again)" if one.replaying else one.reason
-        table.add_row(
-            one.message_id, one.event_type, f"{one.stream_name}@{one.stream_position}", str(one.attempts), one.ts,
-            escape(reason),
-        )  # fmt: skip
-    output.print(table)
+        place = f"{one.event_type} ({one.stream_name}@{one.stream_position})"
+        now = ", is being tried again" if one.replaying else ""
+        output.print(f"{one.message_id}  {place}", soft_wrap=True)
+        reason = f"    {one.attempts} attempts until {one.ts[:_SECOND]}{now}: {one.reason}"
+        output.print(escape(reason), soft_wrap=True)
+    if not parked:
+        output.print("none is parked")
     return Exit.OK
 
 
@@ -140,7 +141,7 @@ async def replay_parked(
 ) -> Exit:
     place = f"{_PLACE}/{webhook_id}/replay"
     answer = await client.call("POST", place, _Replaying, json=_body(message_ids))
-    output.print(f"{answer.replaying} parked deliveries are tried again")
+    output.print(f"parked deliveries that are tried again: {answer.replaying}")
     return Exit.OK
 
 

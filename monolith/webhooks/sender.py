@@ -96,7 +96,7 @@ class Sender:
             limit = f"{self._timeout:g} s (VIDEO_ANALYSIS_WEBHOOK_TIMEOUT)"
             return Answer(status=None, failure=f"the receiver did not answer within {limit}")
         except FetchError as error:
-            return Answer(status=None, failure=error.reason)
+            return Answer(status=None, failure=_of_receiver(error.reason))
 
     async def _ask(self, pool: httpcore.AsyncConnectionPool, request: httpcore.Request) -> Answer:
         answer = await pool.handle_async_request(request)
@@ -159,10 +159,14 @@ async def _read_over(answer: httpcore.Response) -> None:
                 return
 
 
+def _of_receiver(reason: str) -> str:
+    return reason.replace("the server", "the receiver", 1)
+
+
 def _failure(status: int) -> str | None:
     if 200 <= status < 300:
         return None
-    said = status_in_words(status).replace("the server", "the receiver", 1)
+    said = _of_receiver(status_in_words(status))
     if status in REDIRECTS:
         return f"{said}; redirects are not followed: give the address that it leads to"
     return said

@@ -233,7 +233,7 @@ async def test_an_unreachable_receiver_and_a_lost_secret_are_told(tmp_path: Path
         webhook_id = (await copy.service.add(closed_url(), ["*"])).webhook.webhook_id
         await copy.happened(completed())
         await copy.until(lambda: len(copy.service.parked(webhook_id)) == 1)
-        assert copy.service.parked(webhook_id)[0].reason.startswith("the server cannot be reached")
+        assert copy.service.parked(webhook_id)[0].reason.startswith("the receiver cannot be reached")
     async with world(tmp_path) as copy:
         lost = (await copy.service.add(closed_url(), ["*"])).webhook.webhook_id
         await copy.secrets.forget(lost)

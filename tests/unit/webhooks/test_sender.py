@@ -133,4 +133,4 @@ async def test_an_endless_answer_is_cut_off() -> None:
 async def test_nobody_there() -> None:
     async with Sender(HERE, timeout=5) as sender:
         answer = await sender.send(target(closed_url()), MESSAGE)
-        assert str(answer.failure).startswith("the server cannot be reached")
+        assert str(answer.failure).startswith("the receiver cannot be reached")
