@@ -16,6 +16,8 @@ from tests.unit.api.harness import running_api
 OPEN = {
     "/",
     "/docs",
+    "/asyncapi",
+    "/asyncapi.json",
     "/sign-in",
     "/web/{name}",
     "/openapi.json",
