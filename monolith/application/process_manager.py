@@ -226,6 +226,8 @@ class ProcessManager:
         self._publishers.note(video)
         self.scheduler.offer(video.video_id, self._jobs_of(video))
         self._hand_out(video)
+        if not video.active_runs():
+            self._elsewhere.forget(video.video_id)
         if not video.active_runs() and not self._keep_sources and self._leadership.leads:
             try:
                 await self._purge.remove_source(video)

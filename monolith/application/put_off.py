@@ -64,6 +64,11 @@ class PutOff:
         """It succeeded: should it ever fail again, that is the first time."""
         self._times.pop(job, None)
 
+    def forget(self, video_id: str) -> None:
+        """Nothing more is to be done for the video: what is not waiting is forgotten."""
+        for job in [job for job in self._times if job.video_id == video_id and job not in self._waiting]:
+            del self._times[job]
+
     def hurry(self, video_id: str) -> None:
         """End the pauses of the video's jobs now."""
         for job, hurry in self._hurries.items():

@@ -91,3 +91,10 @@ async def test_a_cancellation_ends_what_is_under_way_again(monkeypatch: pytest.M
     task.cancel()
     done, _ = await asyncio.wait({task}, timeout=10)
     assert done and task.cancelled()
+
+
+async def test_what_is_forgotten_begins_anew() -> None:
+    waiting = PutOff(Done().again)
+    assert [waiting.put(job) for job in (FIRST, FIRST, SECOND, SECOND)] == [30, 60, 30, 60]
+    waiting.forget("a")
+    assert (waiting.put(FIRST), waiting.put(SECOND)) == (30, 120)
