@@ -5,7 +5,8 @@ Rules:
   other.
 - An event is done when its receiver has answered 2xx, or when it is parked. The checkpoint says up to where all are
   done; after a crash those behind it are sent again, with the same ids: at least once.
-- Only so many events are read ahead: what a slow or dead receiver does not take stays in the event store.
+- Only so many events are noted ahead, and read when it is their turn: what a slow or dead receiver does not take
+  stays in the event store. A video that is stuck holds up others only where it has more than that.
 - A receiver that answers 410 is disabled at once.
 """
 
@@ -15,7 +16,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from eventsourcing.checkpoints import Checkpoints
@@ -23,6 +24,7 @@ from eventsourcing.errors import ProjectionStoppedError, StoreUnavailableError
 from eventsourcing.events import CaughtUp, RecordedEvent
 from eventsourcing.store import EventStore
 from monolith.application.ports import Clock, ReadModelGate
+from monolith.domain.errors import WebhookNotFoundError
 from monolith.domain.events import STREAM_PREFIXES
 from monolith.domain.webhook import (
     DisableWebhook,
@@ -39,8 +41,8 @@ from monolith.webhooks.secrets import Target
 from monolith.webhooks.sender import Answer, Sender
 from monolith.webhooks.watermark import Watermark
 
-_AHEAD: Final = 64
-"""Events of one webhook that are read and not done."""
+MOST_AHEAD: Final = 4000
+"""Events of one webhook that are noted and not done."""
 _AT_ONCE: Final = 8
 """Attempts of one webhook at the same time."""
 _SAVE_SECONDS: Final = 1.0
@@ -80,6 +82,25 @@ class DeliveryKit(NamedTuple):
     clock: Clock
     counts: DeliveryCounts
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ahead: int = MOST_AHEAD
+
+
+class _Due(NamedTuple):
+    """An event whose turn will come."""
+
+    message_id: str
+    event_type: str
+    stream_name: str
+    stream_position: int
+    commit_position: int
+    recorded_at: float
+
+    @classmethod
+    def of(cls, event: RecordedEvent) -> _Due:
+        return cls(
+            str(event.event_id), event.event_type, event.stream_name, event.stream_position, event.commit_position,
+            event.recorded_at,
+        )  # fmt: skip
 
 
 class _GoneError(Exception):
@@ -98,9 +119,9 @@ class WebhookDelivery:
         self._saved: int | None = None
         self._delivered = False
         """Whether anything was since the checkpoint was saved last."""
-        self._room = asyncio.Semaphore(_AHEAD)
+        self._room = asyncio.Semaphore(kit.ahead)
         self._places = asyncio.Semaphore(_AT_ONCE)
-        self._lanes: dict[str, deque[RecordedEvent]] = {}
+        self._lanes: dict[str, deque[_Due]] = {}
         self._replays: set[str] = set()
 
     @property
@@ -153,9 +174,9 @@ class WebhookDelivery:
         self._mark.begin(event.commit_position)
         key = video_of(event)
         if key in self._lanes:
-            self._lanes[key].append(event)
+            self._lanes[key].append(_Due.of(event))
         else:
-            self._lanes[key] = deque([event])
+            self._lanes[key] = deque([_Due.of(event)])
             tasks.create_task(self._work_off(key))
 
     async def _work_off(self, key: str) -> None:
@@ -167,12 +188,16 @@ class WebhookDelivery:
             self._room.release()
         del self._lanes[key]
 
-    async def _deliver(self, event: RecordedEvent) -> None:
-        """It is delivered, or parked, when this returns."""
+    async def _deliver(self, event: _Due) -> None:
+        """It is delivered, or parked, or gone, when this returns."""
+        if event.message_id in self._parked():
+            return  # before a crash, after which it is read again
         try:
-            message = self._kit.payloads.of_event(event)
+            message = await self._stored(event)
         except UnreadableEventError as error:
             await self._park(event, 0, str(error))
+            return
+        if message is None:
             return
         due = max(event.recorded_at, self._started_at)
         attempts, failure = await self._attempts(message, due, replay=False)
@@ -207,13 +232,13 @@ class WebhookDelivery:
         )
         raise _GoneError
 
-    async def _park(self, event: RecordedEvent | ParkedDelivery, attempts: int, reason: str) -> None:
+    async def _park(self, event: _Due | ParkedDelivery, attempts: int, reason: str) -> None:
         """Blocks what is behind it no longer."""
-        is_new = isinstance(event, RecordedEvent)
+        is_new = isinstance(event, _Due)
         command = ParkDelivery(
             at=self._kit.clock(),
             webhook_id=self._webhook.webhook_id,
-            message_id=str(event.event_id) if isinstance(event, RecordedEvent) else event.message_id,
+            message_id=event.message_id,
             event_type=event.event_type,
             stream_name=event.stream_name,
             stream_position=event.stream_position,
@@ -246,9 +271,15 @@ class WebhookDelivery:
             await directory.wait_change(seen)
 
     def _wanted(self) -> Sequence[ParkedDelivery]:
-        known = {webhook.webhook_id: webhook for webhook in self._kit.directory.all()}
-        webhook = known.get(self._webhook.webhook_id)
-        return [] if webhook is None else [p for p in webhook.replaying if p.message_id not in self._replays]
+        parked = self._parked().values()
+        return [one for one in parked if one.replaying and one.message_id not in self._replays]
+
+    def _parked(self) -> Mapping[str, ParkedDelivery]:
+        """As the directory knows now."""
+        try:
+            return self._kit.directory.get(self._webhook.webhook_id).parked
+        except WebhookNotFoundError:
+            return {}
 
     async def _replay(self, parked: ParkedDelivery) -> None:
         try:
@@ -256,6 +287,9 @@ class WebhookDelivery:
                 message = await self._stored(parked)
             except UnreadableEventError as error:
                 await self._park(parked, parked.attempts, str(error))
+                return
+            if message is None:
+                await self._park(parked, parked.attempts, "the event is gone: retention has removed it")
                 return
             attempts, failure = await self._attempts(message, self._kit.clock(), replay=True)
             if failure is not None:
@@ -268,14 +302,14 @@ class WebhookDelivery:
             self._replays.discard(parked.message_id)
             self._kit.directory.tell()  # it may have been asked for again meanwhile
 
-    async def _stored(self, parked: ParkedDelivery) -> Message:
-        """Raises UnreadableEventError."""
-        events = await self._kit.store.read_stream(
-            parked.stream_name, from_position=parked.stream_position, limit=1
+    async def _stored(self, event: _Due | ParkedDelivery) -> Message | None:
+        """None where retention has removed it. Raises UnreadableEventError."""
+        found = await self._kit.store.read_stream(
+            event.stream_name, from_position=event.stream_position, limit=1
         )
-        if not events or str(events[0].event_id) != parked.message_id:
-            raise UnreadableEventError("the event is gone: retention has removed it")
-        return self._kit.payloads.of_event(events[0])
+        if not found or str(found[0].event_id) != event.message_id:
+            return None
+        return self._kit.payloads.of_event(found[0])
 
     # How far it is.
 

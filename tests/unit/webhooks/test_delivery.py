@@ -74,12 +74,12 @@ async def test_a_receiver_that_hangs_holds_up_no_other_and_no_other_video_of_its
     ):
         await copy.service.add(bad.url, ["*"])
         await copy.service.add(good.url, ["*"])
-        await copy.happened(*(stop(number, stuck) for number in range(20)), stop(99))
-        await good.until(lambda: len(good.taken) == 21)
+        await copy.happened(*(stop(number, stuck) for number in range(200)), stop(999))
+        await good.until(lambda: len(good.taken) == 201)
         await bad.until(lambda: len(bad.taken) == 1)
-        assert [one.body["data"]["requested_at"] for one in bad.taken] == [99.0]
+        assert [one.body["data"]["requested_at"] for one in bad.taken] == [999.0]
         assert len(bad.deliveries) == 2, "those behind it wait"
-        await copy.until(lambda: dispatcher.waiting == 20)
+        await copy.until(lambda: dispatcher.waiting == 200)
         assert dispatcher.oldest_age > 0
 
 
@@ -88,7 +88,11 @@ async def test_what_a_receiver_does_not_take_stays_in_the_store(tmp_path: Path) 
         await asyncio.Event().wait()
         return 200
 
-    async with world(tmp_path, timeout=600) as copy, receiver(hang) as there, copy.delivering() as dispatcher:
+    async with (
+        world(tmp_path, timeout=600, ahead=64) as copy,
+        receiver(hang) as there,
+        copy.delivering() as dispatcher,
+    ):
         await copy.service.add(there.url, ["*"])
         await copy.happened(*(stop(number, new_id()) for number in range(200)))
         await there.until(lambda: len(there.deliveries) == 8)

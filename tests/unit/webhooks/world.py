@@ -97,6 +97,7 @@ async def world(
     retries: RetryPolicy = QUICK,
     policy: AddressPolicy | None = None,
     timeout: float = 5,
+    ahead: int = 1000,
 ) -> AsyncIterator[World]:
     """`folder`: that all copies see."""
     used = store or MemoryEventStore()
@@ -107,7 +108,7 @@ async def world(
         await directory.wait_change(0)
         kit = DeliveryKit(
             used, streams, directory, seen, StreamCheckpoints(used), payloads, sender, retries, time.time,
-            DeliveryCounts(),
+            DeliveryCounts(), ahead=ahead,
         )  # fmt: skip
         service = Webhooks(used, streams, directory, seen, secrets, payloads, sender, policy, time.time)
         yield World(used, kit, secrets, service)
