@@ -105,7 +105,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def until_confirmed(relay: Relay, count: int) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while relay.confirmed < count:
             await asyncio.sleep(0.001)
 
