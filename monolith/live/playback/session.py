@@ -10,7 +10,8 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +20,7 @@ from aiortc.sdp import SessionDescription
 
 from monolith.live.packets import CLOCK_RATE
 from monolith.live.playback.broadcast import Broadcast
+from monolith.live.playback.outlets import ChannelOutlet, Outlet, WaitingOutlet
 from monolith.live.playback.results import LiveResult
 from monolith.live.playback.viewer import ViewerTrack
 from monolith.live.webrtc.ice import IceOptions, RuledConnection
@@ -28,8 +30,6 @@ from monolith.waiting import first_of
 
 CHANNEL: Final = "results"
 _WATCH_SECONDS: Final = 1.0
-_MOST_BUFFERED: Final = 256 << 10
-"""Bytes that may wait on a data channel; results that come then are left out."""
 _WAITING_RESULTS: Final = 256
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -45,16 +45,28 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 class Results(msgspec.Struct, frozen=True, tag="results"):
     """What one model found in one frame. `rtp_timestamp`: of this frame in the viewer's track, 0 to 4294967295 (as in
-    `requestVideoFrameCallback`); `video_timestamp`: seconds on the video's timeline; `width`, `height`: the size that
-    coordinates refer to; `inference_results`: as in `/results`."""
+    `requestVideoFrameCallback`); `video_timestamp`: seconds on the video's timeline; `wall_time`: when the program got
+    the picture, Unix seconds; `width`, `height`: the size that coordinates refer to; `inference_results`: as in
+    `/results`."""
 
     frame_number: int
     video_timestamp: float
     rtp_timestamp: int
+    wall_time: float
     width: int
     height: int
     inference_model: str
     inference_results: msgspec.Raw
+
+
+class ClockPoint(msgspec.Struct, frozen=True):
+    """One picture by all of its clocks, as in `Results`. Until another connection of the publisher a picture at t
+    seconds of the video has `rtp_timestamp` + (t - `video_timestamp`) × clock rate, modulo 2³²."""
+
+    frame_number: int
+    video_timestamp: float
+    rtp_timestamp: int
+    wall_time: float
 
 
 class Session:
@@ -72,10 +84,13 @@ class Session:
         self.peer: RTCPeerConnection = new_peer(ice)
         self.track = ViewerTrack(broadcast, overlay=overlay, on_sent=self._send_waiting)
         self.results_left_out = 0
+        self.clock_point: ClockPoint | None = None
+        """Of the newest picture with a result; None before the first."""
         self._ice = ice
         self._allowed = allowed
         self._way: RuledConnection | None = None
-        self._channel: RTCDataChannel | None = None
+        self._outlets: list[Outlet] = []
+        self._has_channel = False
         self._waiting: OrderedDict[int, deque[LiveResult]] = OrderedDict()
         self._ended = asyncio.Event()
         self._connected = asyncio.Event()
@@ -139,16 +154,32 @@ class Session:
         elif self.peer.connectionState in ("failed", "closed"):
             self._ended.set()
 
+    @contextmanager
+    def listening(self) -> Iterator[WaitingOutlet]:
+        """The messages of the data channel once more: `Hello`, then `Results`, until the session ends."""
+        outlet = WaitingOutlet()
+        outlet.send(_encode(self._hello()))
+        self._outlets.append(outlet)
+        ending = asyncio.create_task(self._ended.wait(), name="end of a viewer's messages")
+        ending.add_done_callback(lambda _: outlet.end())
+        try:
+            yield outlet
+        finally:
+            self._outlets.remove(outlet)
+            ending.cancel()
+
     def _open_channel(self, channel: RTCDataChannel) -> None:
-        if channel.label == CHANNEL and self._channel is None:
-            self._channel = channel
-            delay = round(self.broadcast.options.player_delay * 1000)
-            self._send(Hello(self.broadcast.video_id, delay))
+        if channel.label == CHANNEL and not self._has_channel:
+            self._has_channel = True
+            outlet = ChannelOutlet(channel)
+            outlet.send(_encode(self._hello()))
+            self._outlets.append(outlet)
+
+    def _hello(self) -> Hello:
+        return Hello(self.broadcast.video_id, round(self.broadcast.options.player_delay * 1000))
 
     def _take(self, result: LiveResult) -> None:
         """It waits until its picture has gone out."""
-        if self._channel is None:
-            return
         self._waiting.setdefault(result.time.milliseconds, deque()).append(result)
         if len(self._waiting) > _WAITING_RESULTS:
             self._waiting.popitem(last=False)
@@ -158,26 +189,29 @@ class Session:
         for milliseconds in tuple(self._waiting):
             timestamp = self.track.rtp_timestamp(milliseconds)
             if timestamp is not None:
+                arrived = self.track.clock.arrived(milliseconds) or 0.0
                 for result in self._waiting.pop(milliseconds):
-                    self._send(_message(result, timestamp))
+                    self._send(_message(result, timestamp, arrived))
             elif self.track.clock.is_past(milliseconds):
                 del self._waiting[milliseconds]
 
-    def _send(self, message: Hello | Results) -> None:
-        channel = self._channel
-        if channel is None or channel.readyState != "open":
-            return
-        if channel.bufferedAmount > _MOST_BUFFERED:
-            self.results_left_out += 1
-            return
-        channel.send(_encode(message).decode())
+    def _send(self, results: Results) -> None:
+        self.clock_point = _clock_point(results)
+        if self._outlets:
+            message = _encode(results)
+            self.results_left_out += sum(not outlet.send(message) for outlet in self._outlets)
 
 
-def _message(result: LiveResult, rtp_timestamp: int) -> Results:
+def _clock_point(results: Results) -> ClockPoint:
+    return ClockPoint(results.frame_number, results.video_timestamp, results.rtp_timestamp, results.wall_time)
+
+
+def _message(result: LiveResult, rtp_timestamp: int, arrived: float) -> Results:
     return Results(
         frame_number=result.frame_number,
         video_timestamp=round(result.timestamp, 6),
         rtp_timestamp=rtp_timestamp,
+        wall_time=round(arrived, 3),
         width=result.time.width,
         height=result.time.height,
         inference_model=result.model,

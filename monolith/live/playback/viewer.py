@@ -77,7 +77,7 @@ class ViewerTrack(MediaStreamTrack):
         if packet is None:
             self.stop()
             raise MediaStreamError
-        self._last_ticks = self.clock.ticks(packet.pts)
+        self._last_ticks = self.clock.ticks(packet.pts, packet.arrived)
         self._sent_at = time.monotonic()
         self.sent += 1
         coded: Packet[Any] = Packet(annex_b(packet))
