@@ -28,6 +28,8 @@ _OPEN, _READ, _WRITE, _ADMIN = Special.OPEN, Scope.READ, Scope.WRITE, Scope.ADMI
 ROUTES: Final[dict[tuple[str, str], Need]] = {
     ("GET", "/"): _OPEN,
     ("GET", "/docs"): _OPEN,
+    ("GET", "/live"): _OPEN,
+    ("GET", "/publish"): _OPEN,
     ("GET", "/sign-in"): _OPEN,
     ("GET", "/web/{name}"): _OPEN,
     ("GET", "/openapi.json"): _OPEN,
@@ -66,6 +68,8 @@ ROUTES: Final[dict[tuple[str, str], Need]] = {
     ("GET", "/analysis/{video_id}/events"): _READ,
     ("GET", "/analysis/{video_id}/events/stream"): _READ,
     ("POST", "/whep/{video_id}"): _READ,
+    ("GET", "/whep/{video_id}/{session_id}"): _READ,
+    ("GET", "/whep/{video_id}/{session_id}/results"): _READ,
     ("PATCH", "/whep/{video_id}/{session_id}"): _READ,
     ("DELETE", "/whep/{video_id}/{session_id}"): _READ,
     ("POST", "/analysis/webrtc-endpoint"): _WRITE,

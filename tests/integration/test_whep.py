@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import av
 import httpx
@@ -59,6 +62,19 @@ class Live:
         response = await self.api.client.post(WHEP + query, content=offer, headers=headers)
         assert response.status_code == 201, response.text
         return response.text
+
+    async def begin(self, viewer: Viewer) -> str:
+        """Let `viewer` watch; the path of its session."""
+        path = ""
+
+        async def signal(offer: str) -> str:
+            nonlocal path
+            response = (await self.api.client.post(WHEP, content=offer, headers=SDP)).raise_for_status()
+            path = httpx.URL(response.headers["location"]).path
+            return response.text
+
+        await viewer.watch(signal)
+        return path
 
     def watch(self, *, codec: str | None = None, query: str = "") -> Watching:
         return Watching(self, Viewer(codec=codec), query)
@@ -194,6 +210,57 @@ async def test_results_name_the_very_picture(live: Live, tmp_path: Path) -> None
         assert numbers[one["rtp_timestamp"]] == (one["frame_number"] - 1) % FRAMES + 1
         assert (one["width"], one["height"]) == (320, 240)
         assert one["inference_results"][0]["label"] == "car"
+
+
+async def test_server_sent_events_carry_what_the_data_channel_does(live: Live, tmp_path: Path) -> None:
+    packets = packets_of(make_video(tmp_path, PASSES))
+    analysing = Analysing(live, step=5)
+    started = time.time()
+    async with analysing.at_work(), live.published(packets, analysing.published), Viewer() as viewer:
+        place = await live.begin(viewer)
+        told = await told_by(live.api.client, place + "/results", 6)
+        answer = (await live.api.client.get(place)).raise_for_status().json()
+    (hello, *results), sent = told, {id_of(one): one for one in viewer.messages[1:]}
+    assert hello == ("hello", viewer.messages[0])
+    assert [kind for kind, _ in results] == ["results"] * 5
+    assert all(sent[id_of(one)] == one for _, one in results)
+    assert all(started < one["wall_time"] < time.time() for _, one in results)
+    assert answer["clock_rate"] == CLOCK_RATE and answer["pictures_sent"] > 10
+    assert answer["clock"].items() <= sent[answer["clock"]["frame_number"]].items()
+    assert started < answer["wall_time"] < time.time()
+
+
+async def test_results_as_events_end_with_the_session(live: Live, tmp_path: Path) -> None:
+    async with live.published(packets_of(make_video(tmp_path, PASSES))), Viewer() as viewer:
+        place = await live.begin(viewer)
+        async with asyncio.timeout(20), live.api.client.stream("GET", place + "/results") as events:
+            lines = events.aiter_lines()
+            while await anext(lines) != "event: hello":
+                pass
+            await live.api.client.delete(place)
+            assert [line async for line in lines if line.startswith("event:")] == []
+        assert (await live.api.client.get(place + "/results")).status_code == 404
+        assert (await live.api.client.get(place)).json()["type"].endswith(":session-not-found")
+
+
+def id_of(message: dict[str, Any]) -> int:
+    return int(message["frame_number"])
+
+
+async def told_by(client: httpx.AsyncClient, path: str, count: int) -> list[tuple[str, dict[str, Any]]]:
+    """The first `count` server-sent events: their names and data."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    async with asyncio.timeout(20), client.stream("GET", path) as events:
+        assert events.headers["content-type"].startswith("text/event-stream")
+        kind = ""
+        async for line in events.aiter_lines():
+            name, _, value = line.partition(": ")
+            kind = value if name == "event" else kind
+            if name == "data":
+                found.append((kind, json.loads(value)))
+            if len(found) == count:
+                break
+    return found
 
 
 async def test_burned_boxes_lie_on_the_object_of_their_frame(live: Live, tmp_path: Path) -> None:

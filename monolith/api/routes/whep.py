@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Literal
 
+import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from monolith.access.key_ring import Identity
 from monolith.access.keys import CredentialError
+from monolith.api import examples
 from monolith.api.auth import CALLER
-from monolith.api.openapi import empty_answer, problems
+from monolith.api.openapi import empty_answer, json_answer, problems, ref
 from monolith.api.problems import ApiError, too_busy
 from monolith.api.requests import BaseUrl, Services, VideoId
 from monolith.api.sdp_bodies import (
@@ -30,6 +32,8 @@ from monolith.api.sdp_bodies import (
     require_type,
     session_response,
 )
+from monolith.api.sse import event_stream_response
+from monolith.api.viewer_answers import ViewerAnswer, ViewerFeed, viewer_answer
 from monolith.live.playback.session import Session
 from monolith.live.playback.sessions import NoSessionError, NotLiveError, TooManyViewersError, Viewers
 from monolith.live.webrtc.sdp import OFFER_BYTES, Fragment, NoCommonCodecError, OfferError
@@ -104,6 +108,55 @@ async def trickle(
     except OfferError as error:
         raise ApiError(400, str(error), kind="malformed-sdp") from error
     return Response(status_code=204)
+
+
+@router.get(
+    "/whep/{video_id}/{session_id}",
+    summary="How a viewer is: what was sent, and the clocks of its pictures",
+    description=(
+        "`clock` maps times of the video to RTP times of this very viewer's track, as `requestVideoFrameCallback`"
+        " tells them: a picture at t seconds has `rtp_timestamp` + (t - `video_timestamp`) × `clock_rate`, modulo 2³²,"
+        " as long as the publisher's connection lasts."
+    ),
+    response_class=Response,
+    responses={
+        **json_answer(ref(ViewerAnswer), "Now", example=examples.VIEWER),
+        **problems(400, 404),
+    },
+)
+async def viewer(video_id: VideoId, session_id: SessionId, viewers: PlaybackOf) -> Response:
+    answer = viewer_answer(_session(viewers, video_id, session_id))
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+@router.get(
+    "/whep/{video_id}/{session_id}/results",
+    summary="What the models find in the pictures of a viewer, as server-sent events",
+    description=(
+        "The messages of the data channel once more, for a page without one: a ViewerHello, then ViewerResults for each"
+        " frame and model, with the `rtp_timestamp` of the picture in this very viewer's track. Results of before are"
+        " not told again; the stream ends with the session."
+    ),
+    response_class=Response,
+    responses={
+        200: {
+            "description": "`event` is the message's `type`, `data` the message",
+            "content": {
+                "text/event-stream": {"schema": {"type": "string"}, "example": examples.VIEWER_RESULTS}
+            },
+        },
+        **problems(400, 404),
+    },
+)
+async def results(
+    request: Request, video_id: VideoId, session_id: SessionId, services: Services, viewers: PlaybackOf
+) -> Response:
+    feed = ViewerFeed(
+        _session(viewers, video_id, session_id),
+        stopping=services.stopping,
+        heartbeat_seconds=services.limits.heartbeat_seconds,
+    )
+    return event_stream_response(request, services, feed.pieces())
 
 
 @router.delete(

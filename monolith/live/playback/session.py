@@ -1,7 +1,7 @@
 """One viewer: a peer connection that carries the pictures, and the results on a data channel.
 
 The viewer opens the channel, named `results`, as reliable as it likes. Every message is a JSON object; its `type` says
-which: `Hello`, once, then `Results`.
+which: `ViewerHello`, once, then `ViewerResults`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ import msgspec
 from aiortc import RTCDataChannel, RTCPeerConnection, RTCRtpSender
 from aiortc.sdp import SessionDescription
 
-from monolith.live.packets import CLOCK_RATE
 from monolith.live.playback.broadcast import Broadcast
 from monolith.live.playback.outlets import ChannelOutlet, Outlet, WaitingOutlet
 from monolith.live.playback.results import LiveResult
 from monolith.live.playback.viewer import ViewerTrack
+from monolith.live.playback.viewer_messages import (
+    ClockPoint,
+    ViewerHello,
+    ViewerResults,
+    clock_point,
+    viewer_results,
+)
 from monolith.live.webrtc.ice import IceOptions, RuledConnection
 from monolith.live.webrtc.peers import answer, close_peer, new_peer, take_offer
 from monolith.live.webrtc.sdp import NoCommonCodecError, OfferError
@@ -33,40 +39,6 @@ _WATCH_SECONDS: Final = 1.0
 _WAITING_RESULTS: Final = 256
 
 _encode: Final = msgspec.json.Encoder().encode
-
-
-class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """`player_delay_ms`: by so much a player lags best; `clock_rate`: ticks of `rtp_timestamp` in a second."""
-
-    video_id: str
-    player_delay_ms: int
-    clock_rate: int = CLOCK_RATE
-
-
-class Results(msgspec.Struct, frozen=True, tag="results"):
-    """What one model found in one frame. `rtp_timestamp`: of this frame in the viewer's track, 0 to 4294967295 (as in
-    `requestVideoFrameCallback`); `video_timestamp`: seconds on the video's timeline; `wall_time`: when the program got
-    the picture, Unix seconds; `width`, `height`: the size that coordinates refer to; `inference_results`: as in
-    `/results`."""
-
-    frame_number: int
-    video_timestamp: float
-    rtp_timestamp: int
-    wall_time: float
-    width: int
-    height: int
-    inference_model: str
-    inference_results: msgspec.Raw
-
-
-class ClockPoint(msgspec.Struct, frozen=True):
-    """One picture by all of its clocks, as in `Results`. Until another connection of the publisher a picture at t
-    seconds of the video has `rtp_timestamp` + (t - `video_timestamp`) × clock rate, modulo 2³²."""
-
-    frame_number: int
-    video_timestamp: float
-    rtp_timestamp: int
-    wall_time: float
 
 
 class Session:
@@ -156,7 +128,7 @@ class Session:
 
     @contextmanager
     def listening(self) -> Iterator[WaitingOutlet]:
-        """The messages of the data channel once more: `Hello`, then `Results`, until the session ends."""
+        """The messages of the data channel once more: `ViewerHello`, then `ViewerResults`, until the session ends."""
         outlet = WaitingOutlet()
         outlet.send(_encode(self._hello()))
         self._outlets.append(outlet)
@@ -175,8 +147,12 @@ class Session:
             outlet.send(_encode(self._hello()))
             self._outlets.append(outlet)
 
-    def _hello(self) -> Hello:
-        return Hello(self.broadcast.video_id, round(self.broadcast.options.player_delay * 1000))
+    @property
+    def player_delay_ms(self) -> int:
+        return round(self.broadcast.options.player_delay * 1000)
+
+    def _hello(self) -> ViewerHello:
+        return ViewerHello(self.broadcast.video_id, self.player_delay_ms)
 
     def _take(self, result: LiveResult) -> None:
         """It waits until its picture has gone out."""
@@ -191,32 +167,15 @@ class Session:
             if timestamp is not None:
                 arrived = self.track.clock.arrived(milliseconds) or 0.0
                 for result in self._waiting.pop(milliseconds):
-                    self._send(_message(result, timestamp, arrived))
+                    self._send(viewer_results(result, timestamp, arrived))
             elif self.track.clock.is_past(milliseconds):
                 del self._waiting[milliseconds]
 
-    def _send(self, results: Results) -> None:
-        self.clock_point = _clock_point(results)
+    def _send(self, results: ViewerResults) -> None:
+        self.clock_point = clock_point(results)
         if self._outlets:
             message = _encode(results)
             self.results_left_out += sum(not outlet.send(message) for outlet in self._outlets)
-
-
-def _clock_point(results: Results) -> ClockPoint:
-    return ClockPoint(results.frame_number, results.video_timestamp, results.rtp_timestamp, results.wall_time)
-
-
-def _message(result: LiveResult, rtp_timestamp: int, arrived: float) -> Results:
-    return Results(
-        frame_number=result.frame_number,
-        video_timestamp=round(result.timestamp, 6),
-        rtp_timestamp=rtp_timestamp,
-        wall_time=round(arrived, 3),
-        width=result.time.width,
-        height=result.time.height,
-        inference_model=result.model,
-        inference_results=result.entries,
-    )
 
 
 def _wants_video(description: SessionDescription) -> bool:

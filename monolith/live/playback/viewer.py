@@ -48,7 +48,7 @@ class ViewerTrack(MediaStreamTrack):
         self.dropped = 0
         """Packets that this viewer was too slow for."""
         self._broadcast = broadcast
-        self._overlay = overlay
+        self.overlay = overlay
         self._on_sent = on_sent
         self._sender: RTCRtpSender | None = None
         self._origin: int | None = None
@@ -113,7 +113,7 @@ class ViewerTrack(MediaStreamTrack):
             await asyncio.sleep(_RETRY_SECONDS if failures else 0)
 
     def _of(self, feed: LiveFeed) -> AsyncGenerator[LivePacket, None]:
-        if not self._overlay and can_pass(feed, self.codec, self._broadcast.options.longest_group):
+        if not self.overlay and can_pass(feed, self.codec, self._broadcast.options.longest_group):
             return self._passed(feed)
         return self._encoded(feed)
 
@@ -136,7 +136,7 @@ class ViewerTrack(MediaStreamTrack):
                 yield packet
 
     async def _encoded(self, feed: LiveFeed) -> AsyncGenerator[LivePacket, None]:
-        async with self._broadcast.encoded(feed, self.codec, overlay=self._overlay) as encoder:
+        async with self._broadcast.encoded(feed, self.codec, overlay=self.overlay) as encoder:
             self._ask_keyframe = encoder.ask_keyframe
             fresh = encoder.ask_keyframe()
             past = [] if fresh else encoder.output.newest_group

@@ -16,6 +16,8 @@ from tests.unit.api.harness import running_api
 OPEN = {
     "/",
     "/docs",
+    "/live",
+    "/publish",
     "/sign-in",
     "/web/{name}",
     "/openapi.json",
