@@ -106,6 +106,13 @@ def _family(name: str, text: str) -> GaugeMetricFamily | CounterMetricFamily:
     return kind(PREFIX + plain, text, labels=labels)
 
 
+def loop_readings() -> list[Reading]:
+    """What the event loop has to do."""
+    return [
+        ("event_loop_tasks", "Tasks of the event loop that are not done", lambda: len(asyncio.all_tasks()))
+    ]
+
+
 def work_readings(manager: ProcessManager, pools: Mapping[str, SlotPool]) -> list[Reading]:
     """What there is to do, and what it holds. `pools`: whose frame slots → the slots."""
     scheduler = manager.scheduler
