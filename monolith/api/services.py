@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from eventsourcing.store import EventStore
 from monolith.access.control import AccessControl
+from monolith.access.refusals import Refusals
 from monolith.api.problems import ApiError
 from monolith.application.push_sources import PushSources
 from monolith.application.retention import Retention
@@ -86,12 +87,16 @@ class Handlers(Protocol):
 
 
 class RtmpEntrance(Protocol):
-    """Where RTMP publishers come in."""
+    """Where RTMP publishers come in. `public_url`: how they reach it, without a slash at its end; None: by the host
+    that requests name, and `port`."""
 
     @property
     def port(self) -> int:
         """0 while there is none."""
         ...
+
+    @property
+    def public_url(self) -> str | None: ...
 
     @property
     def problem(self) -> str:
@@ -173,6 +178,8 @@ class ApiServices:
     push_sources: PushSources | None = None
     """None: nobody can publish to this program."""
     rtmp: RtmpEntrance | None = None
+    refusals: Refusals | None = None
+    """Counts also who is not let in elsewhere (RTMP); None: the API counts alone."""
 
     @property
     def pushed(self) -> PushSources:

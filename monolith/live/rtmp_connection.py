@@ -18,7 +18,7 @@ import time
 from typing import Final, Protocol
 
 from eventsourcing.errors import EventStoreError
-from monolith.application.push_sources import PublishRefusedError, PushSources
+from monolith.application.push_sources import PublishRefusedError, PushSources, UnknownSecretError
 from monolith.live.feeds import FeedBusyError, LiveFeed
 from monolith.live.rtmp_packets import PacketMaker
 from monolith.protocols.errors import ProtocolError
@@ -52,6 +52,10 @@ class Entrance(Protocol):
 
     def refused(self, connection: RtmpConnection, why: str, reason: str) -> None:
         """A publish was refused; `why`: one of a few words for the metrics."""
+        ...
+
+    def wrong_key(self, connection: RtmpConnection) -> float:
+        """It showed one; 0.0, or the seconds that its address is to wait."""
         ...
 
     def count(self, received: int) -> None:
@@ -212,6 +216,10 @@ class RtmpConnection(asyncio.Protocol):
                 await self._publish_to(feed, request)
         except _RefusedError as error:
             self._send_away(request, error.code, error.why, str(error))
+        except UnknownSecretError as error:
+            wait = self._entrance.wrong_key(self)
+            reason = f"too many wrong keys came from your address; try again in {wait:.0f} s"
+            self._send_away(request, _DENIED, "key", reason if wait else str(error))
         except PublishRefusedError as error:
             self._send_away(request, _DENIED, "key", str(error))
         except FeedBusyError as error:

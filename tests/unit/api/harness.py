@@ -98,6 +98,7 @@ class _Entrance(NamedTuple):
 
     port: int = 1935
     problem: str = ""
+    public_url: str | None = None
 
 
 def annotate(jpeg: bytes, detections: Sequence[Detection]) -> bytes:

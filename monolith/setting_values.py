@@ -1,0 +1,46 @@
+"""Values of settings as people write them: sizes, times, lists, addresses."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Annotated, Final, TypeAlias
+
+from pydantic import BeforeValidator, Field
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+_UNITS: Final = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+                 "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}  # fmt: skip
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
+
+
+def parse_size(value: object) -> object:
+    """`"20 GiB"`, `"500MB"`, `"1024"` → bytes; anything else is left for the validator to refuse."""
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or match[2].lower() not in _UNITS:
+        return value
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def split(value: object) -> object:
+    """What commas separate."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def lower(value: object) -> object:
+    """Words count whatever their case."""
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+Size: TypeAlias = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Seconds: TypeAlias = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=1024)]
+
+
+def is_loopback(host: str) -> bool:
+    """An address, or `localhost`."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
