@@ -69,7 +69,7 @@ async def second_publisher(stage: Stage, chance: random.Random) -> None:
     endpoint = await stage.rtmp()
     async with ffmpeg_to(endpoint.url, _clip(stage, chance), stage.log, loop=True) as first:
         await stage.until_connected(endpoint)
-        async with stage.wire(endpoint) as second:
+        async with stage.wire() as second:
             await second.send(second.publisher.begin(endpoint.secret))
             await second.until_told("BadName")
             await second.until_closed()
@@ -102,7 +102,7 @@ async def wrong_keys(stage: Stage, chance: random.Random) -> None:
     endpoint = await stage.rtmp(DELETED)
     nearly = endpoint.secret[:-4] + ("AAAA" if not endpoint.secret.endswith("AAAA") else "BBBB")
     for key, app in ((nearly, "live"), (chance.randbytes(40).hex(), "live"), (endpoint.secret, "vod")):
-        async with stage.wire(endpoint) as wire:
+        async with stage.wire() as wire:
             await wire.send(wire.publisher.begin(key, app))
             await wire.until_told("NetStream.Publish")
             await wire.until_closed()
@@ -134,12 +134,12 @@ async def garbage(stage: Stage, chance: random.Random) -> None:
     endpoint = await stage.rtmp(ENDED)
     publisher = RtmpPublisher()
     states = [b"", b"\x03", publisher.hello(), publisher.connect(), publisher.create_stream()]
-    async with stage.wire(endpoint) as wire:
+    async with stage.wire() as wire:
         for sent in states[: chance.randrange(1, len(states) + 1)]:
             await wire.send(sent)
         await wire.send(chance.randbytes(chance.randrange(1, 20_000)))
         await _leave(wire, chance)
-    async with stage.wire(endpoint) as wire:
+    async with stage.wire() as wire:
         await _publishing(wire, endpoint)
         if chance.random() < 0.5:
             await wire.send(wire.publisher.video(CONFIG, 0) + wire.publisher.video(picture(keyframe=True), 0))
@@ -153,7 +153,7 @@ async def garbage(stage: Stage, chance: random.Random) -> None:
 async def garbage_pictures(stage: Stage, chance: random.Random) -> None:
     """Messages in order, with nothing in them that a decoder could decode; or no video at all."""
     endpoint = await stage.rtmp(ENDED)
-    async with stage.wire(endpoint) as wire:
+    async with stage.wire() as wire:
         await _publishing(wire, endpoint)
         await wire.send(wire.publisher.video(CONFIG, 0))
         for number in range(chance.randrange(1, 60)):
@@ -185,7 +185,7 @@ async def oversized(stage: Stage, chance: random.Random) -> None:
         declared + (bytes(128) + b"\xc6") * 60_000,
     ]
     for way in chance.sample(ways, 3):
-        async with stage.wire(endpoint) as wire:
+        async with stage.wire() as wire:
             await _publishing(wire, endpoint)
             await wire.send(way)
             await _leave(wire, chance)
@@ -195,7 +195,7 @@ async def oversized(stage: Stage, chance: random.Random) -> None:
 async def silent(stage: Stage, chance: random.Random) -> None:
     """Publishes, and then says nothing: cut off; its video ends by silence."""
     endpoint = await stage.rtmp(ENDED)
-    async with stage.wire(endpoint) as wire:
+    async with stage.wire() as wire:
         await _publishing(wire, endpoint)
         if chance.random() < 0.5:
             await wire.send(wire.publisher.video(CONFIG, 0))
@@ -211,7 +211,7 @@ async def deaf(stage: Stage, chance: random.Random) -> None:
     publisher = RtmpPublisher()
     pings = publisher.hello() + publisher.connect() + publisher.message(4, b"\0\6" + bytes(4)) * 100_000
     with (
-        deaf_socket(int(endpoint.url.split(":")[2].split("/")[0])) as client,
+        deaf_socket(stage.rtmp_port) as client,
         contextlib.suppress(ConnectionError),
     ):
         async with asyncio.timeout(30):

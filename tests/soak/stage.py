@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import httpx
 
 from tests.program import Server
-from tests.soak.raw import wire_to
+from tests.soak.raw import Wire, wire_to
 
 PICTURES: Final = 50
 """Of a clip: two seconds."""
@@ -66,6 +66,8 @@ class Stage:
     expected: dict[str, Ends] = field(default_factory=dict)
     on_air: set[str] = field(default_factory=set)
     """Videos that someone publishes, as far as the acts know: to watch."""
+    rtmp_port: int = 0
+    """Known once an endpoint was asked for."""
     _logs: int = 0
 
     @property
@@ -77,15 +79,16 @@ class Stage:
     async def rtmp(self, ends: Ends = COMPLETED) -> Endpoint:
         made = await self._made("rtmp-endpoint", ends)
         url = str(made["rtmp_endpoint"])
+        self.rtmp_port = int(url.split(":")[2].split("/")[0])
         return Endpoint(made["video_id"], url, url.rpartition("/")[2])
 
     async def whip(self, ends: Ends = COMPLETED) -> Endpoint:
         made = await self._made("webrtc-endpoint", ends)
         return Endpoint(made["video_id"], str(made["whip_endpoint"]), str(made["token"]))
 
-    def wire(self, endpoint: Endpoint | None = None) -> Any:
-        """A raw RTMP connection, as `async with`."""
-        return wire_to(self._rtmp_port(endpoint))
+    def wire(self) -> AbstractAsyncContextManager[Wire]:
+        """A raw RTMP connection."""
+        return wire_to(self.rtmp_port)
 
     def may_end(self, endpoint: Endpoint, ends: Ends) -> None:
         self.expected[endpoint.video_id] = ends
@@ -125,13 +128,6 @@ class Stage:
         made: dict[str, Any] = answer.raise_for_status().json()
         self.expected[made["video_id"]] = ends
         return made
-
-    def _rtmp_port(self, endpoint: Endpoint | None) -> int:
-        if endpoint is not None:
-            self._port = int(endpoint.url.split(":")[2].split("/")[0])
-        return self._port
-
-    _port: int = 0
 
 
 Act = Callable[[Stage, random.Random], Awaitable[None]]
