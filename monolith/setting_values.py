@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, NamedTuple, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
@@ -36,6 +36,36 @@ def lower(value: object) -> object:
 Size: TypeAlias = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Seconds: TypeAlias = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=1024)]
+
+
+_ICE_SERVER: Final = re.compile(
+    r"(stun|turns?):(\[[0-9A-Fa-f:.]+\]|[^\s\[\]?@/:]+)(?::(\d{1,5}))?(?:\?transport=(udp|tcp))?"
+)
+
+
+class IceServerAddress(NamedTuple):
+    """`scheme`: stun, turn, turns. `transport`: between us and the server."""
+
+    scheme: str
+    host: str
+    port: int
+    transport: str
+
+
+def ice_server_address(uri: str) -> IceServerAddress:
+    """Of a STUN or TURN server (RFC 7064, 7065). Raises ValueError."""
+    match = _ICE_SERVER.fullmatch(uri)
+    if match is None:
+        raise ValueError(f"not a STUN or TURN server: {uri!r}")
+    scheme, host, port, transport = match.groups()
+    usual_port, usual_transport = (5349, "tcp") if scheme == "turns" else (3478, "udp")
+    found = IceServerAddress(scheme, host.strip("[]"), int(port or usual_port), transport or usual_transport)
+    if not 0 < found.port <= 65535 or (scheme, transport) in _NO_TRANSPORT:
+        raise ValueError(f"not a port, or not a transport of this scheme: {uri!r}")
+    return found
+
+
+_NO_TRANSPORT: Final = {("stun", "udp"), ("stun", "tcp"), ("turns", "udp")}
 
 
 def is_loopback(host: str) -> bool:

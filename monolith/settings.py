@@ -18,7 +18,16 @@ from pydantic import (
     field_validator,
 )
 
-from monolith.setting_values import Count, Network, Seconds, Size, is_loopback, lower, split
+from monolith.setting_values import (
+    Count,
+    Network,
+    Seconds,
+    Size,
+    ice_server_address,
+    is_loopback,
+    lower,
+    split,
+)
 
 _SIZE_IS: Final = "a number of bytes, such as 500000000 or 20 GiB"
 _SECONDS_IS: Final = "a number of seconds above 0, such as 30"
@@ -315,9 +324,8 @@ class Settings(BaseModel):
     @field_validator("ice_servers")
     @classmethod
     def _ice_servers_are_uris(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
-        pattern = r"stun:[^\s?@/]+|turns?:[^\s?@/]+(\?transport=(udp|tcp))?"
-        if not all(re.fullmatch(pattern, server) for server in servers):
-            raise ValueError("not STUN or TURN servers")
+        for server in servers:
+            ice_server_address(server)
         return servers
 
     @field_validator("ice_ports")

@@ -53,7 +53,7 @@ class Session:
         self.entity_tag = f'"{secrets.token_hex(8)}"'
         """Of the ICE session, for HTTP."""
         self.broadcast = broadcast
-        self.peer: RTCPeerConnection = new_peer(ice)
+        self.peer: RTCPeerConnection = new_peer()
         self.track = ViewerTrack(broadcast, overlay=overlay, on_sent=self._send_waiting)
         self.results_left_out = 0
         self.clock_point: ClockPoint | None = None

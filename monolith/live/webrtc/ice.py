@@ -11,19 +11,19 @@ import random
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final, TypeAlias
 
 import ifaddr
 from aioice.candidate import Candidate, candidate_foundation, candidate_priority
-from aioice.ice import Connection, StunProtocol, server_reflexive_candidate
-from aiortc import RTCIceServer
+from aioice.ice import Connection, StunProtocol
 from aiortc.rtcicetransport import RTCIceGatherer
+
+from monolith.live.webrtc.ice_servers import IceServer, IceServers
 
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 
-_STUN_SECONDS: Final = 3
 _RECEIVE_BUFFER: Final = 1 << 20
 _WAITING_DATAGRAMS: Final = 4096
 """So many may wait for the loop; those that come then are lost, as in a full socket."""
@@ -41,15 +41,11 @@ class IceOptions:
     interfaces: tuple[str, ...] = ()
     ports: tuple[int, int] | None = None
     public: tuple[IpAddress, ...] = ()
+    asked: IceServers = field(init=False, repr=False, compare=False)
 
-    def for_aiortc(self) -> list[RTCIceServer]:
-        """Never None: aiortc would then ask a public STUN server."""
-        return [
-            RTCIceServer(uri, self.username or None, self.credential or None)
-            if uri.startswith("turn")
-            else RTCIceServer(uri)
-            for uri in self.servers
-        ]
+    def __post_init__(self) -> None:
+        servers = [IceServer(uri, self.username, self.credential) for uri in self.servers]
+        object.__setattr__(self, "asked", IceServers(servers))
 
     def links(self) -> list[str]:
         """Values of `Link` headers, as WHIP and WHEP tell their clients the servers (RFC 9725, section 4.6)."""
@@ -59,6 +55,10 @@ class IceOptions:
             f'<{uri}>; rel="ice-server"' + (with_secret if uri.startswith("turn") else "")
             for uri in self.servers
         ]
+
+
+class NoAddressError(Exception):
+    """There is no address of this machine, or no port, for one more peer; the text is for users."""
 
 
 class RuledConnection(Connection):
@@ -78,18 +78,21 @@ class RuledConnection(Connection):
         return connection
 
     async def get_component_candidates(
-        self, component: int, addresses: list[str], timeout: int = _STUN_SECONDS
+        self, component: int, addresses: list[str], timeout: int = 0
     ) -> list[Candidate]:
-        """Candidates of our addresses, not of `addresses`, and of the servers; those of the public address first."""
+        """Candidates of our addresses, not of `addresses`, and of the servers; those of the public address first.
+
+        Raises NoAddressError.
+        """
         sockets = [await self._bind(address) for address in local_addresses(self.options.interfaces)]
         protocols = [protocol for protocol in sockets if protocol is not None]
         hosts = [self._host_candidate(component, protocol) for protocol in protocols]
         self._protocols += protocols
-        seen_from_outside, relayed = await asyncio.gather(
-            self._reflexive(protocols, timeout),
-            super().get_component_candidates(component, [], timeout),
-        )
-        return [*self._public(hosts), *hosts, *seen_from_outside, *relayed]
+        if not protocols:
+            raise NoAddressError(self._why_no_address())
+        given = await self.options.asked.ask(component, protocols, lambda: StunProtocol(self))
+        self._protocols += [protocol for _, protocol in given if protocol is not None]
+        return [*self._public(hosts), *hosts, *(candidate for candidate, _ in given)]
 
     def data_received(self, data: bytes, component: int) -> None:
         """For the sockets. Anyone may send to them: an empty datagram would end aiortc's reading."""
@@ -130,20 +133,14 @@ class RuledConnection(Connection):
             if ip_address(host.host).version == public.version and not ip_address(host.host).is_loopback
         ]
 
-    async def _reflexive(self, protocols: Sequence[StunProtocol], timeout: float) -> list[Candidate]:
-        if not self.stun_server:
-            return []
-        asked = [
-            asyncio.create_task(server_reflexive_candidate(protocol, self.stun_server))
-            for protocol in protocols
-            if ip_address(protocol.local_candidate.host).version == 4
-        ]
-        if not asked:
-            return []
-        done, pending = await asyncio.wait(asked, timeout=timeout)
-        for task in pending:
-            task.cancel()
-        return [task.result()[0] for task in done if task.exception() is None]
+    def _why_no_address(self) -> str:
+        if not local_addresses(self.options.interfaces):
+            named = ", ".join(self.options.interfaces)
+            return f"no interface of this machine is one of VIDEO_ANALYSIS_ICE_INTERFACES ({named})"
+        if self.options.ports is None:
+            return "no UDP port can be had now"
+        first, last = self.options.ports
+        return f"all UDP ports from {first} to {last} are taken (VIDEO_ANALYSIS_ICE_PORTS); try again later"
 
 
 def local_addresses(interfaces: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from monolith.live.feeds import FeedBusyError, LiveFeed
+from monolith.live.webrtc.ice import NoAddressError
 from monolith.live.webrtc.publishing import PublisherConnection, WebRtcOptions
 from monolith.live.webrtc.sdp import Fragment, NoCommonCodecError, OfferError
 
@@ -45,7 +46,7 @@ class WebRtcPublishers:
     async def begin(self, video_id: str, offer: bytes) -> tuple[PublisherConnection, str]:
         """A new connection, and the answer to `offer`.
 
-        Raises OfferError, NoCommonCodecError, FeedBusyError, TooManyPublishersError, TimeoutError.
+        Raises OfferError, NoCommonCodecError, FeedBusyError, TooManyPublishersError, NoAddressError, TimeoutError.
         """
         if self._ending or len(self._tasks) >= self.options.publishers:
             self.refused["too many"] += 1
@@ -90,7 +91,7 @@ class WebRtcPublishers:
     ) -> None:
         try:
             await self._publish(connection, offer, answered)
-        except (OfferError, NoCommonCodecError, FeedBusyError, TimeoutError) as error:
+        except (OfferError, NoCommonCodecError, FeedBusyError, NoAddressError, TimeoutError) as error:
             self._refuse(error, answered)
         except Exception as error:
             logger.exception("a WebRTC publisher's connection failed")

@@ -65,7 +65,7 @@ class PublisherConnection:
         self._username = ""
 
     async def answer(self, offer: bytes, feed: LiveFeed) -> str:
-        """The answer to `offer`. Raises OfferError, NoCommonCodecError, TimeoutError."""
+        """The answer to `offer`. Raises OfferError, NoCommonCodecError, NoAddressError, TimeoutError."""
         text, description = check_offer(offer)
         if not sends_video(description):
             raise NoCommonCodecError(
@@ -74,7 +74,7 @@ class PublisherConnection:
         if any(media.kind == "application" for media in description.media):
             raise NoCommonCodecError("a publisher's offer holds video and sound only, no data channel")
         self._username = username_of(description)
-        self._peer = new_peer(self._options.ice)
+        self._peer = new_peer()
         async with asyncio.timeout(_ANSWER_SECONDS):
             await take_offer(self._peer, text)
             self.pictures = tap(self._peer, feed.publish)

@@ -11,11 +11,17 @@ from aioice.ice import Connection
 from aiortc.rtcicetransport import RTCIceGatherer
 
 from monolith.live.webrtc import ice
-from monolith.live.webrtc.ice import IceOptions, RuledConnection, local_addresses, ports_to_try
+from monolith.live.webrtc.ice import (
+    IceOptions,
+    NoAddressError,
+    RuledConnection,
+    local_addresses,
+    ports_to_try,
+)
 
 
 async def gathered(options: IceOptions) -> tuple[RuledConnection, list[tuple[str, int]]]:
-    gatherer = RTCIceGatherer(iceServers=options.for_aiortc())
+    gatherer = RTCIceGatherer(iceServers=[])
     connection = RuledConnection.rule(gatherer, options)
     await gatherer.gather()
     return connection, [(one.host, one.port) for one in connection.local_candidates]
@@ -53,10 +59,15 @@ async def test_ports_are_of_the_range_and_the_next_free_one_is_taken() -> None:
         assert len(set(ports)) == 2
         assert all(first < port <= last for port in ports)
         only = IceOptions(interfaces=("127.0.0.1",), ports=(first, first))
-        none_left, found = await gathered(only)
-        assert found == []
-    for connection, _ in [*both, (none_left, found)]:
+        with pytest.raises(NoAddressError, match=f"all UDP ports from {first} to {first} are taken"):
+            await gathered(only)
+    for connection, _ in both:
         await connection.close()
+
+
+async def test_an_interface_that_is_not_there_is_named() -> None:
+    with pytest.raises(NoAddressError, match=r"VIDEO_ANALYSIS_ICE_INTERFACES \(eth9, 192.0.2.1\)"):
+        await gathered(IceOptions(interfaces=("eth9", "192.0.2.1")))
 
 
 def test_any_port_is_asked_of_the_system() -> None:
@@ -105,11 +116,7 @@ def test_servers_are_told_with_their_passwords() -> None:
         '<turn:turn.example.org:3478?transport=udp>; rel="ice-server"; username="camera"; credential="se\\"cret";'
         ' credential-type="password"',
     ]
-    stun, turn = options.for_aiortc()
-    assert (stun.urls, stun.username) == ("stun:stun.example.org:3478", None)
-    assert (turn.username, turn.credential) == ("camera", 'se"cret')
 
 
-def test_without_servers_none_is_asked() -> None:
-    assert IceOptions().for_aiortc() == []
+def test_without_servers_none_is_told() -> None:
     assert IceOptions().links() == []
