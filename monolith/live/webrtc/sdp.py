@@ -22,6 +22,7 @@ _MOST: Final = {
 """So many lines of a kind may an offer have: reading some of them takes time by the square of their number."""
 _MOST_LINES: Final = 4096
 _CANDIDATES: Final = 32
+_DIRECTIONS: Final = ("a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive")
 _PARSER_ERRORS: Final = (
     ValueError, AssertionError, KeyError, IndexError, AttributeError, StopIteration, TypeError
 )  # fmt: skip
@@ -45,7 +46,7 @@ def check_offer(body: bytes) -> tuple[str, SessionDescription]:
         raise OfferError("the offer is not SDP: it begins with `v=0`")
     lines = useful_lines(text)
     _check_counts(lines)
-    offer = "\r\n".join(lines) + "\r\n"
+    offer = "\r\n".join(_with_directions(lines)) + "\r\n"
     try:
         description = SessionDescription.parse(offer)
     except _PARSER_ERRORS as error:
@@ -54,6 +55,7 @@ def check_offer(body: bytes) -> tuple[str, SessionDescription]:
         raise OfferError("the offer has no media (no `m=` line)")
     for media in description.media:
         _check_media(media)
+    _check_names(description)
     return offer, description
 
 
@@ -147,6 +149,32 @@ def _check_counts(lines: list[str]) -> None:
     for start, most in _MOST.items():
         if counts[start] > most:
             raise OfferError(f"the offer has more than {most} lines `{start}`")
+
+
+def _with_directions(lines: list[str]) -> list[str]:
+    """Each part says its direction, as aiortc wants it: what the whole says where it does not, else `sendrecv` (RFC
+    8866, section 6.7)."""
+    made: list[str] = []
+    usual, said = "a=sendrecv", True
+    for line in [*lines, "m="]:
+        if line.startswith("m="):
+            made += [] if said else [usual]
+            said = False
+        elif line in _DIRECTIONS:
+            usual = line if not any(one.startswith("m=") for one in made) else usual
+            said = True
+        made.append(line)
+    return made[:-1]
+
+
+def _check_names(description: SessionDescription) -> None:
+    """aiortc finds the parts of an offer by their names."""
+    names = [media.rtp.muxId for media in description.media]
+    if len(set(names)) < len(names):
+        raise OfferError("every `m=` line of the offer needs an `a=mid` of its own")
+    for group in description.group:
+        if group.semantic == "BUNDLE" and not set(map(str, group.items)) <= set(names):
+            raise OfferError("`a=group:BUNDLE` of the offer names an `a=mid` that no `m=` line has")
 
 
 def _check_media(media: object) -> None:

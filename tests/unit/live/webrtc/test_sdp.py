@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +33,32 @@ async def test_an_offer_is_understood() -> None:
 async def test_who_only_receives_sends_no_video() -> None:
     for text in (await offer("video", direction="recvonly"), await offer("audio")):
         assert not sends_video(check_offer(text.encode())[1])
+
+
+@pytest.mark.parametrize(("of_the_whole", "sends"), [("", True), ("a=sendonly", True), ("a=recvonly", False)])
+async def test_a_direction_that_is_not_said_is_that_of_the_whole_or_both(
+    of_the_whole: str, sends: bool
+) -> None:
+    said = await offer("video", "audio")
+    text = said.replace("a=sendonly\r\n", "").replace("t=0 0\r\n", f"t=0 0\r\n{of_the_whole}\r\n")
+    lines, description = check_offer(text.encode())
+    assert sends_video(description) is sends
+    assert {media.direction for media in description.media} == {(of_the_whole or "a=sendrecv")[2:]}
+    taken = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    await taken.setRemoteDescription(RTCSessionDescription(lines, "offer"))
+    assert (await taken.createAnswer()).sdp
+    await taken.close()
+
+
+async def test_parts_need_names_of_their_own() -> None:
+    text = await offer("video", "audio")
+    for changed, why in (
+        (text.replace("a=mid:1", "a=mid:0"), "an `a=mid` of its own"),
+        (text.replace("a=mid:1\r\n", "").replace("a=mid:0\r\n", ""), "an `a=mid` of its own"),
+        (text.replace("BUNDLE 0 1", "BUNDLE 7 1"), "names an `a=mid` that no `m=` line has"),
+    ):
+        with pytest.raises(OfferError, match=why):
+            check_offer(changed.encode())
 
 
 async def test_candidates_that_cannot_be_asked_are_left_out() -> None:
