@@ -23,6 +23,7 @@ _MOST: Final = {
 _MOST_LINES: Final = 4096
 _CANDIDATES: Final = 32
 _DIRECTIONS: Final = ("a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive")
+_OF_ICE: Final = ("a=candidate:", "a=ice-ufrag:", "a=ice-pwd:")
 _PARSER_ERRORS: Final = (
     ValueError, AssertionError, KeyError, IndexError, AttributeError, StopIteration, TypeError
 )  # fmt: skip
@@ -46,7 +47,7 @@ def check_offer(body: bytes) -> tuple[str, SessionDescription]:
         raise OfferError("the offer is not SDP: it begins with `v=0`")
     lines = useful_lines(text)
     _check_counts(lines)
-    offer = "\r\n".join(_with_directions(lines)) + "\r\n"
+    offer = "\r\n".join(_bundled(_with_directions(lines))) + "\r\n"
     try:
         description = SessionDescription.parse(offer)
     except _PARSER_ERRORS as error:
@@ -165,6 +166,32 @@ def _with_directions(lines: list[str]) -> list[str]:
             said = True
         made.append(line)
     return made[:-1]
+
+
+def _bundled(lines: list[str]) -> list[str]:
+    """Every part of a bundle (RFC 9143) with the ICE session and the candidates of its first one, as only those will be
+    used: aiortc goes by those of the last."""
+    head, *parts = _parts(lines)
+    group = next((line.split()[1:] for line in head if line.startswith("a=group:BUNDLE ")), [])
+    by_mid = {line[6:]: part for part in parts for line in part if line.startswith("a=mid:")}
+    first = by_mid.get(group[0]) if group else None
+    if first is None:
+        return lines
+    way = [line for line in first if line.startswith(_OF_ICE)]
+    for mid in group[1:]:
+        if (part := by_mid.get(mid)) is not None and part is not first:
+            part[:] = [line for line in part if not line.startswith(_OF_ICE)] + way
+    return [line for part in (head, *parts) for line in part]
+
+
+def _parts(lines: list[str]) -> list[list[str]]:
+    """The lines of the whole, and those of each `m=`."""
+    found: list[list[str]] = [[]]
+    for line in lines:
+        if line.startswith("m="):
+            found.append([])
+        found[-1].append(line)
+    return found
 
 
 def _check_names(description: SessionDescription) -> None:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.sdp import MediaDescription
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,22 @@ async def test_an_offer_is_understood() -> None:
     assert [media.kind for media in description.media] == ["audio", "video"]
     assert sends_video(description)
     assert f"a=ice-ufrag:{username_of(description)}\r\n" in text
+
+
+async def test_what_is_bundled_goes_by_the_candidates_of_the_first() -> None:
+    """A peer may have a socket for each part until it is answered, and goes on with the first one's."""
+    first, second, third = re.split(r"(?=^m=)", await offer("video", "audio"), flags=re.MULTILINE)
+    third = re.sub(r"(a=ice-ufrag:).*", r"\1other", third).replace(" typ host", " typ srflx")
+    _, description = check_offer(f"{first}{second}{third}".encode())
+    assert [kinds(media) for media in description.media] == [{"host"}, {"host"}]
+    assert username_of(description) != "other"
+    assert len({media.ice.usernameFragment for media in description.media if media.ice}) == 1
+    _, apart = check_offer(f"{first}{second}{third}".replace("a=group:BUNDLE 0 1\r\n", "").encode())
+    assert kinds(apart.media[1]) == {"srflx"}
+
+
+def kinds(media: MediaDescription) -> set[str]:
+    return {one.type for one in media.ice_candidates}
 
 
 async def test_who_only_receives_sends_no_video() -> None:
