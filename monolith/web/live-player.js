@@ -128,7 +128,7 @@ class LivePlayer extends HTMLElement {
       this.clocks.shown(rtpTimestamp, performance.timeOrigin + expectedDisplayTime, this.found.newest);
       const drawn = this.boxes?.checked && !this.burned?.checked ? found : [];
       this.drawing?.draw(drawn, rtpTimestamp);
-      this.dispatchEvent(new CustomEvent("drawn", { detail: { rtpTimestamp, found: drawn } }));
+      this.dispatchEvent(new CustomEvent("drawn", { detail: { rtpTimestamp, found } }));
     }
     this.video?.requestVideoFrameCallback((now, next) => this.shown(next));
   }

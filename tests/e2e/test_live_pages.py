@@ -1,0 +1,219 @@
+"""The pages in Chromium, with the whole program: real publishers, real models, boxes measured in the pixels shown."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.peers.chromium import Chromium, Page, camera_file, chromium
+from tests.peers.live_page import FIGURES, MEASURE, NOTICE
+from tests.peers.rtmp import ffmpeg_to
+from tests.program import Server, serving, until_ended
+from tests.sign_clip import STEP, TURN, make_sign_clip
+
+BODY = {"modelsToRun": ["objects_detection"], "frameStep": 3, "videoName": "Crossing"}
+ENOUGH = 20
+TOLERANCE = STEP / 2
+"""Pixels. The model's boxes are off by 2 at most (measured on still pictures); those of the picture before or after
+are off by `STEP`."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Players wait long: other tests keep the processors busy."""
+    folder = tmp_path_factory.mktemp("server")
+    with serving(
+        folder, PRECISION="f32", SEGMENT_SECONDS="5", PLAYER_DELAY_MS="2000", MAX_VIEWERS="2"
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_sign_clip(tmp_path_factory.mktemp("clip") / "sign.mp4")
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Chromium]:
+    async with chromium(tmp_path / "chromium") as running:
+        yield running
+
+
+@asynccontextmanager
+async def endpoint(client: httpx.AsyncClient) -> AsyncIterator[dict[str, Any]]:
+    made = (await client.post("/analysis/rtmp-endpoint", json=BODY)).raise_for_status().json()
+    yield made
+    await client.delete(f"/analysis/{made['video_id']}")
+
+
+@asynccontextmanager
+async def published(client: httpx.AsyncClient, clip: Path, folder: Path) -> AsyncIterator[str]:
+    """The id of a video that FFmpeg publishes, again and again."""
+    async with (
+        endpoint(client) as made,
+        ffmpeg_to(made["rtmp_endpoint"], clip, folder / "ffmpeg.log", loop=True),
+    ):
+        yield made["video_id"]
+
+
+@asynccontextmanager
+async def watching(browser: Chromium, server: Server, query: str) -> AsyncIterator[Page]:
+    async with browser.page(f"{server.url}/live?{query}") as page:
+        await page.run(MEASURE + ";0")
+        assert await page.run("measure()")
+        yield page
+
+
+async def until_page(page: Page, script: str, wanted: Callable[[Any], bool], seconds: float = 60) -> Any:
+    """What `script` says when it is as `wanted`. Raises TimeoutError with the last of it."""
+    seen: Any = None
+    try:
+        async with asyncio.timeout(seconds):
+            while not wanted(seen := await page.run(script)):
+                await asyncio.sleep(0.2)
+    except TimeoutError as error:
+        raise TimeoutError(f"{script}: {seen}"[:2000]) from error
+    return seen
+
+
+def middle(sides: dict[str, int]) -> float:
+    return (sides["left"] + sides["right"]) / 2
+
+
+def check_boxes(pairs: list[dict[str, dict[str, int]]]) -> None:
+    """Each box lies on the sign of its own picture: nine of ten, since the browser may put the next picture on the
+    screen between the two looks at it."""
+    off = [abs(middle(one["box"]) - middle(one["sign"])) for one in pairs]
+    assert len(off) >= ENOUGH
+    assert sum(one <= TOLERANCE for one in off) >= 0.9 * len(off), off
+    assert statistics.median(off) <= TOLERANCE / 2, off
+    assert all(abs(one["box"]["bottom"] - one["sign"]["bottom"]) <= 10 for one in pairs)
+    places = {middle(one["sign"]) for one in pairs}
+    assert len(places) >= min(ENOUGH, TURN) // 2, "the sign moved"
+
+
+@pytest.mark.parametrize("results", ["channel", "events"])
+async def test_boxes_are_drawn_over_the_very_picture(
+    server: Server, client: httpx.AsyncClient, browser: Chromium, clip: Path, tmp_path: Path, results: str
+) -> None:
+    async with (
+        published(client, clip, tmp_path) as video_id,
+        watching(browser, server, f"video={video_id}&results={results}") as page,
+    ):
+        drawn = await until_page(page, "measured.drawn", lambda drawn: len(drawn) >= ENOUGH)
+        figures = await until_page(page, FIGURES, lambda text: "Behind the source" in text)
+        title = await page.run("document.title")
+    check_boxes(drawn)
+    assert "live by RTMP" in figures and "640 × 360, H264" in figures and "Coverage" in figures
+    assert title == "Crossing, live"
+
+
+async def test_boxes_that_the_server_draws_lie_on_the_object_too(
+    server: Server, client: httpx.AsyncClient, browser: Chromium, clip: Path, tmp_path: Path
+) -> None:
+    async with (
+        published(client, clip, tmp_path) as video_id,
+        watching(browser, server, f"video={video_id}&overlay=burned") as page,
+    ):
+        pairs = await until_page(
+            page,
+            """measured.results.filter(({ inference_results }) => inference_results.length)
+                 .map(({ rtp_timestamp }) => measured.pictures[rtp_timestamp])
+                 .filter((pair) => pair?.box.pixels > 50)""",
+            lambda pairs: len(pairs) >= ENOUGH,
+        )
+        assert not await page.run("measured.drawn.some(({ box }) => box.pixels)")
+    check_boxes(pairs)
+
+
+async def test_a_page_goes_on_with_a_publisher_who_comes_again(
+    server: Server, client: httpx.AsyncClient, browser: Chromium, clip: Path, tmp_path: Path
+) -> None:
+    count = "measured.drawn.length"
+    async with (
+        endpoint(client) as made,
+        watching(browser, server, f"video={made['video_id']}") as page,
+    ):
+        assert "Nobody publishes" in await until_page(page, NOTICE, lambda text: "Nobody" in text)
+        async with ffmpeg_to(made["rtmp_endpoint"], clip, tmp_path / "first.log", loop=True) as ffmpeg:
+            before = await until_page(page, count, lambda count: count > 0)
+            assert await page.run(NOTICE) == ""
+            ffmpeg.kill()
+            await ffmpeg.wait()
+        assert "The publisher is away" in await until_page(page, NOTICE, lambda text: "away" in text)
+        async with ffmpeg_to(made["rtmp_endpoint"], clip, tmp_path / "second.log"):
+            await until_page(page, count, lambda count: count > before)
+            await until_page(page, NOTICE, lambda text: text == "")
+            over = await until_page(page, NOTICE, lambda text: "over" in text)
+    assert over == "The video is over. Results"
+
+
+async def test_what_cannot_be_watched_is_said(
+    server: Server, client: httpx.AsyncClient, browser: Chromium, clip: Path, tmp_path: Path
+) -> None:
+    unknown = "0197c0de-0000-7000-8000-00000000ffff"
+    async with browser.page(f"{server.url}/live?video={unknown}") as page:
+        assert "no video" in (await until_page(page, NOTICE, lambda text: "video" in text)).lower()
+        await page.go(f"{server.url}/live")
+        assert "Which video?" in await page.run("document.body.innerText")
+        async with (
+            published(client, clip, tmp_path) as video_id,
+            watching(browser, server, f"video={video_id}") as first,
+            watching(browser, server, f"video={video_id}"),
+        ):
+            await until_page(first, FIGURES, lambda text: "640 × 360" in text)
+            await page.go(f"{server.url}/live?video={video_id}")
+            notice = await until_page(page, NOTICE, lambda text: "Waiting" in text)
+            assert "2 viewers watch already" in notice and "Waiting for a place" in notice
+            await first.go(f"{server.url}/")
+            await until_page(page, FIGURES, lambda text: "640 × 360" in text)
+            assert await until_page(
+                first,
+                "[...document.querySelectorAll('#videos a')].map(({ textContent, href }) => [textContent, href])",
+                lambda links: ["watch live", f"{server.url}/live?video={video_id}"] in links,
+            )
+
+
+async def test_a_camera_is_published_and_watched_by_the_same_page(
+    server: Server, client: httpx.AsyncClient, clip: Path, tmp_path: Path
+) -> None:
+    camera = camera_file(clip, tmp_path / "camera.y4m", 2 * TURN)
+    async with (
+        chromium(tmp_path / "chromium", camera=camera) as browser,
+        browser.page(f"{server.url}/publish") as page,
+    ):
+        await page.run("document.querySelector('button[value=camera]').click()")
+        await until_page(page, "document.querySelector('live-player') !== null", bool)
+        await page.run(MEASURE + ";0")
+        await page.run("measure()")
+        video_id = await page.run("document.querySelector('live-player').getAttribute('video')")
+        found = await until_page(page, "measured.results", lambda found: len(found) >= 5)
+        assert "live by WEBRTC" in await until_page(page, FIGURES, lambda text: "live by" in text)
+        await page.run("document.querySelector('#stop').click()")
+        await until_page(page, "document.querySelector('#message').textContent", lambda text: "Ended" in text)
+        assert (await until_ended(client, video_id))["status"] == "Completed"
+        assert "The video is over" in await until_page(page, NOTICE, lambda text: "over" in text)
+    labels = {entry["label"] for one in found for entry in one["inference_results"]}
+    assert labels <= {"stop sign"}
+    await client.delete(f"/analysis/{video_id}")
+
+
+async def test_an_address_for_rtmp_is_made_and_works(
+    server: Server, client: httpx.AsyncClient, browser: Chromium, clip: Path, tmp_path: Path
+) -> None:
+    async with browser.page(f"{server.url}/publish") as page:
+        await page.run("document.querySelector('button[value=rtmp]').click()")
+        place, key = await until_page(
+            page, "['server', 'key'].map((id) => document.getElementById(id).value)", all
+        )
+        video_id = await page.run("document.querySelector('live-player').getAttribute('video')")
+        async with ffmpeg_to(f"{place}/{key}", clip, tmp_path / "ffmpeg.log", loop=True):
+            await until_page(page, FIGURES, lambda text: "640 × 360, H264" in text)
+    await client.delete(f"/analysis/{video_id}")
