@@ -2,12 +2,14 @@
 
 So the decoding thread may block in a silent source while frames are synced and slots come; and a live source is read on
 while there is no slot. At most one sampled picture of a live source waits for a slot: the newest one, the others are
-lost and said to be. A source that is not live waits.
+lost and said to be. A source that is not live waits. So does one that is pushed, for a moment, while it gives all at
+once what was published before it was followed: nothing is late then that could not be caught up with.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from typing import Final, TypeAlias
 
 import av.error
 
+from monolith.domain.events import PUSH_KINDS
 from monolith.frames.jpeg import JpegError
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.messages import FollowSource, FramesLost, SegmentCut, StartSegment
@@ -27,6 +30,10 @@ _SYNC_SECONDS: Final = 0.25
 _ROOM_SECONDS: Final = 0.25
 _MOST_QUEUED: Final = 2
 """Pictures of a source that waits for us; decoded ones are large."""
+_CATCH_UP_SECONDS: Final = 5.0
+"""From the first sampled picture of a pushed source. So much may wait for it (`monolith.live.feeds`)."""
+_CATCH_UP_PATIENCE: Final = 2.0
+"""For so many of these seconds slots are waited for; after that it is too much for the models, and the newest wins."""
 _LATE: Final = "analysis was busy with earlier pictures until the next one came"
 _STOPPED: Final = "the source was stopped before the picture could be stored"
 
@@ -71,6 +78,8 @@ class Outbox:
         self._failure: BaseException | None = None
         self._output: FrameOutput | None = None
         self._skip: frozenset[int] = frozenset()
+        self._patience = _CATCH_UP_PATIENCE if work.access.transport in PUSH_KINDS else 0.0
+        self._catch_up_until: float | None = None
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self.unsaid_seen = 0
         """Pictures of segments that were never said to be cut, since the request was cancelled before."""
@@ -84,9 +93,11 @@ class Outbox:
         self._thread.start()
 
     def put(self, numbered: NumberedPicture, decode_seconds: float, alive: Callable[[], None]) -> None:
-        """Take a sampled picture. `alive`: called while this waits for room, where the source is not live."""
+        """Take a sampled picture. `alive`: called while this waits for room."""
         if not self._work.live:
             self._wait_for_room(_Picture, _MOST_QUEUED, alive)
+        elif self._patience > 0:
+            self._wait_a_moment(alive)
         with self._changed:
             self._check()
             for index, item in enumerate(self._items):
@@ -140,6 +151,21 @@ class Outbox:
                 if sum(isinstance(item, kind) for item in self._items) < most:
                     return
                 self._changed.wait(_ROOM_SECONDS)
+
+    def _wait_a_moment(self, alive: Callable[[], None]) -> None:
+        """Until the picture before has a slot, or there is no more time for that."""
+        started = time.monotonic()
+        if self._catch_up_until is None:
+            self._catch_up_until = started + _CATCH_UP_SECONDS
+        until = min(self._catch_up_until, started + self._patience)
+        while (left := until - time.monotonic()) > 0:
+            alive()
+            with self._changed:
+                self._check()
+                if all(self._has_slot_held(item) for item in self._items if isinstance(item, _Picture)):
+                    break
+                self._changed.wait(min(left, _ROOM_SECONDS))
+        self._patience -= time.monotonic() - started
 
     def _check(self) -> None:
         if self._failure is not None:

@@ -18,19 +18,19 @@ from tests.soak.raw import Wire, wire_to
 PICTURES: Final = 50
 """Of a clip: two seconds."""
 FRAME_STEP: Final = 5
-SILENCE: Final = 4.0
+SILENCE: Final = 6.0
 """Seconds until a publisher that does not come again has ended its video."""
-NOBODY: Final = 15.0
+NOBODY: Final = 20.0
 """Seconds until an endpoint without a publisher is given up."""
 SETTINGS: Final = {
     "PRECISION": "f32",
     "SEGMENT_SECONDS": "1",
     "LIVE_SILENCE": f"{SILENCE:g}",
     "PUBLISH_WAIT": f"{NOBODY:g}",
-    "RTMP_HANDSHAKE_TIMEOUT": "2",
-    "RTMP_IDLE_TIMEOUT": "2",
+    "RTMP_HANDSHAKE_TIMEOUT": "6",
+    "RTMP_IDLE_TIMEOUT": "4",
     "RTMP_MAX_CONNECTIONS_PER_CLIENT": "48",
-    "WEBRTC_CONNECT_TIMEOUT": "3",
+    "WEBRTC_CONNECT_TIMEOUT": "6",
 }
 
 COMPLETED: Final = frozenset({"Completed"})
