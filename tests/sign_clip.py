@@ -49,7 +49,7 @@ def picture(number: int) -> Picture:
 def _octagon(x: int, y: int, radius: float) -> Picture:
     angles = np.pi / 8 + np.arange(8) * np.pi / 4
     corners = np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], 1)
-    return corners.round().astype(np.int32)  # type: ignore[return-value]
+    return corners.round().astype(np.int32)
 
 
 def make_sign_clip(path: Path, *, b_frames: int = 0) -> Path:

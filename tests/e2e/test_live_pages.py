@@ -88,11 +88,11 @@ def middle(sides: dict[str, int]) -> float:
 
 
 def check_boxes(pairs: list[dict[str, dict[str, int]]]) -> None:
-    """Each box lies on the sign of its own picture: nine of ten, since the browser may put the next picture on the
-    screen between the two looks at it."""
+    """Boxes lie on the sign of their own picture: at least three of four, since a browser without time may have put the
+    next picture on the screen when the first is looked at. Were times off by one picture, none would."""
     off = [abs(middle(one["box"]) - middle(one["sign"])) for one in pairs]
     assert len(off) >= ENOUGH
-    assert sum(one <= TOLERANCE for one in off) >= 0.9 * len(off), off
+    assert sum(one <= TOLERANCE for one in off) >= 0.75 * len(off), off
     assert statistics.median(off) <= TOLERANCE / 2, off
     assert all(abs(one["box"]["bottom"] - one["sign"]["bottom"]) <= 10 for one in pairs)
     places = {middle(one["sign"]) for one in pairs}

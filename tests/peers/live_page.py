@@ -11,13 +11,15 @@ async function measure() {
   const player = document.querySelector("live-player");
   const { colorOf } = await import("/web/drawing.js");
   const [video, canvas] = [player.querySelector("video"), player.querySelector("canvas")];
-  const size = [%d, %d];
+  const size = [WIDTH, HEIGHT];
   const scratch = new OffscreenCanvas(...size).getContext("2d", { willReadFrequently: true });
   const boxColor = [1, 3, 5].map((at) => parseInt(colorOf("stop sign").slice(at, at + 2), 16));
-  const extent = (image, fits) => {
+  const pixelsOf = (image) => {
     scratch.clearRect(0, 0, ...size);
     scratch.drawImage(image, 0, 0, ...size);
-    const { data } = scratch.getImageData(0, 0, ...size);
+    return scratch.getImageData(0, 0, ...size).data;
+  };
+  const extent = (data, fits) => {
     const sides = { left: size[0], right: -1, bottom: -1, pixels: 0 };
     for (let y = 150; y < size[1]; y++) {              // below the labels
       for (let x = 0; x < size[0]; x++) {
@@ -39,10 +41,11 @@ async function measure() {
   player.addEventListener("drawn", ({ detail: { rtpTimestamp, found } }) => {
     const shown = found.filter(({ rtp_timestamp }) => rtp_timestamp === rtpTimestamp);
     if (measured.drawn.length < 200 && shown.some(({ inference_results }) => inference_results.length)) {
-      measured.drawn.push({ sign: extent(video, isRed), box: extent(canvas, isBox) });
+      measured.drawn.push({ sign: extent(pixelsOf(video), isRed), box: extent(pixelsOf(canvas), isBox) });
     }
     if (player.querySelector(".burned").checked) {
-      measured.pictures[rtpTimestamp] = { sign: extent(video, isRed), box: extent(video, isPink) };
+      const picture = pixelsOf(video);
+      measured.pictures[rtpTimestamp] = { sign: extent(picture, isRed), box: extent(picture, isPink) };
     }
   });
   const hear = player.hear.bind(player);
@@ -52,7 +55,7 @@ async function measure() {
   };
   return true;
 }
-""" % (WIDTH, HEIGHT)
+""".replace("WIDTH, HEIGHT", f"{WIDTH}, {HEIGHT}")
 """`measure()` begins; `measured.drawn`: where the sign and the canvas's box lie in pictures with results of their very
 own; `measured.pictures`: by RTP time, sign and box in the picture itself, where the server draws."""
 
