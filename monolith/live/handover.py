@@ -128,6 +128,9 @@ async def _hand_over(packets: LiveReader, writer: asyncio.StreamWriter) -> None:
 
 
 async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Raises OSError, TimeoutError."""
+    if writer.is_closing():  # uvloop raises a RuntimeError where the other side has gone
+        raise ConnectionResetError("the decoder process has gone")
     writer.write(data)
     async with asyncio.timeout(_WRITE_SECONDS):
         await writer.drain()
