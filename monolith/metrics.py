@@ -261,9 +261,13 @@ def viewer_readings(viewers: Viewers) -> list[Reading]:
 
 
 def pushed_readings(feeds: LiveFeeds, handover: FeedHandover) -> list[Reading]:
-    """Videos that are pushed, whatever by."""
+    """Videos that are pushed, whatever by, and those that are followed, as far as they can be watched."""
     return [
-        ("published_videos", "Videos that have a publisher now", lambda: len(feeds)),
+        ("published_videos", "Videos that have a publisher now", lambda: feeds.published),
+        ("followed_feeds", "Live sources that the program reads itself and that can be watched now",
+         lambda: len(feeds) - feeds.published),
+        ("followed_packets_dropped_total", "Packets of such sources, while watched, that the program was too slow for",
+         lambda: handover.followed.dropped),
         ("handover_packets_dropped_total", "Packets of publishers that decoders were too slow for",
          lambda: handover.dropped),
     ]  # fmt: skip

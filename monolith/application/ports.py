@@ -203,11 +203,15 @@ class Publishers(Protocol):
 
 
 class Handover(Protocol):
-    """Where decoder processes get what publishers push."""
+    """Where decoder processes get what publishers push, and bring what they read for those who watch."""
 
     def invite(self, video_id: str, *, look: bool) -> Invitation:
         """For one connection to what is published to the video now. `look`: only to see what it is; the follower that
         comes next gets the same pictures."""
+        ...
+
+    def accept(self, video_id: str) -> Invitation:
+        """For one connection that brings what comes of the video, which is followed, to those who watch."""
         ...
 
 

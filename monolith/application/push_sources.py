@@ -180,7 +180,7 @@ class PushSources:
             self._forget(video_id)
 
     def note(self, video: Video) -> None:
-        if video.pushed and not video.takes_publishers:
+        if not video.takes_pictures:
             self._forget(video.video_id)
             feed = self.feeds.get(video.video_id)
             if feed is not None:

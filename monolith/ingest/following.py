@@ -1,6 +1,7 @@
 """The work of a decoder process on a source that is followed: look at it, or follow it over many segments.
 
-Threads: this one connects, reads and decodes; the outbox puts out what it samples; the pulse gives signs of life.
+Threads: this one connects, reads and decodes; the outbox puts out what it samples; the pulse gives signs of life; the
+tap gives packets to those who watch.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ from monolith.ingest.reader import OpenVideo, check_dimensions
 from monolith.ingest.requests import PROGRESS_SECONDS, CancelledError, Request
 from monolith.ingest.sources import FollowedSource, open_source
 from monolith.ingest.timeline import Cutter, Pacer, Timeline
+from monolith.live.followed.tap import Tap
 
 _PICTURE_TIMEOUTS: Final = 4
 """A source that sends something, but no picture for so many read timeouts, counts as broken."""
 _SLACK_SECONDS: Final = 10.0
 _MAX_WARNINGS: Final = 20
+_STOPPED: Final = "the program does not read the source any more"
 _MEASURED_PICTURES: Final = 25
 _MEASURED_SECONDS: Final = 2.0
 _LEAST_STEPS: Final = 2
@@ -102,6 +105,7 @@ class Followed:
         self._resolver = resolver
         self._clock = clock
         self._outbox = Outbox(request, work, slots)
+        self._tap = None if work.feed is None else Tap(work.feed, bursts=work.access.transport == "hls")
         self._pulse = Pulse(request, work.access)
         self._cutter = Cutter(work.segment_seconds)
         self._pacer: Pacer | None = None
@@ -125,6 +129,8 @@ class Followed:
         ended = False
         with self._pulse:
             self._outbox.start()
+            if self._tap is not None:
+                self._tap.start()
             try:
                 self._follow()
                 ended = True
@@ -133,6 +139,8 @@ class Followed:
             except CancelledError:
                 pass
             finally:
+                if self._tap is not None:
+                    self._tap.end("" if ended else failure.reason if failure else _STOPPED)
                 self._outbox.finish(self._pulse.touch)
         if failure is not None and (failure.permanent or not self._connected):
             raise failure
@@ -178,6 +186,8 @@ class Followed:
         """All pictures of one input."""
         if self._timeline is not None and not video.goes_on:
             self._timeline.break_off()
+        if self._tap is not None:
+            self._tap.begin(video)
         rate = frame_rate(video)
         try:
             for picture in self._pictures(video):
@@ -194,6 +204,8 @@ class Followed:
         asked = time.monotonic()
         for packet in packets_of(video):
             self._waited_since(asked)
+            if self._tap is not None:
+                self._tap.put(packet)
             started = time.monotonic()
             pictures = list(video.pictures(iter((packet,))))
             self._decode_seconds += time.monotonic() - started
@@ -220,7 +232,10 @@ class Followed:
             self._seen = 0
         self._seen += 1
         if self._number % self._work.frame_step == 0:
-            self._put(NumberedPicture(self._number, timestamp, picture, video.position_of(picture)))
+            source_time = None if self._tap is None else self._tap.source_time(picture)
+            self._put(
+                NumberedPicture(self._number, timestamp, picture, video.position_of(picture), source_time)
+            )
 
     def _put(self, numbered: NumberedPicture) -> None:
         self._outbox.put(numbered, self._decode_seconds, self._pulse.beat)

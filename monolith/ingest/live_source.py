@@ -49,7 +49,7 @@ class LiveSource:
         self._frame_left = 0
         self._ended = False
         try:
-            self._socket = _connected(Path(access.url), access.connect_timeout)
+            self._socket = connected(Path(access.url), access.connect_timeout)
             self._socket.sendall(access.token.encode())
         except OSError as error:
             raise SourceError(f"the program hands over no pictures: {error}", permanent=False) from error
@@ -145,7 +145,7 @@ class LiveSource:
         return True
 
 
-def _connected(path: Path, timeout: float) -> socket.socket:
+def connected(path: Path, timeout: float) -> socket.socket:
     """Through the folder's descriptor: a socket's path may have 107 bytes, a folder's more. Raises OSError."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     connection = socket.socket(socket.AF_UNIX)

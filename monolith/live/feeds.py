@@ -96,11 +96,41 @@ class LiveReader:
         self._feed.forget(self)
 
 
-class LiveFeed:
-    """One connection of one publisher. `reason`: why it ended, once it has; empty where its publisher ended it."""
+class NewestGroup:
+    """The newest keyframe and what followed it, as far as that is neither too long nor too large to be kept."""
 
-    def __init__(self, video_id: str) -> None:
+    def __init__(self) -> None:
+        self.packets: list[LivePacket] = []
+        self.seconds: float | None = None
+        """From the keyframe before the newest one to the newest one; None before there were two."""
+        self._keyframe_at: int | None = None
+        self._bytes = 0
+
+    def add(self, packet: LivePacket) -> None:
+        if packet.keyframe:
+            if self._keyframe_at is not None:
+                self.seconds = (packet.dts - self._keyframe_at) / CLOCK_RATE
+            self._keyframe_at = packet.dts
+            self._clear()
+        elif not self.packets:
+            return
+        self.packets.append(packet)
+        self._bytes += len(packet.data)
+        too_long = packet.dts - self.packets[0].dts > GROUP_SECONDS * CLOCK_RATE
+        if too_long or self._bytes > GROUP_BYTES:
+            self._clear()
+
+    def _clear(self) -> None:
+        self.packets, self._bytes = [], 0
+
+
+class LiveFeed:
+    """One connection of one publisher, or to one source that is followed. `reason`: why it ended, once it has; empty
+    where its publisher ended it, or the source came to its end."""
+
+    def __init__(self, video_id: str, *, pushed: bool = True) -> None:
         self.video_id = video_id
+        self.pushed = pushed
         self.ended = False
         self.reason = ""
         self.ask_keyframe: Callable[[], None] | None = None
@@ -108,11 +138,9 @@ class LiveFeed:
         self.dismissed = asyncio.Event()
         """Set when the video takes no more: its publisher is to leave. `dismissal`: why, for the publisher."""
         self.dismissal = ""
-        self.group_seconds: float | None = None
-        """From the keyframe before the newest one to the newest one; None before there were two."""
-        self._keyframe: LivePacket | None = None
-        self._group: list[LivePacket] = []
-        self._group_bytes = 0
+        self.readers_changed: Callable[[], None] | None = None
+        """Told when a reader comes or goes."""
+        self._group = NewestGroup()
         self._readers: set[LiveReader] = set()
 
     @property
@@ -122,23 +150,34 @@ class LiveFeed:
     @property
     def newest_group(self) -> list[LivePacket]:
         """The newest keyframe and what followed it so far; empty where that is not kept."""
-        return list(self._group)
+        return list(self._group.packets)
+
+    @property
+    def group_seconds(self) -> float | None:
+        """From the keyframe before the newest one to the newest one; None before there were two."""
+        return self._group.seconds
+
+    def begin_anew(self, group_seconds: float | None = None) -> None:
+        """What is kept is old: the next keyframe is the newest. `group_seconds`: as far as it is known already."""
+        self._group = NewestGroup()
+        self._group.seconds = group_seconds
 
     def publish(self, packet: LivePacket) -> None:
         """Hand `packet` to every reader. Never waits. After the end it does nothing."""
         if self.ended:
             return
-        self._keep(packet)
+        self._group.add(packet)
         for reader in self._readers:
             reader.offer(packet)
 
     def read(self, *, past: bool = True) -> LiveReader:
         """A reader that begins with the newest group of pictures, or without `past` with the next keyframe."""
-        reader = LiveReader(self, list(self._group) if past else [])
+        reader = LiveReader(self, self.newest_group if past else [])
         if self.ended:
             reader.end()
         else:
             self._readers.add(reader)
+            self._tell()
         return reader
 
     def end(self, reason: str = "") -> None:
@@ -158,24 +197,15 @@ class LiveFeed:
     def forget(self, reader: LiveReader) -> None:
         """For the reader, when it leaves."""
         self._readers.discard(reader)
+        self._tell()
 
-    def _keep(self, packet: LivePacket) -> None:
-        if packet.keyframe:
-            if self._keyframe is not None:
-                self.group_seconds = (packet.dts - self._keyframe.dts) / CLOCK_RATE
-            self._keyframe = packet
-            self._group, self._group_bytes = [], 0
-        elif not self._group:
-            return
-        self._group.append(packet)
-        self._group_bytes += len(packet.data)
-        too_long = packet.dts - self._group[0].dts > GROUP_SECONDS * CLOCK_RATE
-        if too_long or self._group_bytes > GROUP_BYTES:
-            self._group, self._group_bytes = [], 0
+    def _tell(self) -> None:
+        if self.readers_changed is not None:
+            self.readers_changed()
 
 
 class LiveFeeds:
-    """The feeds that have a publisher now, by video."""
+    """The feeds that have a publisher now, or a source that gives packets, by video."""
 
     def __init__(self) -> None:
         self._feeds: dict[str, LiveFeed] = {}
@@ -184,22 +214,29 @@ class LiveFeeds:
     def __len__(self) -> int:
         return len(self._feeds)
 
-    def open(self, video_id: str) -> LiveFeed:
-        """A new connection of a publisher; `close` it. Raises FeedBusyError."""
+    @property
+    def published(self) -> int:
+        """Those of publishers; the others are of sources that are followed."""
+        return sum(feed.pushed for feed in self._feeds.values())
+
+    def open(self, video_id: str, *, pushed: bool = True) -> LiveFeed:
+        """A new connection; `close` it. Raises FeedBusyError."""
         if video_id in self._feeds:
             raise FeedBusyError(
                 f"video {video_id} is being published already; end that first, or use another key"
             )
-        feed = self._feeds[video_id] = LiveFeed(video_id)
+        feed = self._feeds[video_id] = LiveFeed(video_id, pushed=pushed)
         self._opened.set()
         return feed
 
     def get(self, video_id: str) -> LiveFeed | None:
-        return self._feeds.get(video_id)
+        """What may give more packets; not one that has ended and is not closed yet."""
+        feed = self._feeds.get(video_id)
+        return None if feed is None or feed.ended else feed
 
     async def wait_for(self, video_id: str) -> LiveFeed:
         """The feed of the video's publisher, as soon as there is one."""
-        while (feed := self.get(video_id)) is None or feed.ended:
+        while (feed := self.get(video_id)) is None:
             self._opened.clear()
             await self._opened.wait()
         return feed

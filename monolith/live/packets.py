@@ -6,7 +6,10 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-Codec: TypeAlias = Literal["h264", "hevc", "av1", "vp8", "vp9"]
+Codec: TypeAlias = Literal[
+    "h264", "hevc", "av1", "vp8", "vp9", "vvc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "h263"
+]
+"""By FFmpeg's names. Publishers push the first five; what is followed may come in any of them."""
 
 CLOCK_RATE: Final = 90_000
 """Ticks of packet times in a second: the clock of video in RTP (RFC 3551, section 4)."""
@@ -14,9 +17,11 @@ CLOCK_RATE: Final = 90_000
 
 class VideoFormat(msgspec.Struct, frozen=True):
     """What a decoder has to know ahead. `configuration`: the decoder configuration record of the codec (ISO/IEC
-    14496-15 `avcC`, `hvcC`; AV1-ISOBMFF `av1C`; VP9-ISOBMFF `vpcC`), empty where all is in the packets (VP8).
+    14496-15 `avcC`, `hvcC`; AV1-ISOBMFF `av1C`; VP9-ISOBMFF `vpcC`), of older codecs their headers; empty where all is
+    in the packets (VP8).
 
-    H.264 and HEVC packets hold NAL units, each behind its length in as many bytes as the record says.
+    H.264, HEVC and VVC packets hold NAL units, each behind its length in as many bytes as the record says; without a
+    record each behind a start code (Annex B), a keyframe with its parameter sets.
     """
 
     codec: Codec
