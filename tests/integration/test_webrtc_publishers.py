@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from fractions import Fraction
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +90,11 @@ class Publisher:
     async def offer(self) -> bytes:
         await self.peer.setLocalDescription(await self.peer.createOffer())
         return self.peer.localDescription.sdp.encode()
+
+    @property
+    def way(self) -> Any:
+        """Its ICE connection."""
+        return self.peer.getTransceivers()[0].sender.transport.transport.iceGatherer._connection
 
     async def publish(self, publishers: WebRtcPublishers, video_id: str = "v") -> PublisherConnection:
         connection, answer = await publishers.begin(video_id, await self.offer())
@@ -222,6 +228,21 @@ async def test_one_that_closes_without_a_word_has_broken_off(videos: Videos) -> 
             await taken(videos.all[0], lambda found: len(found) == 3)
         await until(lambda: videos.all[0].ended)
         assert videos.all[0].reason == "the connection is closed"
+
+
+async def test_one_that_answers_no_checks_is_kept_while_it_is_heard(
+    videos: Videos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As FFmpeg's muxer once it is connected."""
+    monkeypatch.setattr("aioice.ice.CONSENT_INTERVAL", 0.05)
+    monkeypatch.setattr("aioice.ice.CONSENT_FAILURES", 1)
+    async with running(videos) as publishers, Publisher() as publisher:
+        await publisher.publish(publishers)
+        await taken(videos.all[0], lambda found: len(found) == 3)
+        publisher.way.request_received = lambda message, addr, protocol: None
+        packets = await taken(videos.all[0], lambda found: len(found) == 75)
+        assert len(packets) == 75
+        assert publishers.states() == {"connected": 1, "connecting": 0}
 
 
 async def test_one_that_never_connects_is_given_up(videos: Videos) -> None:

@@ -63,10 +63,12 @@ class NoAddressError(Exception):
 
 class RuledConnection(Connection):
     """An ICE agent that gathers as `options` say. `heard_at`: when the peer was last heard, in seconds of the monotonic
-    clock."""
+    clock. `checks_consent`: whether a peer that does not say again and again that it wants our packets (RFC 7675) is
+    left; to be set before it has the answer."""
 
     options: IceOptions
     heard_at: float
+    checks_consent: bool = True
 
     @classmethod
     def rule(cls, gatherer: RTCIceGatherer, options: IceOptions) -> RuledConnection:
@@ -103,6 +105,10 @@ class RuledConnection(Connection):
     def request_received(self, message: Any, addr: tuple[str, int], protocol: StunProtocol) -> None:
         self.heard_at = time.monotonic()
         super().request_received(message, addr, protocol)
+
+    async def query_consent(self) -> None:
+        if self.checks_consent:
+            await super().query_consent()
 
     async def _bind(self, address: str) -> StunProtocol | None:
         """None where the address cannot be used now, or has no port left."""
