@@ -4,6 +4,9 @@
 /** @typedef {{frames: number, dropped: number, lost: number, codec: string, width: number, height: number, rate: number}}
  *   Received */
 
+/** @type {Record<string, string>} */
+const NAMES = { rtmp: "RTMP", webrtc: "WebRTC", rtsp: "RTSP", hls: "HLS", http: "HTTP" };
+
 /** @param {RTCPeerConnection} peer @returns {Promise<Received | null>} */
 export async function receivedBy(peer) {
   const reports = [...(await peer.getStats()).values()];
@@ -33,7 +36,7 @@ export function figuresOf(video, received, session, found, clocks) {
   /** @type {[string, string][]} */
   const figures = [];
   if (video) {
-    const source = video.transport ? ` by ${video.transport.toUpperCase()}` : "";
+    const source = video.transport ? ` by ${NAMES[video.transport] ?? video.transport}` : "";
     figures.push(["Video", video.connected ? `live${source}` : video.status]);
     figures.push(["Analysed", `${video.frames_analyzed} frames, ${video.frames_dropped} dropped`]);
     figures.push(["Coverage", percent(video.coverage ?? coverageSoFar(video))]);

@@ -98,6 +98,7 @@ class LivePlayer extends HTMLElement {
   gone() {
     this.viewer = null;
     this.session = null;
+    if (this.video) this.video.srcObject = null;
     this.drawing?.clear();
   }
 
@@ -122,9 +123,9 @@ class LivePlayer extends HTMLElement {
 
   /** @param {VideoFrameCallbackMetadata} picture the one that goes on the screen now */
   shown({ rtpTimestamp, expectedDisplayTime }) {
-    if (rtpTimestamp !== undefined) {
+    if (rtpTimestamp !== undefined && this.viewer) {
       const found = this.found.at(rtpTimestamp);
-      if (this.viewer) this.viewer.picturedAt = performance.now();
+      this.viewer.picturedAt = performance.now();
       this.clocks.shown(rtpTimestamp, performance.timeOrigin + expectedDisplayTime, this.found.newest);
       const drawn = this.boxes?.checked && !this.burned?.checked ? found : [];
       this.drawing?.draw(drawn, rtpTimestamp);
