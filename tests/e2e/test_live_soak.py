@@ -28,6 +28,8 @@ from tests.videos import Recipe, make_video, read_barcode
 HOURS: Final = float(os.environ.get("LIVE_SOAK_HOURS", "1"))
 SEED: Final = int(os.environ.get("LIVE_SOAK_SEED", "1"))
 PARTS: Final = 12
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+"""Peers of the tests that vanish leave sockets and tasks behind; the program's own are looked at by its log."""
 GROWTH_MB: Final = 24.0
 PLAIN: Final = Recipe(frames=PICTURES, gop=25, width=320, height=240)
 B_FRAMES: Final = Recipe(frames=PICTURES, gop=50, b_frames=2, width=320, height=240)

@@ -6,14 +6,23 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+from eventsourcing.adapters.memory import MemoryEventStore
+from eventsourcing.codec import EventCodec
+from monolith.domain.events import DOMAIN_EVENTS
+from monolith.live.feeds import LiveFeeds
+from monolith.live.playback.broadcast import PlaybackOptions
+from monolith.live.playback.frame_times import FrameTimes
+from monolith.live.playback.results import LiveResults
+from monolith.live.playback.sessions import Viewers
 from monolith.live.webrtc.publishers import WebRtcPublishers
 from monolith.live.webrtc.publishing import WebRtcOptions
 from monolith.live.webrtc.sdp import NoCommonCodecError, OfferError
 from tests.integration.test_webrtc_publishers import LOOPBACK, Publisher, Videos
+from tests.peers.whep import Viewer
 
 OFFERS: Final = 150
 AT_ONCE: Final = 10
@@ -85,9 +94,28 @@ async def offers_of_publishers() -> list[bytes]:
     return made
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_damaged_offers_are_answered_or_refused(seed: int, caplog: pytest.LogCaptureFixture) -> None:
-    chance, ends = random.Random(seed), Counter[str]()
+async def offers_of_viewers() -> list[bytes]:
+    made = []
+    for codec in ("VP8", "H264", None):
+        async with Viewer(codec=codec) as viewer:
+            await viewer.peer.setLocalDescription(await viewer.peer.createOffer())
+            made.append(viewer.peer.localDescription.sdp.encode())
+    return made
+
+
+def assert_some_of_both(ends: Counter[str], caplog: pytest.LogCaptureFixture) -> None:
+    assert ends["taken"] > OFFERS // 5 and ends["refused"] > OFFERS // 5
+    assert not [one for one in caplog.records if one.name.startswith("monolith") and one.levelname == "ERROR"]
+
+
+async def until_gone(before: set[asyncio.Task[Any]]) -> None:
+    async with asyncio.timeout(10):
+        while not asyncio.all_tasks() <= before:
+            await asyncio.sleep(0.01)
+
+
+async def test_damaged_offers_of_publishers(caplog: pytest.LogCaptureFixture) -> None:
+    chance, ends = random.Random(1), Counter[str]()
     offers, before = await offers_of_publishers(), asyncio.all_tasks()
     async with WebRtcPublishers(Videos(), WebRtcOptions(ice=LOOPBACK)) as publishers:
         for number in range(OFFERS):
@@ -100,10 +128,24 @@ async def test_damaged_offers_are_answered_or_refused(seed: int, caplog: pytest.
             async with asyncio.timeout(20):
                 while sum(publishers.states().values()) > AT_ONCE:
                     await asyncio.sleep(0.01)
-    assert ends["taken"] > OFFERS // 5 and ends["refused"] > OFFERS // 5
-    assert not [
-        record for record in caplog.records if record.name.startswith("monolith") and record.levelno > 30
-    ]
-    async with asyncio.timeout(10):
-        while not asyncio.all_tasks() <= before:
-            await asyncio.sleep(0.01)
+    assert_some_of_both(ends, caplog)
+    await until_gone(before)
+
+
+async def test_damaged_offers_of_viewers(caplog: pytest.LogCaptureFixture) -> None:
+    chance, ends = random.Random(2), Counter[str]()
+    offers, before = await offers_of_viewers(), asyncio.all_tasks()
+    feeds = LiveFeeds()
+    feeds.open("v")
+    results = LiveResults(MemoryEventStore(), EventCodec(DOMAIN_EVENTS), FrameTimes())
+    async with Viewers(feeds, results, LOOPBACK, PlaybackOptions()) as viewers:
+        for _ in range(OFFERS):
+            try:
+                session, _ = await viewers.open("v", damaged(chance.choice(offers), chance), overlay=False)
+                await viewers.close(session)
+                ends["taken"] += 1
+            except (OfferError, NoCommonCodecError):
+                ends["refused"] += 1
+        assert len(viewers) == 0
+    assert_some_of_both(ends, caplog)
+    await until_gone(before)

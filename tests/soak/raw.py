@@ -56,8 +56,8 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire_to(port: int) -> AsyncIterator[Wire]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def wire_to(port: int, own_address: str = "127.0.0.1") -> AsyncIterator[Wire]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(own_address, 0))
     try:
         yield Wire(reader, writer)
     finally:

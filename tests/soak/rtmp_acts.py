@@ -7,12 +7,15 @@ import contextlib
 import random
 from asyncio.subprocess import Process
 from pathlib import Path
+from typing import Final
 
 from tests.peers.rtmp import ffmpeg_to, gstreamer_to
 from tests.peers.rtmp_publisher import HANDSHAKE, RtmpPublisher, chunk_header, control
 from tests.soak.raw import Wire, deaf_socket
 from tests.soak.stage import DELETED, ENDED, Endpoint, Stage
 from tests.unit.live.test_rtmp_packets import CONFIG, picture
+
+_FLOODING: Final = "127.0.0.9"
 
 
 async def publish_in_order(stage: Stage, chance: random.Random) -> None:
@@ -220,11 +223,11 @@ async def deaf(stage: Stage, chance: random.Random) -> None:
 
 
 async def flood(stage: Stage, chance: random.Random) -> None:
-    """Many connections at once; those beyond the limit are closed."""
+    """Many connections of one address at once; those beyond the limit are closed, those of others are not."""
 
     async def one() -> None:
         with contextlib.suppress(ConnectionError):
-            async with stage.wire() as wire:
+            async with stage.wire(_FLOODING) as wire:
                 await wire.send(b"\x03" if chance.random() < 0.5 else b"GET / HTTP/1.1\r\n\r\n")
                 await asyncio.sleep(0.2)
 

@@ -86,9 +86,9 @@ class Stage:
         made = await self._made("webrtc-endpoint", ends)
         return Endpoint(made["video_id"], str(made["whip_endpoint"]), str(made["token"]))
 
-    def wire(self) -> AbstractAsyncContextManager[Wire]:
-        """A raw RTMP connection."""
-        return wire_to(self.rtmp_port)
+    def wire(self, own_address: str = "127.0.0.1") -> AbstractAsyncContextManager[Wire]:
+        """A raw RTMP connection, from one of this machine's addresses."""
+        return wire_to(self.rtmp_port, own_address)
 
     def may_end(self, endpoint: Endpoint, ends: Ends) -> None:
         self.expected[endpoint.video_id] = ends

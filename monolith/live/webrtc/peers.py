@@ -43,12 +43,18 @@ async def take_offer(peer: RTCPeerConnection, offer: str) -> None:
 
 
 async def answer(peer: RTCPeerConnection, ice: IceOptions) -> tuple[str, RuledConnection]:
-    """The answer to the offer taken, with all of our candidates; and the way to the peer. Raises NoAddressError."""
+    """The answer to the offer taken, with all of our candidates; and the way to the peer.
+
+    Raises OfferError, NoAddressError.
+    """
     transports = [one.receiver.transport.transport for one in peer.getTransceivers()]
     if peer.sctp is not None:
         transports.append(peer.sctp.transport.transport)
     connections = {id(one.iceGatherer): RuledConnection.rule(one.iceGatherer, ice) for one in transports}
-    await peer.setLocalDescription(await peer.createAnswer())
+    try:
+        await peer.setLocalDescription(await peer.createAnswer())
+    except (ValueError, AssertionError) as error:
+        raise OfferError(f"no answer fits the offer: {error}") from error
     return peer.localDescription.sdp, next(iter(connections.values()))
 
 

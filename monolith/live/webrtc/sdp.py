@@ -199,6 +199,8 @@ def _check_names(description: SessionDescription) -> None:
     names = [media.rtp.muxId for media in description.media]
     if len(set(names)) < len(names):
         raise OfferError("every `m=` line of the offer needs an `a=mid` of its own")
+    if sum(media.kind == "application" for media in description.media) > 1:
+        raise OfferError("the offer has more than one `m=application`: one takes all data channels")
     for group in description.group:
         if group.semantic == "BUNDLE" and not set(map(str, group.items)) <= set(names):
             raise OfferError("`a=group:BUNDLE` of the offer names an `a=mid` that no `m=` line has")

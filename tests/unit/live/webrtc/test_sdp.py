@@ -78,6 +78,18 @@ async def test_parts_need_names_of_their_own() -> None:
             check_offer(changed.encode())
 
 
+async def test_one_part_takes_all_data_channels() -> None:
+    peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    peer.createDataChannel("results")
+    await peer.setLocalDescription(await peer.createOffer())
+    text = peer.localDescription.sdp
+    await peer.close()
+    part = text[text.index("m=") :].replace("a=mid:0", "a=mid:1")
+    assert check_offer(text.encode())
+    with pytest.raises(OfferError, match="more than one `m=application`"):
+        check_offer((text + part).encode())
+
+
 async def test_candidates_that_cannot_be_asked_are_left_out() -> None:
     text = await offer("video")
     useless = [
