@@ -24,6 +24,7 @@ def milliseconds(pts: int) -> int:
 class _Sent(NamedTuple):
     ticks: int
     arrived: float
+    in_step: bool
 
 
 class ViewerClock:
@@ -64,8 +65,14 @@ class ViewerClock:
             self._past -= 1
             ticks = self._newest_past + self._shift - self._past * self._step
         self._last = max(ticks, self._last + 1)
-        self._remember(milliseconds(pts), arrived)
+        in_step = self._last == pts + self._shift
+        self._remember(milliseconds(pts), _Sent(self._last, arrived, in_step))
         return self._last
+
+    @property
+    def hurries(self) -> bool:
+        """Whether more packets come that are past."""
+        return self._past > 0
 
     def of(self, source_milliseconds: int) -> int | None:
         """The ticks that the picture at this time of its source was sent with, if it was."""
@@ -77,12 +84,17 @@ class ViewerClock:
         sent = self._sent.get(source_milliseconds)
         return None if sent is None else sent.arrived
 
+    def in_step(self, source_milliseconds: int) -> bool:
+        """Whether the picture was sent at its own distance from those after it: not hurried through."""
+        sent = self._sent.get(source_milliseconds)
+        return sent is not None and sent.in_step
+
     def is_past(self, source_milliseconds: int) -> bool:
         """Whether a later picture has been sent."""
         return bool(self._sent) and source_milliseconds < next(reversed(self._sent))
 
-    def _remember(self, source_milliseconds: int, arrived: float) -> None:
-        self._sent[source_milliseconds] = _Sent(self._last, arrived)
+    def _remember(self, source_milliseconds: int, sent: _Sent) -> None:
+        self._sent[source_milliseconds] = sent
         self._sent.move_to_end(source_milliseconds)
         if len(self._sent) > _KEPT:
             self._sent.popitem(last=False)

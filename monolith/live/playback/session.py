@@ -57,7 +57,7 @@ class Session:
         self.track = ViewerTrack(broadcast, overlay=overlay, on_sent=self._send_waiting)
         self.results_left_out = 0
         self.clock_point: ClockPoint | None = None
-        """Of the newest picture with a result; None before the first."""
+        """Of the newest picture with a result, whose RTP time is in step with those after it; None before the first."""
         self._ice = ice
         self._allowed = allowed
         self._way: RuledConnection | None = None
@@ -167,12 +167,13 @@ class Session:
             if timestamp is not None:
                 arrived = self.track.clock.arrived(milliseconds) or 0.0
                 for result in self._waiting.pop(milliseconds):
-                    self._send(viewer_results(result, timestamp, arrived))
+                    self._send(results := viewer_results(result, timestamp, arrived))
+                    if self.track.clock.in_step(milliseconds):
+                        self.clock_point = clock_point(results)
             elif self.track.clock.is_past(milliseconds):
                 del self._waiting[milliseconds]
 
     def _send(self, results: ViewerResults) -> None:
-        self.clock_point = clock_point(results)
         if self._outlets:
             message = _encode(results)
             self.results_left_out += sum(not outlet.send(message) for outlet in self._outlets)
