@@ -28,7 +28,7 @@ class Server:
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self._settings = settings
-        self._port = free_port()
+        self._port = int(settings.get("PORT", 0)) or free_port()
         self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 

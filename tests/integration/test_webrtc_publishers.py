@@ -77,8 +77,14 @@ class Pictures(MediaStreamTrack):
 class Publisher:
     """Use as `async with`."""
 
-    def __init__(self, codec: str = "VP8", *, kinds: tuple[str, ...] = ("video",)) -> None:
-        self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    def __init__(
+        self,
+        codec: str = "VP8",
+        *,
+        kinds: tuple[str, ...] = ("video",),
+        configuration: RTCConfiguration | None = None,
+    ) -> None:
+        self.peer = RTCPeerConnection(configuration or RTCConfiguration(iceServers=[]))
         self.track = Pictures()
         for kind in kinds:
             transceiver = self.peer.addTransceiver(self.track if kind == "video" else kind, "sendonly")
