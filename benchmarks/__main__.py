@@ -22,7 +22,7 @@ import msgspec
 RESULTS: Final = Path(__file__).with_name("results.json")
 NAMES: Final = (
     "event_store", "read_models", "rebuild", "results_api", "analytics", "retention", "pipeline", "sources",
-    "rtmp_parse", "rtmp_four", "detection", "playback", "glass", "soak",
+    "rtmp_parse", "rtmp_four", "detection", "playback", "glass", "whip", "soak",
 )  # fmt: skip
 
 
@@ -75,6 +75,7 @@ TARGETS: Final = {
     "rtmp_four.pictures_per_s": Target(least=115),
     "detection.p50_ms": Target(most=150),
     "detection.p95_ms": Target(most=400),
+    "whip.glass_p50_ms": Target(most=120),
     "pipeline.program_to_bare": Target(least=0.88),
     "pipeline.program_to_plain": Target(least=1.25),
     "pipeline.api_p99_ms": Target(most=50),

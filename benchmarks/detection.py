@@ -22,7 +22,7 @@ import httpx
 import msgspec
 
 from benchmarks.live_media import number_of
-from benchmarks.live_publisher import Publication, nearest, publishing
+from benchmarks.live_publisher import nearest, publication, publishing
 from benchmarks.rtmp_four import endpoints
 from monolith.domain.events import AnalysedFrame
 from monolith.frames import jpeg
@@ -51,7 +51,7 @@ async def run(*, seconds: float = SECONDS) -> dict[str, float]:
         async with Server(Path(name)) as server, server.client() as client:
             (made,) = await endpoints(client, "rtmp", 1, FRAME_STEP)
             video_id: str = made["video_id"]
-            async with publishing(Publication(way="rtmp", url=made["rtmp_endpoint"])) as taken:
+            async with publishing(publication("rtmp", made, Path(name))) as taken:
                 told = await listen(client, video_id, seconds)
             shown = [await _shown(client, video_id, one.frame_number) for one in told]
             lost = (await client.get(f"/analysis/{video_id}")).json()["runs"][0]["frames_dropped"]

@@ -8,18 +8,21 @@ then says when each picture was taken: a line of JSON, milliseconds of Unix time
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import av
+import av.error
 import msgspec
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -27,21 +30,43 @@ from benchmarks.live_media import HEIGHT, NUMBERS, RATE, WIDTH, plates, street
 from tests.peers.processes import end
 from tests.peers.whip import muxer_options
 
+Way: TypeAlias = Literal["rtmp", "whip"]
+
 _MOST_MS: Final = 4000
 """A picture that comes later than that would be taken for the one that shows its number next time."""
 _LATE_SECONDS: Final = 10.0
+_TRIES: Final = 3
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):
     """What is published, and how. `clip`: packets of this file, as fast as they play, again and again, instead of
     pictures that are encoded; `folder`: for a certificate (WHIP)."""
 
-    way: Literal["rtmp", "whip"]
+    way: Way
     url: str
     token: str = ""
     folder: str = ""
     pictures: Literal["street", "plates"] = "street"
     clip: str | None = None
+
+
+def publication(
+    way: Way,
+    endpoint: Mapping[str, str],
+    folder: Path,
+    *,
+    pictures: Literal["street", "plates"] = "street",
+    clip: Path | None = None,
+) -> Publication:
+    """To an endpoint that the program has made (its answer); `folder`, `pictures`, `clip`: as in `Publication`."""
+    return Publication(
+        way=way,
+        url=endpoint[f"{way}_endpoint"],
+        token=endpoint.get("token", ""),
+        folder=str(folder),
+        pictures=pictures,
+        clip=None if clip is None else str(clip),
+    )
 
 
 @asynccontextmanager
@@ -54,14 +79,21 @@ async def publishing(work: Publication) -> AsyncIterator[dict[int, float]]:
     )  # fmt: skip
     taken: dict[int, float] = {}
     try:
-        yield taken
-        async with asyncio.timeout(_LATE_SECONDS):
-            said, errors = await process.communicate(b"")  # closes its input
-        if process.returncode:
-            raise RuntimeError(f"the publisher failed:\n{errors.decode(errors='replace')[-3000:]}")
-        taken.update(enumerate(msgspec.json.decode(said, type=list[float])))
+        try:
+            yield taken
+        finally:  # what it says explains why nothing came of it
+            taken.update(await _ended(process))
     finally:
         await end(process)
+
+
+async def _ended(process: asyncio.subprocess.Process) -> dict[int, float]:
+    """Raises RuntimeError, TimeoutError."""
+    async with asyncio.timeout(_LATE_SECONDS):
+        said, errors = await process.communicate(b"")  # closes its input
+    if process.returncode:
+        raise RuntimeError(f"the publisher failed:\n{errors.decode(errors='replace')[-3000:]}")
+    return dict(enumerate(msgspec.json.decode(said, type=list[float])))
 
 
 def nearest(taken: dict[int, float], number: int, moment: float) -> float | None:
@@ -73,13 +105,32 @@ def nearest(taken: dict[int, float], number: int, moment: float) -> float | None
 def main(work: Publication) -> list[float]:
     stop = threading.Event()
     threading.Thread(target=_wait_for_the_end, args=(stop,), daemon=True).start()
-    with _opened(work) as target:
-        return _pass_on(target, work.clip, stop) if work.clip else _film(target, work, stop)
+    if work.clip is None:
+        return _film(work, stop)
+    _pass_on(work, work.clip, stop)
+    return []
 
 
 def _wait_for_the_end(stop: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    os.read(0, 1)
     stop.set()
+
+
+def _begun(
+    work: Publication, add: Callable[[OutputContainer], VideoStream]
+) -> tuple[OutputContainer, VideoStream]:
+    """The publication with the stream that `add` has added, once the program takes it. Tried more than once: FFmpeg's
+    WHIP muxer answers no STUN request while it waits for the other side's DTLS, which a busy machine may begin late."""
+    for left in reversed(range(_TRIES)):
+        target = _opened(work)
+        stream = add(target)
+        try:
+            target.start_encoding()
+            return target, stream
+        except av.error.FFmpegError:
+            if not left:
+                raise
+    raise AssertionError
 
 
 def _opened(work: Publication) -> OutputContainer:
@@ -89,23 +140,23 @@ def _opened(work: Publication) -> OutputContainer:
     return av.open(work.url, "w", format="flv", options={"flush_packets": "1"})
 
 
-def _film(target: OutputContainer, work: Publication, stop: threading.Event) -> list[float]:
-    """A picture is taken when it goes to the encoder: how long it takes to paint it counts for nothing."""
-    stream = _encoder(target, baseline=work.way == "whip")
+def _film(work: Publication, stop: threading.Event) -> list[float]:
+    """When each picture was taken: when it went to the encoder. How long it takes to paint it counts for nothing."""
+    target, stream = _begun(work, partial(_add_encoder, baseline=work.way == "whip"))
     taken: list[float] = []
-    started = time.monotonic()
-    for picture in street() if work.pictures == "street" else plates():
-        number = len(taken)
-        picture.pts, picture.time_base = number, Fraction(1, RATE)
-        time.sleep(max(0.0, started + number / RATE - time.monotonic()))
-        if stop.is_set():
-            break
-        taken.append(time.time() * 1000)
-        target.mux(stream.encode(picture))
+    with target:
+        started = time.monotonic()
+        for number, picture in enumerate(street() if work.pictures == "street" else plates()):
+            picture.pts, picture.time_base = number, Fraction(1, RATE)
+            time.sleep(max(0.0, started + number / RATE - time.monotonic()))
+            if stop.is_set():
+                break
+            taken.append(time.time() * 1000)
+            target.mux(stream.encode(picture))
     return taken
 
 
-def _encoder(target: OutputContainer, *, baseline: bool) -> VideoStream:
+def _add_encoder(target: OutputContainer, *, baseline: bool) -> VideoStream:
     """As OBS is set for little delay: x264 `veryfast`, `zerolatency`, no B-frames, a keyframe a second."""
     options = {"preset": "veryfast", "tune": "zerolatency", "g": str(RATE), "bf": "0", "b": "4M"}
     if baseline:
@@ -115,22 +166,24 @@ def _encoder(target: OutputContainer, *, baseline: bool) -> VideoStream:
     return stream
 
 
-def _pass_on(target: OutputContainer, clip: str, stop: threading.Event) -> list[float]:
+def _pass_on(work: Publication, clip: str, stop: threading.Event) -> None:
     with av.open(clip) as source:
         pictures = source.streams.video[0]
-        stream = target.add_stream_from_template(pictures)
+        target, stream = _begun(work, lambda target: target.add_stream_from_template(pictures))
         step = Fraction(1, RATE) / (pictures.time_base or Fraction(1, RATE))
-        started, number = time.monotonic(), 0
-        while True:
-            source.seek(0)
-            for packet in source.demux(pictures):
-                if packet.dts is None:
-                    continue
+        with target:
+            started = time.monotonic()
+            for number, packet in enumerate(_endless(source, pictures)):
                 time.sleep(max(0.0, started + number / RATE - time.monotonic()))
                 if stop.is_set():
-                    return []
+                    return
                 target.mux(_moved(packet, stream, number, step))
-                number += 1
+
+
+def _endless(source: InputContainer, pictures: VideoStream) -> Iterator[Packet[Any]]:
+    while True:
+        source.seek(0)
+        yield from (packet for packet in source.demux(pictures) if packet.dts is not None)
 
 
 def _moved(packet: Packet[Any], stream: VideoStream, number: int, step: Fraction) -> Packet[Any]:

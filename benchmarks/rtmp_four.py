@@ -20,6 +20,7 @@ import httpx
 from av.video.stream import VideoStream
 
 from benchmarks.live_media import RATE, encode_street, megabits_per_second
+from benchmarks.live_publisher import Way
 from benchmarks.pipeline import loop_lag_p99
 from benchmarks.processor import ProcessorTime
 from tests.peers.rtmp import ffmpeg_to
@@ -63,13 +64,19 @@ def bare_cores(clip: Path) -> float:
     return (time.thread_time() - started) / (pictures / RATE)
 
 
-async def endpoints(
-    client: httpx.AsyncClient, kind: str, count: int, frame_step: int
-) -> list[dict[str, Any]]:
-    """`count` new endpoints to publish to (`rtmp`, `webrtc`), where objects are looked for."""
+async def endpoints(client: httpx.AsyncClient, way: Way, count: int, frame_step: int) -> list[dict[str, Any]]:
+    """`count` new endpoints to publish to, where objects are looked for."""
+    path = f"/analysis/{'webrtc' if way == 'whip' else way}-endpoint"
     body = {"modelsToRun": ["objects_detection"], "frameStep": frame_step}
-    answers = [await client.post(f"/analysis/{kind}-endpoint", json=body) for _ in range(count)]
+    answers = [await client.post(path, json=body) for _ in range(count)]
     return [answer.raise_for_status().json() for answer in answers]
+
+
+async def until_connected(client: httpx.AsyncClient, video_id: str) -> None:
+    """Until a picture of its publisher has come. Raises TimeoutError."""
+    async with asyncio.timeout(_START_SECONDS):
+        while not (await client.get(f"/analysis/{video_id}")).raise_for_status().json().get("connected"):
+            await asyncio.sleep(0.1)
 
 
 async def counts(client: httpx.AsyncClient, videos: Sequence[str]) -> list[tuple[int, int, int]]:
