@@ -255,8 +255,17 @@ def viewer_readings(viewers: Viewers) -> list[Reading]:
     return [
         ("viewers", "Viewers of live video", lambda: float(len(viewers))),
         ("live_encoders", "Processes that encode live video for viewers", lambda: float(viewers.encoders)),
-        ("viewer_packets_dropped_total", "Packets that viewers were too slow for, of those who have gone",
-         lambda: float(viewers.dropped)),
+        ("viewers_by_level{level}", "Viewers of live video by what their network carries", viewers.levels),
+        ("viewer_steps_down_total", "How often a viewer got less, since its network carried no more",
+         lambda: viewers.sums("steps_down")),
+        ("viewer_pictures_left_out_total", "Pictures not sent to viewers whose network carries keyframes only",
+         lambda: viewers.sums("left_out")),
+        ("viewer_keyframe_requests_total", "Keyframes that viewers asked for",
+         lambda: viewers.sums("keyframe_requests")),
+        ("viewer_packets_resent_total", "Packets that were sent to viewers once more", lambda: viewers.sums("resent")),
+        ("viewer_packets_not_resent_total", "Packets that viewers asked for in vain: too old, or too many",
+         lambda: viewers.sums("not_resent")),
+        ("viewer_packets_dropped_total", "Packets that viewers were too slow for", lambda: viewers.sums("dropped")),
     ]  # fmt: skip
 
 

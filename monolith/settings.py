@@ -280,6 +280,16 @@ class Settings(BaseModel):
         "live pictures that are encoded for viewers are scaled down to this height, in pixels",
         "a whole number from 16 to 8192, such as 720",
     )
+    playback_small_height: Annotated[int, Field(ge=16, le=8192)] = _setting(
+        360,
+        "height of the smaller live pictures for viewers whose network does not carry the others, in pixels",
+        "a whole number from 16 to 8192, such as 360",
+    )
+    playback_small_bitrate: Annotated[int, Field(ge=50_000)] = _setting(
+        400_000,
+        "bits a second, at most, of the smaller live pictures",
+        "a whole number from 50000, such as 400000",
+    )
 
     @field_validator("host")
     @classmethod

@@ -206,6 +206,13 @@ VIEWER: Final = {
     "pictures_sent": 48,
     "pictures_left_out": 0,
     "results_left_out": 0,
+    "level": "full",
+    "reason": "",
+    "bit_rate": 2210345,
+    "estimated_bit_rate": 3315000,
+    "packets_lost": 0.0,
+    "packets_resent": 0,
+    "keyframe_requests": 0,
 }
 VIEWER_RESULTS: Final = (
     f'event: hello\ndata: {{"type":"hello","video_id":"{VIDEO_ID}","player_delay_ms":500,"clock_rate":90000}}\n\n'

@@ -11,6 +11,7 @@ import msgspec
 
 from monolith.api.sse import GREETING, HEARTBEAT, until_stopped
 from monolith.live.packets import CLOCK_RATE
+from monolith.live.playback.link import Level
 from monolith.live.playback.messages import OutCodec
 from monolith.live.playback.session import Session
 from monolith.live.playback.viewer_messages import ClockPoint
@@ -21,7 +22,10 @@ _TYPE = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class ViewerAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A viewer. `player_delay_ms`, `clock_rate`: as in ViewerHello; `wall_time`: of this answer, Unix seconds; `clock`:
     of the newest picture with a result, null before the first; `pictures_left_out`, `results_left_out`: what this
-    viewer was too slow for."""
+    viewer was too slow for. `level`: what its network carries, all pictures, smaller ones or keyframes alone, and why
+    it is not `full`; `bit_rate`: sent lately, `estimated_bit_rate`: what the viewer thinks its network carries, null
+    where it does not say, in bits/s; `packets_lost`: the share that never came, 0 to 1, as the viewer reported last;
+    `packets_resent`: for them."""
 
     video_id: str
     codec: OutCodec
@@ -33,10 +37,18 @@ class ViewerAnswer(msgspec.Struct, frozen=True, kw_only=True):
     pictures_sent: int
     pictures_left_out: int
     results_left_out: int
+    level: Literal["full", "small", "keyframes"]
+    reason: str
+    bit_rate: int
+    estimated_bit_rate: int | None
+    packets_lost: float
+    packets_resent: int
+    keyframe_requests: int
 
 
 def viewer_answer(session: Session) -> ViewerAnswer:
-    track = session.track
+    track, counts = session.track, session.track.counts()
+    quality, evidence = track.quality, track.quality.evidence
     return ViewerAnswer(
         video_id=session.broadcast.video_id,
         codec=track.codec,
@@ -46,8 +58,15 @@ def viewer_answer(session: Session) -> ViewerAnswer:
         wall_time=round(time.time(), 3),
         clock=session.clock_point,
         pictures_sent=track.sent,
-        pictures_left_out=track.dropped,
+        pictures_left_out=counts["dropped"] + counts["left_out"],
         results_left_out=session.results_left_out,
+        level=quality.level.value,
+        reason="" if quality.level is Level.FULL else quality.reason,
+        bit_rate=round(evidence.rate),
+        estimated_bit_rate=evidence.estimate,
+        packets_lost=round(evidence.loss, 3),
+        packets_resent=counts["resent"],
+        keyframe_requests=counts["keyframe_requests"],
     )
 
 

@@ -21,6 +21,8 @@ def viewers_of(
         player_delay=settings.player_delay_ms / 1000,
         longest_group=settings.pass_through_group_seconds,
         max_height=settings.playback_max_height,
+        small_height=settings.playback_small_height,
+        small_bits=settings.playback_small_bitrate,
         viewers=settings.max_viewers,
         connect_timeout=settings.webrtc_connect_timeout,
     )

@@ -103,6 +103,8 @@ class NewestGroup:
         self.packets: list[LivePacket] = []
         self.seconds: float | None = None
         """From the keyframe before the newest one to the newest one; None before there were two."""
+        self.bit_rate = 0.0
+        """Bits/s of the group before this one; 0 before there was one, or where it was not kept."""
         self._keyframe_at: int | None = None
         self._bytes = 0
 
@@ -110,6 +112,7 @@ class NewestGroup:
         if packet.keyframe:
             if self._keyframe_at is not None:
                 self.seconds = (packet.dts - self._keyframe_at) / CLOCK_RATE
+                self.bit_rate = self._bytes * 8 / max(self.seconds, 1 / CLOCK_RATE)
             self._keyframe_at = packet.dts
             self._clear()
         elif not self.packets:
@@ -156,6 +159,11 @@ class LiveFeed:
     def group_seconds(self) -> float | None:
         """From the keyframe before the newest one to the newest one; None before there were two."""
         return self._group.seconds
+
+    @property
+    def bit_rate(self) -> float:
+        """Bits/s of the last whole group of pictures; 0 where that is not known."""
+        return self._group.bit_rate
 
     def begin_anew(self, group_seconds: float | None = None) -> None:
         """What is kept is old: the next keyframe is the newest. `group_seconds`: as far as it is known already."""

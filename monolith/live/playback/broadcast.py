@@ -25,12 +25,15 @@ Listener: TypeAlias = Callable[[LiveResult], None]
 @dataclass(frozen=True, kw_only=True)
 class PlaybackOptions:
     """Times in seconds. `player_delay`: by so much players lag behind, so that boxes are there with their picture.
-    `longest_group`: see `pass_through`. `max_height`: pixels of what is encoded. `viewers`: at most, of all videos.
+    `longest_group`: see `pass_through`. `max_height`: pixels of what is encoded; `small_height`, `small_bits` a
+    second: for viewers whose network carries no more. `viewers`: at most, of all videos.
     `publisher_patience`: so long viewers wait for a publisher who is gone."""
 
     player_delay: float = 0.5
     longest_group: float = 2.0
     max_height: int = 720
+    small_height: int = 360
+    small_bits: int = 400_000
     viewers: int = 100
     publisher_patience: float = 30.0
     connect_timeout: float = 15.0
@@ -53,7 +56,7 @@ class Broadcast:
         self.options = options
         self._feeds = feeds
         self._results = results
-        self._encoders: dict[tuple[LiveFeed, OutCodec, bool], _Shared] = {}
+        self._encoders: dict[tuple[LiveFeed, OutCodec, bool, bool], _Shared] = {}
         self._listeners: set[Listener] = set()
         self._following: asyncio.Task[None] | None = None
         self.encoders_started = 0
@@ -78,13 +81,13 @@ class Broadcast:
 
     @asynccontextmanager
     async def encoded(
-        self, feed: LiveFeed, codec: OutCodec, *, overlay: bool
+        self, feed: LiveFeed, codec: OutCodec, *, overlay: bool, small: bool = False
     ) -> AsyncIterator[SharedEncoder]:
         """The encoder that all share who want the same; it runs as long as somebody is in this context."""
-        key = feed, codec, overlay
+        key = feed, codec, overlay, small
         shared = self._encoders.get(key)
         if shared is None or shared.encoder.output.ended:
-            shared = self._encoders[key] = _Shared(self._start(feed, codec, overlay))
+            shared = self._encoders[key] = _Shared(self._start(feed, *key[1:]))
         shared.users += 1
         try:
             with self.listening(_draw(shared.encoder)) if overlay else contextlib.nullcontext():
@@ -96,9 +99,11 @@ class Broadcast:
                     del self._encoders[key]
                 await shared.encoder.stop()
 
-    def _start(self, feed: LiveFeed, codec: OutCodec, overlay: bool) -> SharedEncoder:
-        delay = self.options.player_delay if overlay else 0.0
-        begin = Begin(codec, overlay, self.options.max_height, delay + _LATEST)
+    def _start(self, feed: LiveFeed, codec: OutCodec, overlay: bool, small: bool) -> SharedEncoder:
+        options = self.options
+        delay = options.player_delay if overlay else 0.0
+        height = min(options.max_height, options.small_height) if small else options.max_height
+        begin = Begin(codec, overlay, height, delay + _LATEST, options.small_bits if small else 0)
         encoder = SharedEncoder(feed, begin, delay=delay)
         encoder.start()
         self.encoders_started += 1

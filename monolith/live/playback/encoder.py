@@ -146,7 +146,7 @@ class PictureEncoder:
             self._context = None
         width, height = self._size(picture)
         if self._context is None or (self._context.width, self._context.height) != (width, height):
-            self._context = _encoder_of(self._begin.codec, width, height)
+            self._context = _encoder_of(self._begin, width, height)
             self._asked = True
         scaled = self._drawn(picture, width, height)
         scaled.pts, scaled.time_base, scaled.pict_type = pts, _TICK, self._type(pts)
@@ -172,10 +172,12 @@ class PictureEncoder:
         return PictureType.NONE
 
 
-def _encoder_of(codec: str, width: int, height: int) -> VideoCodecContext:
+def _encoder_of(begin: Begin, width: int, height: int) -> VideoCodecContext:
+    codec = begin.codec
     context: Any = av.CodecContext.create(_ENCODERS[codec], "w")
     assert isinstance(context, VideoCodecContext)
     bitrate = max(_LEAST_BITRATE, round(width * height * _NOMINAL_RATE * _BITS_PER_PIXEL))
+    bitrate = min(bitrate, begin.most_bits or bitrate)
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.time_base, context.framerate = _TICK, Fraction(_NOMINAL_RATE)
     options = dict(_OPTIONS[codec])

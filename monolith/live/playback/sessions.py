@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 
 from monolith.live.feeds import LiveFeeds
 from monolith.live.playback.broadcast import Broadcast, PlaybackOptions
+from monolith.live.playback.link import Level
 from monolith.live.playback.results import LiveResults
 from monolith.live.playback.session import Session
 from monolith.live.webrtc.ice import IceOptions
@@ -44,8 +46,7 @@ class Viewers:
         self._sessions: dict[str, Session] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._opening = 0
-        self.dropped = 0
-        self.results_left_out = 0
+        self._of_gone: Counter[str] = Counter()
         self.encoders_started = 0
 
     def __len__(self) -> int:
@@ -55,6 +56,15 @@ class Viewers:
     def encoders(self) -> int:
         """Encoder processes at work."""
         return sum(broadcast.encoders for broadcast in self._broadcasts.values())
+
+    def levels(self) -> dict[str, float]:
+        """Viewers by `Level`."""
+        counted = Counter(str(session.track.quality.level) for session in self._sessions.values())
+        return {level: counted[level] for level in Level}
+
+    def sums(self, what: str) -> float:
+        """Of all viewers since the program's start; `what`: see `ViewerTrack.counts`."""
+        return self._of_gone[what] + sum(one.track.counts()[what] for one in self._sessions.values())
 
     async def open(
         self, video_id: str, offer: bytes, *, overlay: bool, allowed: Callable[[], bool] = lambda: True
@@ -114,8 +124,7 @@ class Viewers:
                 await session.close()
             finally:
                 del self._sessions[session.session_id], self._tasks[session.session_id]
-                self.dropped += session.track.dropped
-                self.results_left_out += session.results_left_out
+                self._of_gone.update(session.track.counts())
                 self._forget(session.broadcast)
 
     def _forget(self, broadcast: Broadcast) -> None:

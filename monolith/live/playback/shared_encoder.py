@@ -27,7 +27,7 @@ from monolith.processes import ChildDiedError, ChildProcess
 
 _MODULE: Final = "monolith.live.playback.encoder"
 _START_SECONDS: Final = 30.0
-_ANSWER_SECONDS: Final = 20.0
+_ANSWER_SECONDS: Final = 5.0
 """A process that works off no packet for so long hangs."""
 _STOP_SECONDS: Final = 2.0
 _IN_FLIGHT: Final = 4
