@@ -24,11 +24,11 @@ def require_coturn() -> str:
 
 
 @contextlib.asynccontextmanager
-async def coturn(address: str, folder: Path, *, relay: str | None = None) -> AsyncIterator[int]:
-    """Serves on `address`; its port. `relay`: the address of what it relays, else the same."""
-    path, port, log = require_coturn(), 3478, folder / "coturn.log"
+async def coturn(address: str, folder: Path, *, port: int = 3478) -> AsyncIterator[int]:
+    """Serves on `address`, and relays from it; its port."""
+    path, log = require_coturn(), folder / "coturn.log"
     flags = {
-        "listening-ip": address, "listening-port": port, "relay-ip": relay or address, "min-port": 40000,
+        "listening-ip": address, "listening-port": port, "relay-ip": address, "min-port": 40000,
         "max-port": 40100, "realm": "test", "user": f"{USER}:{PASSWORD}", "pidfile": folder / "coturn.pid",
         "userdb": folder / "coturn.db", "cli-ip": "127.0.0.1",
     }  # fmt: skip
