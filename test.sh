@@ -22,6 +22,7 @@ PATH=$PATH:/usr/sbin ensure_debian ffmpeg ffmpeg nginx nginx-light
 ensure_debian gst-launch-1.0 gstreamer1.0-tools
 ensure_rtsp_server
 ensure_browser
+ensure_networks
 ensure_environment dev
 ensure_samples
 
