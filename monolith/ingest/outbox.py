@@ -26,8 +26,8 @@ from monolith.ingest.output import SYNC_FRAMES, FrameOutput
 from monolith.ingest.requests import CancelledError, Request
 
 _LIVE_SYNC_SECONDS: Final = 0.05
-"""Between two syncs, at least. Results wait for them: it is well below the time from one sampled picture of most sources
-to the next, so that each is synced at once, and one that was late holds up none of those after it."""
+"""Between two syncs, at least. Results wait for them: it is well below the time from one sampled picture of most
+sources to the next, so that each is synced at once, and one that was late holds up none of those after it."""
 _SYNC_SECONDS: Final = 0.25
 _ROOM_SECONDS: Final = 0.25
 _MOST_QUEUED: Final = 2
