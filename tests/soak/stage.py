@@ -107,7 +107,7 @@ class Stage:
         return body
 
     async def until(
-        self, endpoint: Endpoint, wanted: Callable[[dict[str, Any]], bool], seconds: float = 30
+        self, endpoint: Endpoint, wanted: Callable[[dict[str, Any]], bool], seconds: float = 90
     ) -> dict[str, Any]:
         """Its status when it is as `wanted`. Raises TimeoutError with the last one."""
         body: dict[str, Any] = {}
