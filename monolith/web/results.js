@@ -1,11 +1,14 @@
 // @ts-check
-// What was found, by the RTP time of its picture: for each picture that is shown, the newest results that are not of a
-// later one.
+// What was found, by the RTP time of its picture: for each picture that is shown its own results, or what lies between
+// those before and after it, or the newest of before.
+
+import { between } from "/web/between.js";
 
 /** @typedef {import("./whep.js").Results} Results */
 
 export const CLOCK_RATE = 90000;
 const HOLD_TICKS = 2 * CLOCK_RATE; // results of longer ago say nothing of the picture that is shown
+const BRIDGE_TICKS = 0.6 * CLOCK_RATE; // over so long boxes are taken to move evenly
 const MOST = 600;
 
 /** @param {number} later @param {number} earlier RTP times @returns {number} ticks between them, across a wrap */
@@ -47,8 +50,14 @@ export class Found {
     for (const list of this.models.values()) {
       while (list.length > 1 && ticksBetween(timestamp, list[1].rtp_timestamp) >= 0) list.shift();
       const age = list.length ? ticksBetween(timestamp, list[0].rtp_timestamp) : -1;
-      if (age >= 0 && age <= HOLD_TICKS) chosen.push(list[0]);
+      if (age >= 0 && age <= HOLD_TICKS) chosen.push(bridged(list, age));
     }
     return chosen;
   }
+}
+
+/** @param {Results[]} list the first one is `age` ticks old @param {number} age @returns {Results} */
+function bridged([earlier, later], age) {
+  const gap = later && ticksBetween(later.rtp_timestamp, earlier.rtp_timestamp);
+  return age && gap && gap <= BRIDGE_TICKS ? between(earlier, later, age / gap) : earlier;
 }

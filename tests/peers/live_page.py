@@ -37,11 +37,14 @@ async function measure() {
   const isPink = (red, green, blue) => red - green > 60 && blue - green > 35;
   const isBox = (red, green, blue, alpha) => alpha > 200 &&
     Math.abs(red - boxColor[0]) + Math.abs(green - boxColor[1]) + Math.abs(blue - boxColor[2]) < 40;
-  const measured = (window.measured = { drawn: [], pictures: {}, results: [] });
+  const measured = (window.measured = { drawn: [], between: [], pictures: {}, results: [] });
   player.addEventListener("drawn", ({ detail: { rtpTimestamp, found } }) => {
     const shown = found.filter(({ rtp_timestamp }) => rtp_timestamp === rtpTimestamp);
-    if (measured.drawn.length < 200 && shown.some(({ inference_results }) => inference_results.length)) {
+    if (shown.some(({ inference_results }) => inference_results.length)) {
       measured.drawn.push({ sign: extent(pixelsOf(video), isRed), box: extent(pixelsOf(canvas), isBox) });
+    }
+    if (found.some(({ between, inference_results: [one] }) => between && one)) {
+      measured.between.push({ sign: extent(pixelsOf(video), isRed), box: extent(pixelsOf(canvas), isBox) });
     }
     if (player.querySelector(".burned").checked) {
       const picture = pixelsOf(video);
@@ -56,8 +59,9 @@ async function measure() {
   return true;
 }
 """.replace("WIDTH, HEIGHT", f"{WIDTH}, {HEIGHT}")
-"""`measure()` begins; `measured.drawn`: where the sign and the canvas's box lie in pictures with results of their very
-own; `measured.pictures`: by RTP time, sign and box in the picture itself, where the server draws."""
+"""`measure()` begins. Where the sign and the box lie: `measured.drawn`, of the canvas over pictures with results of
+their very own; `measured.between`, over pictures between such; `measured.pictures`, by RTP time, in the picture itself,
+where the server draws."""
 
 NOTICE: Final = 'document.querySelector(".notice").textContent'
 FIGURES: Final = 'document.querySelector(".figures").textContent'
