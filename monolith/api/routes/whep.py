@@ -23,11 +23,10 @@ from monolith.api.sdp_bodies import (
     ANSWERED,
     FRAGMENT,
     FRAGMENT_BODY,
-    FRAGMENT_BYTES,
     OFFER_BODY,
     SDP,
-    check_entity_tag,
     read_body,
+    read_fragment,
     require_accepted,
     require_type,
     session_response,
@@ -36,7 +35,7 @@ from monolith.api.sse import event_stream_response
 from monolith.api.viewer_answers import ViewerAnswer, ViewerFeed, viewer_answer
 from monolith.live.playback.session import Session
 from monolith.live.playback.sessions import NoSessionError, NotLiveError, TooManyViewersError, Viewers
-from monolith.live.webrtc.sdp import OFFER_BYTES, Fragment, NoCommonCodecError, OfferError
+from monolith.live.webrtc.sdp import OFFER_BYTES, NoCommonCodecError, OfferError
 
 router = APIRouter(tags=["watch"])
 
@@ -101,12 +100,7 @@ async def trickle(
 ) -> Response:
     require_type(request, FRAGMENT)
     session = _session(viewers, video_id, session_id)
-    check_entity_tag(request, session.entity_tag)
-    body = await read_body(request, FRAGMENT_BYTES)
-    try:
-        await viewers.trickle(session, Fragment(body))
-    except OfferError as error:
-        raise ApiError(400, str(error), kind="malformed-sdp") from error
+    await viewers.trickle(session, await read_fragment(request, session.entity_tag))
     return Response(status_code=204)
 
 

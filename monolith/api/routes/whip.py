@@ -27,11 +27,10 @@ from monolith.api.sdp_bodies import (
     ANSWERED,
     FRAGMENT,
     FRAGMENT_BODY,
-    FRAGMENT_BYTES,
     OFFER_BODY,
     SDP,
-    check_entity_tag,
     read_body,
+    read_fragment,
     require_accepted,
     require_type,
     session_response,
@@ -134,12 +133,7 @@ async def trickle(
     await _authorize(request, services, video_id)
     require_type(request, FRAGMENT)
     connection = _session(publishers, video_id, session_id)
-    check_entity_tag(request, connection.entity_tag)
-    fragment = await read_body(request, FRAGMENT_BYTES)
-    try:
-        await publishers.trickle(connection, fragment)
-    except OfferError as error:
-        raise ApiError(400, str(error), kind="malformed-sdp") from error
+    await connection.trickle(await read_fragment(request, connection.entity_tag))
     return Response(status_code=204)
 
 

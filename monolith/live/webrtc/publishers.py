@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from monolith.live.feeds import FeedBusyError, LiveFeed
 from monolith.live.webrtc.ice import NoAddressError
 from monolith.live.webrtc.publishing import PublisherConnection, WebRtcOptions
-from monolith.live.webrtc.sdp import Fragment, NoCommonCodecError, OfferError
+from monolith.live.webrtc.sdp import NoCommonCodecError, OfferError
 
 _END_SECONDS: Final = 8.0
 _REFUSALS: Final = ("malformed", "no codec", "busy", "too many")
@@ -70,10 +70,6 @@ class WebRtcPublishers:
     def find(self, video_id: str, session_id: str) -> PublisherConnection | None:
         connection = self._connections.get(session_id)
         return connection if connection is not None and connection.video_id == video_id else None
-
-    async def trickle(self, connection: PublisherConnection, body: bytes) -> None:
-        """Raises OfferError."""
-        await connection.trickle(Fragment(body))
 
     def states(self) -> dict[str, float]:
         connected = sum(one.connected for one in self._connections.values())
