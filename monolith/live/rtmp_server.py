@@ -86,7 +86,7 @@ class RtmpServer:
 
     def admit(self, connection: RtmpConnection) -> str:
         options = self._options
-        here = sum(one.address == connection.address for one in self._connections)
+        here = sum(one.client == connection.client for one in self._connections)
         if len(self._connections) >= options.max_connections:
             why = "connections"
         elif here >= options.max_connections_per_client:
