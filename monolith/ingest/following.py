@@ -22,7 +22,7 @@ from monolith.domain.segment import SourceInfo
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.checked_network import Resolver, pause, system_resolver
 from monolith.ingest.errors import SourceError
-from monolith.ingest.media import frame_rate, own_timestamp, packets_of, pictures_of
+from monolith.ingest.media import frame_rate, own_timestamp
 from monolith.ingest.messages import Connected, FollowSource, Probed, ProbeSource, SegmentDone, SourceAccess
 from monolith.ingest.numbering import NumberedPicture
 from monolith.ingest.outbox import Outbox
@@ -197,12 +197,13 @@ class Followed:
                 self._pulse.beat()
                 self._request.step()
         finally:
-            if video.damaged and len(self._warnings) < _MAX_WARNINGS:
-                self._warnings.append(f"{video.damaged} packets could not be decoded: {video.last_error}")
+            damaged = video.damaged - (video.failure is not None)  # the failure is told by itself
+            if damaged and len(self._warnings) < _MAX_WARNINGS:
+                self._warnings.append(f"{damaged} packets could not be decoded: {video.last_error}")
 
     def _pictures(self, video: OpenVideo) -> Iterator[VideoFrame]:
         asked = time.monotonic()
-        for packet in packets_of(video):
+        for packet in video.packets():
             self._waited_since(asked)
             if self._tap is not None:
                 self._tap.put(packet)
@@ -290,7 +291,7 @@ def probe_source(request: Request, work: ProbeSource, *, resolver: Resolver = sy
 def _first_described(source: FollowedSource, inputs: Iterator[OpenVideo]) -> SourceInfo:
     damaged = 0
     for video in inputs:
-        pictures = pictures_of(video)
+        pictures = video.pictures()
         for first in pictures:
             check_dimensions(first.width, first.height)
             return _described(source, video, first, _measured_rate(itertools.chain((first,), pictures)))
