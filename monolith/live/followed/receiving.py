@@ -103,7 +103,8 @@ class _Link:
         self._watched, self._begun = watched, False
         if not watched:
             self._feed.begin_anew()
-        self._writer.write(WATCHED if watched else UNWATCHED)  # few bytes, and seldom
+        if not self._writer.is_closing():  # uvloop raises where the decoder has just died
+            self._writer.write(WATCHED if watched else UNWATCHED)  # few bytes, and seldom
 
     def _stop_linger(self) -> None:
         if self._linger is not None:
