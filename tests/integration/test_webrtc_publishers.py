@@ -236,13 +236,16 @@ async def test_one_that_closes_without_a_word_has_broken_off(videos: Videos) -> 
         assert videos.all[0].reason == "the connection is closed"
 
 
-async def test_one_that_answers_no_checks_is_kept_while_it_is_heard(
-    videos: Videos, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("answered", ["none", "the first"])
+async def test_one_that_answers_no_checks_is_taken_while_it_is_heard(
+    videos: Videos, monkeypatch: pytest.MonkeyPatch, answered: str
 ) -> None:
-    """As FFmpeg's muxer once it is connected."""
+    """As FFmpeg's muxer, from the moment when its own check is answered."""
     monkeypatch.setattr("aioice.ice.CONSENT_INTERVAL", 0.05)
     monkeypatch.setattr("aioice.ice.CONSENT_FAILURES", 1)
     async with running(videos) as publishers, Publisher() as publisher:
+        if answered == "none":
+            publisher.way.request_received = lambda message, addr, protocol: None
         await publisher.publish(publishers)
         await taken(videos.all[0], lambda found: len(found) == 3)
         publisher.way.request_received = lambda message, addr, protocol: None

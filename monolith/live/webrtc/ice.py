@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 
 import ifaddr
 from aioice.candidate import Candidate, candidate_foundation, candidate_priority
-from aioice.ice import Connection, StunProtocol
+from aioice.ice import CandidatePair, Connection, StunProtocol
 from aiortc.rtcicetransport import RTCIceGatherer
 
 from monolith.live.webrtc.ice_servers import IceServer, IceServers
@@ -63,8 +63,8 @@ class NoAddressError(Exception):
 
 class RuledConnection(Connection):
     """An ICE agent that gathers as `options` say. `heard_at`: when the peer was last heard, in seconds of the monotonic
-    clock. `checks_consent`: whether a peer that does not say again and again that it wants our packets (RFC 7675) is
-    left; to be set before it has the answer."""
+    clock. `checks_consent`: whether a peer must answer that it wants our packets, first (RFC 8445) and again and again
+    (RFC 7675); to be set before it has the answer. Else the way that it nominates is taken, as by an ICE-lite agent."""
 
     options: IceOptions
     heard_at: float
@@ -105,6 +105,19 @@ class RuledConnection(Connection):
     def request_received(self, message: Any, addr: tuple[str, int], protocol: StunProtocol) -> None:
         self.heard_at = time.monotonic()
         super().request_received(message, addr, protocol)
+
+    def check_incoming(self, message: Any, addr: tuple[str, int], protocol: StunProtocol) -> None:
+        """`message`: a request that knows our password."""
+        super().check_incoming(message, addr, protocol)
+        if self.checks_consent or self.ice_controlling or "USE-CANDIDATE" not in message.attributes:
+            return
+        for pair in self._check_list:
+            if pair.protocol is protocol and pair.remote_addr == addr and not pair.nominated:
+                if pair.task is not None:
+                    pair.task.cancel()
+                self.check_state(pair, CandidatePair.State.SUCCEEDED)
+                pair.nominated = True
+                self.check_complete(pair)
 
     async def query_consent(self) -> None:
         if self.checks_consent:

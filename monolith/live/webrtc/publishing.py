@@ -80,7 +80,8 @@ class PublisherConnection:
             self.pictures = tap(self._peer, feed.publish)
             feed.ask_keyframe = self.pictures.want_keyframe
             made, self._way = await answer(self._peer, self._options.ice)
-            # It gets next to nothing from us, and is left when nothing is heard; FFmpeg answers none but the first.
+            # It gets next to nothing from us, and is left when nothing is heard. FFmpeg answers no check from its first
+            # DTLS message on, which may come before our check does.
             self._way.checks_consent = False
         most = self._options.max_bitrate
         return with_bitrate(made, min(START_KILOBITS, most), most)
