@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from aiortc import RTCConfiguration, RTCIceServer, RTCSessionDescription
 from aiortc.rtcconfiguration import RTCIceTransportPolicy
 
@@ -96,15 +95,17 @@ async def test_a_machine_with_loopback_alone(tmp_path: Path) -> None:
     with namespaces(1) as (alone,):
         async with served(tmp_path, alone) as server:
             with alone.entered():
-                async with chromium(tmp_path / "browser") as browser, browser.page(server.url) as page:
+                async with chromium(tmp_path / "browser") as browser:
                     made = await endpoint(server.url, "rtmp")
-                    async with ffmpeg_to(made["rtmp_endpoint"], clip, tmp_path / "rtmp.log", loop=True):
+                    async with (
+                        ffmpeg_to(made["rtmp_endpoint"], clip, tmp_path / "rtmp.log", loop=True),
+                        browser.page(server.url) as page,
+                    ):
                         await until_connected(server.url, made["video_id"], tmp_path / "rtmp.log")
                         seen = await watched(page, f"{server.url}/whep/{made['video_id']}")
                         assert seen["codec"] == "video/H264"
-                async with chromium(tmp_path / "again") as browser, browser.page(server.url) as page:
                     made = await endpoint(server.url, "webrtc")
-                    async with pushing(made, tmp_path) as log:
+                    async with pushing(made, tmp_path) as log, browser.page(server.url) as page:
                         await until_connected(server.url, made["video_id"], log)
                         await watched(page, f"{server.url}/whep/{made['video_id']}")
 
@@ -189,9 +190,8 @@ async def publishing(made: dict[str, Any], *, by_relay: bool) -> AsyncIterator[N
         yield
 
 
-@pytest.mark.parametrize("relayed", ["the program", "both"])
-async def test_nothing_but_a_relay_between_them(tmp_path: Path, relayed: str) -> None:
-    """`both`: the publisher and the browser, too, use nothing but the relay; the browser knows it by `Link`."""
+async def test_nothing_but_a_relay_between_them(tmp_path: Path) -> None:
+    """Once the program alone uses it; once publisher and browser do, too, and the browser knows it by `Link`."""
     async with only_a_relay(tmp_path) as (inside, outside, public):
         settings = {
             "HOST": "0.0.0.0", "AUTH": "off", "PORT": "8000", "PUBLIC_URL": public,
@@ -199,10 +199,10 @@ async def test_nothing_but_a_relay_between_them(tmp_path: Path, relayed: str) ->
         }  # fmt: skip
         async with served(tmp_path, inside, **settings):
             with outside.entered():
-                made = await endpoint(public, "webrtc")
-                by_relay = relayed == "both"
-                how = {"iceTransportPolicy": "relay"} if by_relay else {}
-                async with publishing(made, by_relay=by_relay):
-                    await until_connected(public, made["video_id"], tmp_path / "server.log")
-                    async with chromium(tmp_path / "browser") as browser, browser.page(public) as page:
-                        await watched(page, f"{public}/whep/{made['video_id']}", how)
+                async with chromium(tmp_path / "browser") as browser:
+                    for by_relay in (False, True):
+                        made = await endpoint(public, "webrtc")
+                        async with publishing(made, by_relay=by_relay), browser.page(public) as page:
+                            await until_connected(public, made["video_id"], tmp_path / "server.log")
+                            how = {"iceTransportPolicy": "relay"} if by_relay else {}
+                            await watched(page, f"{public}/whep/{made['video_id']}", how)
