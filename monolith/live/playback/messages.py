@@ -62,10 +62,11 @@ class Encoded(msgspec.Struct, frozen=True, tag="encoded"):
 
 
 class Taken(msgspec.Struct, frozen=True, tag="taken"):
-    """A packet has been worked off. `late`: pictures of it that were not encoded; `damaged`: none could be decoded."""
+    """A packet has been worked off. `late`: pictures of it that were not encoded; `damage`: why none could be
+    decoded; empty where it could."""
 
     late: int = 0
-    damaged: bool = False
+    damage: str = ""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
