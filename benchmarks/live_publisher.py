@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import av
-import av.error
 import msgspec
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
@@ -35,7 +34,6 @@ Way: TypeAlias = Literal["rtmp", "whip"]
 _MOST_MS: Final = 4000
 """A picture that comes later than that would be taken for the one that shows its number next time."""
 _LATE_SECONDS: Final = 10.0
-_TRIES: Final = 3
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,18 +117,11 @@ def _wait_for_the_end(stop: threading.Event) -> None:
 def _begun(
     work: Publication, add: Callable[[OutputContainer], VideoStream]
 ) -> tuple[OutputContainer, VideoStream]:
-    """The publication with the stream that `add` has added, once the program takes it. Tried more than once: FFmpeg's
-    WHIP muxer answers no STUN request while it waits for the other side's DTLS, which a busy machine may begin late."""
-    for left in reversed(range(_TRIES)):
-        target = _opened(work)
-        stream = add(target)
-        try:
-            target.start_encoding()
-            return target, stream
-        except av.error.FFmpegError:
-            if not left:
-                raise
-    raise AssertionError
+    """The publication with the stream that `add` has added, once the program takes it."""
+    target = _opened(work)
+    stream = add(target)
+    target.start_encoding()
+    return target, stream
 
 
 def _opened(work: Publication) -> OutputContainer:
