@@ -17,7 +17,8 @@ from tests.program import Server, result_rows, until_ended, upload
 
 SETTINGS = {"PRECISION": "f32", "SEGMENT_SECONDS": "2"}
 FRAME_STEP = 3
-ROUNDS = 5
+ROUNDS = 3
+"""Each kind of process is the first victim once."""
 FULL_ROUNDS = 100
 VICTIMS = ("main", "worker", "decoder")
 
