@@ -27,6 +27,7 @@ from monolith.live.feeds import FeedBusyError, LiveFeed, LiveFeeds, LiveReader
 
 _CHANCE_BYTES: Final = 23
 _ID_BYTES: Final = 16
+_LOOKS: Final = 2
 _BROKE_OFF: Final = "the publisher's connection broke"
 
 
@@ -56,6 +57,8 @@ class _Publication:
     def __init__(self, feed: LiveFeed) -> None:
         self.feed = feed
         self.held: LiveReader | None = feed.read()
+        self.looks = 0
+        """That were in vain, after its end."""
 
     @property
     def to_follow(self) -> bool:
@@ -175,8 +178,12 @@ class PushSources:
         return publication.feed.read() if look else publication.take()
 
     def give_up(self, video_id: str) -> None:
+        """One that has ended is looked at once more: it may have been our decoder that failed."""
         publication = self._publications.get(video_id)
-        if publication is not None and publication.feed.ended:
+        if publication is None or not publication.feed.ended:
+            return
+        publication.looks += 1
+        if publication.looks >= _LOOKS:
             self._forget(video_id)
 
     def note(self, video: Video) -> None:

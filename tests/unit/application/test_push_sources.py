@@ -144,11 +144,14 @@ async def test_waiting_ends_with_a_publisher_or_in_time(pushed: Pushed) -> None:
     sources = pushed.sources
     waiting = asyncio.create_task(sources.wait("v", 30))
     assert not await sources.wait("v", 0.01)
-    async with asyncio.timeout(5), sources.publisher("v"):
+    async with asyncio.timeout(5), sources.publisher("v") as feed:
         assert await waiting
         assert await sources.wait("v", 0)
         sources.give_up("v")
         assert await sources.wait("v", 0)  # it is still there
+        feed.publish(packet(0, keyframe=True))
+    sources.give_up("v")
+    assert await sources.wait("v", 0)  # it may have been our decoder that failed
     sources.give_up("v")
     assert not await sources.wait("v", 0)
     assert sources_are_quiet(sources)
