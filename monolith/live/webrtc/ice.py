@@ -21,6 +21,7 @@ from aioice.ice import CandidatePair, Connection, StunProtocol
 from aiortc.rtcicetransport import RTCIceGatherer
 
 from monolith.live.webrtc.ice_servers import IceServer, IceServers
+from monolith.live.webrtc.intake import Intake
 
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 
@@ -28,6 +29,8 @@ _RECEIVE_BUFFER: Final = 1 << 20
 _WAITING_DATAGRAMS: Final = 4096
 """So many may wait for the loop; those that come then are lost, as in a full socket."""
 _HIGHEST: Final = 65535
+REMOTE_CANDIDATES: Final = 32
+"""Of one peer, in its offer and trickled: each is sent to, whoever is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +67,14 @@ class NoAddressError(Exception):
 class RuledConnection(Connection):
     """An ICE agent that gathers as `options` say. `heard_at`: when the peer was last heard, in seconds of the monotonic
     clock. `checks_consent`: whether a peer must answer that it wants our packets, first (RFC 8445) and again and again
-    (RFC 7675); to be set before it has the answer. Else the way that it nominates is taken, as by an ICE-lite agent."""
+    (RFC 7675); to be set before it has the answer. Else the way that it nominates is taken, as by an ICE-lite agent.
+    `intake`: how much may come, None: anything. What comes beyond is lost."""
 
     options: IceOptions
     heard_at: float
     checks_consent: bool = True
+    intake: Intake | None = None
+    _from: tuple[str, int] | None = None
 
     @classmethod
     def rule(cls, gatherer: RTCIceGatherer, options: IceOptions) -> RuledConnection:
@@ -92,22 +98,44 @@ class RuledConnection(Connection):
         self._protocols += protocols
         if not protocols:
             raise NoAddressError(self._why_no_address())
-        given = await self.options.asked.ask(component, protocols, lambda: StunProtocol(self))
+        given = await self.options.asked.ask(component, protocols, lambda: _Socket(self))
         self._protocols += [protocol for _, protocol in given if protocol is not None]
         return [*self._public(hosts), *hosts, *(candidate for candidate, _ in given)]
 
     def data_received(self, data: bytes, component: int) -> None:
         """For the sockets. Anyone may send to them: an empty datagram would end aiortc's reading."""
-        if data and self._queue.qsize() < _WAITING_DATAGRAMS:
-            self.heard_at = time.monotonic()
+        if not data or self._queue.qsize() >= _WAITING_DATAGRAMS:
+            return
+        now = time.monotonic()
+        if self._is_of_peer(component):
+            self.heard_at = now
+        if self.intake is None or self.intake.takes(len(data), now):
             super().data_received(data, component)
 
-    def request_received(self, message: Any, addr: tuple[str, int], protocol: StunProtocol) -> None:
-        self.heard_at = time.monotonic()
-        super().request_received(message, addr, protocol)
+    def datagram_comes(self, addr: tuple[str, int]) -> None:
+        """For the sockets: what is received next is from there."""
+        self._from = addr
+
+    def _is_of_peer(self, component: int) -> bool:
+        """Whether what was received last came from an address that is checked, or was."""
+        pair = self._nominated.get(component)
+        if pair is not None:
+            return bool(pair.remote_addr == self._from)
+        return any(pair.remote_addr == self._from for pair in self._check_list)
+
+    async def add_remote_candidate(self, remote_candidate: Candidate | None) -> None:
+        if remote_candidate is None or len(self._remote_candidates) < REMOTE_CANDIDATES:
+            await super().add_remote_candidate(remote_candidate)
+
+    def _pair_remote_candidate(self, remote_candidate: Candidate) -> None:
+        """Loopback is a way to a peer that uses it with us, not one to other programs of this machine."""
+        own = any(ip_address(one.host).is_loopback for one in self._local_candidates)
+        if own or not ip_address(remote_candidate.host).is_loopback:
+            super()._pair_remote_candidate(remote_candidate)
 
     def check_incoming(self, message: Any, addr: tuple[str, int], protocol: StunProtocol) -> None:
         """`message`: a request that knows our password."""
+        self.heard_at = time.monotonic()
         super().check_incoming(message, addr, protocol)
         if self.checks_consent or self.ice_controlling or "USE-CANDIDATE" not in message.attributes:
             return
@@ -129,7 +157,7 @@ class RuledConnection(Connection):
         for port in ports_to_try(self.options.ports):
             try:
                 transport, protocol = await loop.create_datagram_endpoint(
-                    lambda: StunProtocol(self), local_addr=(address, port)
+                    lambda: _Socket(self), local_addr=(address, port)
                 )
             except OSError:
                 continue
@@ -160,6 +188,16 @@ class RuledConnection(Connection):
             return "no UDP port can be had now"
         first, last = self.options.ports
         return f"all UDP ports from {first} to {last} are taken (VIDEO_ANALYSIS_ICE_PORTS); try again later"
+
+
+class _Socket(StunProtocol):
+    """Says where datagrams come from."""
+
+    receiver: RuledConnection
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        self.receiver.datagram_comes((addr[0], addr[1]))
+        super().datagram_received(data, addr)
 
 
 def local_addresses(interfaces: Sequence[str]) -> list[str]:

@@ -217,3 +217,46 @@ a=ssrc:1 cname:x
 a=ssrc:2 cname:x
 """.splitlines()
 )
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "169.254.169.254 80",
+        "::ffff:169.254.169.254 80",
+        "fe80::1 5000",
+        "224.0.0.1 5000",
+        "ff02::1 5000",
+        "255.255.255.255 5000",
+        "0.0.0.0 5000",
+        "192.0.2.7 0",
+        "192.0.2.7 99999",
+    ],
+)
+async def test_nothing_is_sent_where_no_peer_can_be(where: str) -> None:
+    candidate = CANDIDATE.replace("192.0.2.7 50000", where)
+    lines, _ = check_offer((await offer("video") + candidate + "\r\n").encode())
+    assert candidate not in lines
+    assert Fragment(candidate.encode()).candidates == []
+
+
+async def bundle_only(*dropped: str) -> bytes:
+    """Sound, and pictures that are bundled with it or not sent at all."""
+    whole, sound, pictures = re.split(r"(?=^m=)", await offer("audio", "video"), flags=re.MULTILINE)
+    lines = [line for line in pictures.splitlines() if not line.startswith(dropped)]
+    lines[0] = re.sub(r"^m=video \d+", "m=video 0", lines[0])
+    return (whole + sound + "\r\n".join([*lines, "a=bundle-only", ""])).encode()
+
+
+OF_THE_FIRST = ("a=ice-", "a=fingerprint", "a=setup", "a=rtcp-mux", "a=candidate", "a=end-of-candidates")
+
+
+@pytest.mark.parametrize("dropped", [("a=end-of",), OF_THE_FIRST], ids=["repeated", "left out"])
+async def test_parts_that_are_bundled_or_nothing_are_taken(dropped: tuple[str, ...]) -> None:
+    lines, description = check_offer(await bundle_only(*dropped))
+    assert sends_video(description)
+    taken = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    await taken.setRemoteDescription(RTCSessionDescription(lines, "offer"))
+    answered = (await taken.createAnswer()).sdp
+    assert re.search(r"^m=video [1-9]", answered, re.MULTILINE) and "a=group:BUNDLE 0 1" in answered
+    await taken.close()
