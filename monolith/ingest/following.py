@@ -38,6 +38,7 @@ _PICTURE_TIMEOUTS: Final = 4
 """A source that sends something, but no picture for so many read timeouts, counts as broken."""
 _SLACK_SECONDS: Final = 10.0
 _MAX_WARNINGS: Final = 20
+_MISSED: Final = "the decoder was busy with earlier pictures until this one was gone"
 _STOPPED: Final = "the program does not read the source any more"
 _MEASURED_PICTURES: Final = 25
 _MEASURED_SECONDS: Final = 2.0
@@ -113,6 +114,8 @@ class Followed:
         self._timeline: Timeline | None = None
         self._number = work.first_frame - 1 if work.live else 0
         self._seen = 0
+        self._missed = 0
+        """Pictures that came before the next one that will be decoded, and have no number yet."""
         self._connected = False
         self._age = 0.0
         """Of the first picture, in seconds."""
@@ -163,6 +166,9 @@ class Followed:
                         self._decode(video)
             finally:
                 self._warnings += source.warnings
+                self._missed += source.lost
+                if self._connected:
+                    self._outbox.lose(self._missed_numbers(), _MISSED)
 
     def _next_of(self, inputs: Iterator[OpenVideo]) -> OpenVideo | None:
         """None after the last. To open one is to wait for the source, too."""
@@ -186,6 +192,7 @@ class Followed:
         """All pictures of one input."""
         if self._timeline is not None and not video.goes_on:
             self._timeline.break_off()
+        self._missed += video.lost
         if self._tap is not None:
             self._tap.begin(video)
         rate = frame_rate(video)
@@ -222,12 +229,15 @@ class Followed:
             self._pace.reached(timestamp)
         if self._pacer is not None:
             pause(self._pacer.delay(timestamp, time.monotonic()), self._watch)
+        missed = self._missed_numbers()
         self._number += 1
         if self._number < self._work.first_frame:
             return
         if not self._connected:
             self._request.say(Connected(self._number, timestamp, self._clock() - self._age))
             self._connected = True
+        if missed:
+            self._outbox.lose(missed, _MISSED)
         if self._cutter.is_cut_before(timestamp, keyframe=picture.key_frame):
             self._outbox.cut(self._number - 1, self._seen, self._pulse.beat)
             self._seen = 0
@@ -237,6 +247,12 @@ class Followed:
             self._put(
                 NumberedPicture(self._number, timestamp, picture, video.position_of(picture), source_time)
             )
+
+    def _missed_numbers(self) -> list[int]:
+        """The sampled ones of those that were missed, which have their numbers now."""
+        before, self._number, self._missed = self._number, self._number + self._missed, 0
+        step = self._work.frame_step
+        return list(range(before - before % step + step, self._number + 1, step))
 
     def _put(self, numbered: NumberedPicture) -> None:
         self._outbox.put(numbered, self._decode_seconds, self._pulse.beat)

@@ -8,11 +8,12 @@ once what was published before it was followed: nothing is late then that could 
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import av.error
@@ -51,7 +52,9 @@ class _Picture:
 
 @dataclass(frozen=True)
 class _Lost:
-    numbers: list[int] = field(default_factory=list)
+    """Reason → frame numbers."""
+
+    numbers: dict[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,18 @@ class Outbox:
             self._check()
             for index, item in enumerate(self._items):
                 if isinstance(item, _Picture) and not self._has_slot_held(item) and self._work.live:
-                    self._items[index] = _Lost([item.numbered.number])
+                    self._items[index] = _Lost({_LATE: [item.numbered.number]})
             self._merge_lost()
             picture = _Picture(numbered, decode_seconds)
             self._has_slot_held(picture)
             self._items.append(picture)
+            self._changed.notify_all()
+
+    def lose(self, numbers: Iterable[int], reason: str) -> None:
+        """Sampled pictures of a live source that will not come, behind those that were put."""
+        with self._changed:
+            self._items.append(_Lost({reason: list(numbers)}))
+            self._merge_lost()
             self._changed.notify_all()
 
     def _has_slot_held(self, picture: _Picture) -> bool:
@@ -178,7 +188,8 @@ class Outbox:
         merged: deque[_Item] = deque()
         for item in self._items:
             if isinstance(item, _Lost) and merged and isinstance(merged[-1], _Lost):
-                merged[-1].numbers.extend(item.numbers)
+                for reason, numbers in item.numbers.items():
+                    merged[-1].numbers.setdefault(reason, []).extend(numbers)
             else:
                 merged.append(item)
         self._items = merged
@@ -209,8 +220,9 @@ class Outbox:
             match item:
                 case _Picture():
                     self._put(self._output, item)
-                case _Lost(numbers):
-                    self._say_lost(numbers, _LATE)
+                case _Lost(lost):
+                    for reason, numbers in lost.items():
+                        self._say_lost(numbers, reason)
                 case _Cut():
                     self._cut(self._output, item)
                 case _Sync():
@@ -295,7 +307,7 @@ class Outbox:
                 case _Picture(numbered):
                     numbers.append(numbered.number)
                 case _Lost(lost):
-                    numbers += lost
+                    numbers += itertools.chain.from_iterable(lost.values())
                 case _Cut(_, frames_seen):
                     self.unsaid_seen += frames_seen
         if self._work.live and self._output is not None:

@@ -54,9 +54,9 @@ LIMITS: Final = Limits()
 @dataclass
 class OpenVideo:
     """An open file and its best video stream. `damaged`: packets that could not be read or decoded so far; `failure`:
-    what ended the input before its end; `goes_on`: its timestamps go on from those of
-    the input before; `arrived`: when its first picture came, in Unix seconds, where it was not just now; `offset`:
-    bytes of its source that came before it, about."""
+    what ended the input before its end; `goes_on`: its timestamps go on from those of the input before; `arrived`: when
+    its first picture came, in Unix seconds, where it was not just now; `offset`: bytes of its source that came before
+    it, about; `lost`: pictures that came before it, and were not handed over."""
 
     container: InputContainer
     stream: VideoStream
@@ -66,6 +66,7 @@ class OpenVideo:
     goes_on: bool = False
     arrived: float | None = None
     offset: int = 0
+    lost: int = 0
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """The stream's packets in their order, then one empty packet (flush). What cannot be demuxed is counted and

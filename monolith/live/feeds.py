@@ -39,6 +39,11 @@ class LiveReader:
         self._until_keyframe = not first
         self._ended = False
         self._news = asyncio.Event()
+        self._begun = bool(first)
+        self._gaps: deque[tuple[LivePacket, int]] = deque()
+        """Packets that wait, and how many were lost just before each."""
+        self._lost = 0
+        self._lost_last = 0
         self.dropped = 0
         """Packets that this reader was too slow for, or that stood before its first keyframe."""
 
@@ -47,18 +52,44 @@ class LiveReader:
         """Why the feed ended, once it has; empty where its publisher ended it."""
         return self._feed.reason
 
+    @property
+    def waiting(self) -> int:
+        """Packets that wait."""
+        return len(self._waiting)
+
+    @property
+    def lost(self) -> int:
+        """Packets that were lost behind those that were given, since it began with a keyframe."""
+        return self._lost + sum(lost for _, lost in self._gaps)
+
+    def take_lost(self) -> int:
+        """Packets that were lost just before the one that was given last, or before the end; told once."""
+        lost, self._lost_last = self._lost_last, 0
+        return lost
+
+    def miss(self, count: int) -> None:
+        """So many more were lost before those that wait."""
+        self._begun = True
+        if self._waiting and count:
+            self._gaps.appendleft((self._waiting[0], count))
+        else:
+            self._lost += count
+
     def __aiter__(self) -> LiveReader:
         return self
 
     async def __anext__(self) -> LivePacket:
         while not self._waiting:
             if self._ended:
+                self._lost_last, self._lost = self._lost_last + self._lost, 0
                 raise StopAsyncIteration
             self._news.clear()
             await self._news.wait()
         packet = self._waiting.popleft()
         self._bytes -= len(packet.data)
         self._allowance = max(0, self._allowance - 1)
+        while self._gaps and self._gaps[0][0] is packet:
+            self._lost_last += self._gaps.popleft()[1]
         return packet
 
     def offer(self, packet: LivePacket) -> None:
@@ -68,7 +99,12 @@ class LiveReader:
         if self._until_keyframe or self._is_full(packet):
             self._until_keyframe = True
             self.dropped += 1
+            self._lost += self._begun
             return
+        if self._lost:
+            self._gaps.append((packet, self._lost))
+            self._lost = 0
+        self._begun = True
         self._waiting.append(packet)
         self._bytes += len(packet.data)
         self._news.set()
@@ -143,6 +179,11 @@ class LiveFeed:
         self.dismissal = ""
         self.readers_changed: Callable[[], None] | None = None
         """Told when a reader comes or goes."""
+        self.begun: Callable[[], None] | None = None
+        """Told of the first keyframe, after the readers."""
+        self.silent_seconds: Callable[[], float] | None = None
+        """For how long its publisher has said nothing, where its connection does not tell for long that it is gone
+        (RTMP)."""
         self._group = NewestGroup()
         self._readers: set[LiveReader] = set()
 
@@ -177,6 +218,9 @@ class LiveFeed:
         self._group.add(packet)
         for reader in self._readers:
             reader.offer(packet)
+        if packet.keyframe and self.begun is not None:
+            begun, self.begun = self.begun, None
+            begun()
 
     def read(self, *, past: bool = True) -> LiveReader:
         """A reader that begins with the newest group of pictures, or without `past` with the next keyframe."""

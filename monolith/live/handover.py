@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from monolith.application.ports import Invitation
-from monolith.ingest.live_source import ARRIVED, BROKEN, LENGTH
+from monolith.ingest.live_source import ARRIVED, BROKEN, GAP, LENGTH
 from monolith.live.feeds import LiveFeeds, LiveReader
 from monolith.live.followed.receiving import FollowedFeeds
 from monolith.live.matroska import block, header
@@ -34,6 +34,7 @@ _HELLO_SECONDS: Final = 10.0
 _WRITE_SECONDS: Final = 60.0
 _MOST_INVITATIONS: Final = 4096
 _NOBODY: Final = "nobody publishes now"
+_NO_PICTURE: Final = "the publisher ended before its first picture"
 
 logger = logging.getLogger(__name__)
 
@@ -131,19 +132,27 @@ class FeedHandover:
 async def _hand_over(packets: LiveReader, writer: asyncio.StreamWriter) -> None:
     """All that comes, up to the end of the feed, and how it ended. Raises OSError, TimeoutError."""
     current: VideoFormat | None = None
+    lost = 0
     async for packet in packets:
-        if packet.format != current:
+        lost += packets.take_lost()
+        if lost or packet.format != current:
             if not packet.keyframe:
+                lost += current is not None
                 continue
-            if current is not None:
-                await _write(writer, LENGTH.pack(0))
-            await _write(writer, _frame(ARRIVED.pack(packet.arrived)) + _frame(header(packet.format)))
-            current = packet.format
+            end = b"" if current is None else LENGTH.pack(0)
+            begin = _frame(ARRIVED.pack(packet.arrived)) + _frame(header(packet.format))
+            await _write(writer, end + _gap(lost) + begin)
+            current, lost = packet.format, 0
         await _write(writer, _frame(block(packet)))
-    if packets.reason:
-        await _write(writer, _broken(packets.reason))
-    elif current is not None:
-        await _write(writer, LENGTH.pack(0))
+    await _write(writer, _end(packets.reason, lost + packets.take_lost(), begun=current is not None))
+
+
+def _end(reason: str, lost: int, *, begun: bool) -> bytes:
+    """`reason`: empty at the end in order. `lost`: packets behind the last one that was handed over."""
+    end = (LENGTH.pack(0) if begun and (lost or not reason) else b"") + _gap(lost)
+    if not begun:
+        reason = reason or _NO_PICTURE
+    return end + _broken(reason) if reason else end
 
 
 async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
@@ -170,6 +179,10 @@ async def _until_gone(reader: asyncio.StreamReader, work: Coroutine[None, None, 
 
 def _frame(content: bytes) -> bytes:
     return LENGTH.pack(len(content)) + content
+
+
+def _gap(lost: int) -> bytes:
+    return LENGTH.pack(GAP) + LENGTH.pack(lost) if lost else b""
 
 
 def _broken(reason: str) -> bytes:

@@ -167,6 +167,9 @@ class RtmpConnection(asyncio.Protocol):
         elif self._feed is not None and now - self._heard > self._idle_seconds:
             self._cut(f"it sent nothing for {self._idle_seconds:g} s")
 
+    def _silent_seconds(self) -> float:
+        return self._loop.time() - self._heard
+
     async def end(self) -> None:
         """Close it, and wait until what it published is closed, too."""
         self._cut(self._reason)
@@ -304,7 +307,7 @@ class RtmpConnection(asyncio.Protocol):
 
     async def _publish_to(self, feed: LiveFeed, publish: _Publish) -> None:
         """Until either side ends it. It may have ended, or been cut off, while its key was looked up."""
-        publish.feed = feed
+        publish.feed, feed.silent_seconds = feed, self._silent_seconds
         self._session.accept_publish(publish.request)
         logger.info("video %s is published by RTMP from %s", feed.video_id, self.address)
         early, publish.early = publish.early, []

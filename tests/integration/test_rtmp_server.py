@@ -280,14 +280,15 @@ async def test_small_messages_without_a_key_are_cut_off(
 
 
 async def test_small_messages_leave_others_their_turn_and_count_as_more(
-    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = await world.endpoint()
-    at_once = await _heard_at_once(world, made, monkeypatch)
-    assert max(at_once) <= 256
-    assert sum(at_once) * 200 <= 2 * 62_500_000, "ten seconds of 50 Mbit/s"
-    await world.until_alone()
-    assert "more than 50000 kbit/s" in caplog.text
+    """They are 200 kB: a fifth of what may come at once."""
+    async with running(tmp_path, max_bitrate=1000) as world:
+        at_once = await _heard_at_once(world, await world.endpoint(), monkeypatch)
+        assert max(at_once) <= 256
+        assert 4_000 < sum(at_once) < 100_000
+        await world.until_alone()
+    assert "more than 1000 kbit/s" in caplog.text
 
 
 async def _heard_at_once(world: World, made: PushEndpoint, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -302,7 +303,7 @@ async def _heard_at_once(world: World, made: PushEndpoint, monkeypatch: pytest.M
 
     async with publishing(world, made.secret, made.video_id) as (wire, _):
         monkeypatch.setattr(ServerSession, "receive", counted)
-        wire.send(wire.publisher.audio(b"s", 0) + ONE_BYTE_SOUNDS * 1_000_000)
+        wire.send(wire.publisher.audio(b"s", 0) + ONE_BYTE_SOUNDS * 100_000)
         while world.server.publishing:
             turns += 1
             await asyncio.sleep(0)
@@ -335,6 +336,27 @@ async def test_a_connection_that_is_cut_while_its_key_is_looked_up_may_come_agai
         looked_up.set()
         await until(lambda: bool(feeds) and feeds[0].ended)
     assert feeds[0].reason == "the publisher's connection broke"
+
+
+async def test_who_was_silent_makes_way_for_the_same_publisher(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection broke, and nothing told so."""
+    made = await world.endpoint()
+    async with publishing(world, made.secret, made.video_id) as (first, feed), connected(world) as early:
+        early.send(early.publisher.begin(made.secret))
+        await early.until_closed()
+        assert b"published already" in early.received and not feed.ended
+        monkeypatch.setattr("monolith.application.push_sources._GONE_SECONDS", 0.0)
+        async with publishing(world, made.secret, made.video_id) as (_, second):
+            assert (feed.ended, feed.reason, second.ended) == (
+                True,
+                "the publisher's connection broke",
+                False,
+            )
+            await first.until_closed()
+            assert b"came again by another connection" in first.received
+            assert world.feeds.get(made.video_id) is second
 
 
 async def test_publish_end_and_publish_again_in_one_piece(world: World, feeds: list[LiveFeed]) -> None:

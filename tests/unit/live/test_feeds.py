@@ -75,6 +75,31 @@ async def test_a_reader_that_caught_up_goes_on_at_the_next_keyframe() -> None:
     assert reader.dropped == 6
 
 
+async def test_a_reader_tells_what_it_lost_where_it_lost_it() -> None:
+    feed = LiveFeed("v")
+    reader = feed.read()
+    most = int(READER_SECONDS * 25)
+    publish(feed, range(3))
+    publish(feed, range(3, most + 20), keyframes=(3,))
+    assert (reader.lost, reader.take_lost()) == (16, 0)
+    for number in range(3, most + 4):
+        assert ((await anext(reader)).pts // FRAME, reader.take_lost()) == (number, 0)
+    publish(feed, range(most + 20, most + 30), keyframes=(most + 25,))
+    assert ((await anext(reader)).pts // FRAME, reader.take_lost()) == (most + 25, 21)
+    reader.miss(7)
+    assert ((await anext(reader)).pts // FRAME, reader.take_lost()) == (most + 26, 7)
+    assert (reader.lost, reader.take_lost()) == (0, 0)
+
+
+async def test_what_is_lost_behind_the_last_packet_is_told_at_the_end() -> None:
+    feed = LiveFeed("v")
+    reader = feed.read()
+    publish(feed, range(int(READER_SECONDS * 25) + 20), keyframes=(0,))
+    feed.end()
+    await rest(reader)
+    assert (reader.take_lost(), reader.take_lost()) == (19, 0)
+
+
 async def test_a_group_that_is_too_long_is_not_kept() -> None:
     feed = LiveFeed("v")
     publish(feed, range(int(GROUP_SECONDS * 25) + 5), keyframes=(0,))
