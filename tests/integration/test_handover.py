@@ -159,6 +159,7 @@ async def test_what_is_said_too_long_is_no_frame(tmp_path: Path) -> None:
         async def answer(
             reader: asyncio.StreamReader, writer: asyncio.StreamWriter, said: bytes = said
         ) -> None:
+            await reader.readexactly(1)  # the token
             writer.write(said)
             writer.close()
 
