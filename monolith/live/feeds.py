@@ -3,7 +3,8 @@
 Rules:
 - A video has one publisher at a time.
 - A reader begins with the newest group of pictures (a keyframe and what follows it), as far as it is kept.
-- A reader who does not keep up loses packets, never the publisher: everything up to the next keyframe, counted.
+- A reader who does not keep up loses packets, never the publisher: everything up to the next keyframe, counted. The
+  publisher is asked for one as soon as the reader has worked off what waits.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ class LiveReader:
         if self._until_keyframe or self._is_full(packet):
             self._until_keyframe = True
             self.dropped += 1
+            if not self._waiting:
+                self._feed.want_keyframe()
             self._lost += self._begun
             return
         if self._lost:
@@ -210,6 +213,11 @@ class LiveFeed:
         """What is kept is old: the next keyframe is the newest. `group_seconds`: as far as it is known already."""
         self._group = NewestGroup()
         self._group.seconds = group_seconds
+
+    def want_keyframe(self) -> None:
+        """Ask the publisher for a keyframe, where there is a way."""
+        if self.ask_keyframe is not None:
+            self.ask_keyframe()
 
     def publish(self, packet: LivePacket) -> None:
         """Hand `packet` to every reader. Never waits. After the end it does nothing."""

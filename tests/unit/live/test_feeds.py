@@ -117,3 +117,37 @@ def test_a_video_has_one_publisher() -> None:
     second = feeds.open("v")
     feeds.close(first)
     assert feeds.get("v") is second
+
+
+async def test_a_publisher_who_can_be_asked_is_asked_for_a_keyframe() -> None:
+    """By who joins where no group is kept, and by who has worked off what waited after a loss; by nobody else."""
+    feed, asked = LiveFeed("v"), 0
+
+    def ask() -> None:
+        nonlocal asked
+        asked += 1
+
+    feed.ask_keyframe = ask
+    slow = feed.read()
+    long = int((GROUP_SECONDS + 1) * 25)
+    publish(feed, range(long), keyframes=(0,))
+    assert (asked, feed.newest_group) == (0, [])
+    async with asyncio.timeout(5):
+        for _ in range(int(READER_SECONDS * 25) + 1):
+            await anext(slow)
+    publish(feed, (long,))
+    assert asked == 1
+    late = feed.read()
+    publish(feed, (long + 1,), keyframes=(long + 1,))
+    assert asked == 1
+    feed.end()
+    assert await rest(slow) == await rest(late) == [long + 1]
+
+
+async def test_a_publisher_is_asked_by_who_joins_where_no_group_is_kept() -> None:
+    feed, asked = LiveFeed("v"), []
+    publish(feed, range(int((GROUP_SECONDS + 1) * 25)), keyframes=(0,))
+    feed.ask_keyframe = lambda: asked.append(True)
+    async with feed.read():
+        publish(feed, (1000,))
+    assert asked
