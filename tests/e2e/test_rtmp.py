@@ -14,6 +14,7 @@ import pytest
 
 from monolith.frames.jpeg import decode
 from tests.peers.rtmp import ffmpeg_to, gstreamer_to, publish_enhanced, refused_by
+from tests.peers.rtmp_publisher import RtmpPublisher
 from tests.program import Server, serving, until_ended
 from tests.videos import Recipe, make_video, read_barcode
 
@@ -85,6 +86,47 @@ async def test_ffmpeg_with_b_frames_and_sound(
     events = (await client.get(f"/analysis/{video_id}/events", params={"limit": 1000})).text
     assert len(key) >= 50 and key not in events + server.output
     assert "has ended" in await asyncio.to_thread(refused_by, url, clip)
+
+
+@pytest.mark.parametrize("behind", [b"\xff" * 300, RtmpPublisher().unpublish()], ids=["cut", "empty"])
+async def test_a_false_start_ends_nothing(
+    client: httpx.AsyncClient, clip: Path, tmp_path: Path, behind: bytes
+) -> None:
+    """Cut off, or ended in order, before the first picture: at the beginning, and between two connections."""
+    video_id, url = await endpoint(client)
+    await false_start(url, behind)
+    assert (await status_of(client, video_id))["status"] == "Pending"
+    async with ffmpeg_to(url, clip, tmp_path / "first", loop=True) as publisher:
+        await until(client, video_id, lambda body: bool(body["frames_analyzed"]))
+        publisher.kill()
+        await publisher.wait()
+    await until(client, video_id, lambda body: not body["connected"])
+    await false_start(url, behind)
+    assert (await status_of(client, video_id))["status"] == "Processing"
+    async with ffmpeg_to(url, clip, tmp_path / "second") as publisher:
+        assert await publisher.wait() == 0, (tmp_path / "second").read_text()
+    body = await until_ended(client, video_id)
+    assert (body["status"], body["connections"]) == ("Completed", 2), body["error"]
+
+
+async def false_start(url: str, behind: bytes) -> None:
+    """A connection whose publish has `behind` in the same piece. It ends when the server has seen all."""
+    address = httpx.URL(url)
+    assert address.port is not None
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write(RtmpPublisher().begin(address.path.rpartition("/")[2]) + behind)
+    async with asyncio.timeout(40):
+        if behind[:1] == b"\xff":
+            await reader.read()
+        else:
+            await reader.readuntil(b"onFCUnpublish")
+    writer.close()
+    await asyncio.sleep(1.0)  # for what must not come of it
+
+
+async def status_of(client: httpx.AsyncClient, video_id: str) -> dict[str, Any]:
+    body: dict[str, Any] = (await client.get(f"/analysis/{video_id}")).raise_for_status().json()
+    return body
 
 
 @pytest.mark.parametrize("sink", ["rtmpsink", "rtmp2sink"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monolith.protocols.rtmp.events import (
@@ -66,6 +66,7 @@ def test_it_may_be_cut_into_pieces_of_any_size(size: int) -> None:
 
 
 @given(st.lists(st.integers(0, len(USUAL)), max_size=30).map(sorted))
+@settings(deadline=None)
 def test_it_may_be_cut_anywhere(cuts: list[int]) -> None:
     ends = [*cuts, len(USUAL)]
     assert told(USUAL[start:end] for start, end in zip([0, *cuts], ends, strict=True)) == told([USUAL])
