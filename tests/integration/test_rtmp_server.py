@@ -402,6 +402,39 @@ async def test_connections_are_counted(tmp_path: Path, caplog: pytest.LogCapture
     assert "too many connections" in caplog.text
 
 
+class Far(asyncio.Transport):
+    """To a peer that is elsewhere. It is closed, or not."""
+
+    def __init__(self, address: str) -> None:
+        here, self._there = socket.socketpair()
+        super().__init__({"peername": (address, 4711, 0, 0), "socket": here})
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self._there.fileno() < 0
+
+    def close(self) -> None:
+        self.get_extra_info("socket").close()
+        self._there.close()
+
+    def abort(self) -> None:
+        self.close()
+
+
+async def test_addresses_of_one_ipv6_network_are_one_client(tmp_path: Path) -> None:
+    """A single host may have them all."""
+    server = RtmpServer(Pushed(tmp_path).sources, RtmpOptions(max_connections_per_client=2))
+    peers = ("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1", "::ffff:192.0.2.1", "192.0.2.1")
+    transports = [Far(address) for address in peers]
+    for transport in transports:
+        server._connection().connection_made(transport)
+    assert [transport.is_closing() for transport in transports] == [False, False, True, False, False, False]
+    for transport in transports:
+        transport.close()
+
+
 async def test_a_flood_of_bad_connections_is_a_few_lines(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
