@@ -265,6 +265,9 @@ class Settings(BaseModel):
     max_viewers: Annotated[int, Field(ge=0, le=10000)] = _setting(
         100, "viewers of live video at the same time; more are refused", "a whole number from 0, such as 100"
     )
+    max_viewers_per_client: Annotated[int, Field(ge=1, le=10000)] = _setting(
+        50, "viewers of one address beyond this machine", "a whole number from 1, such as 50"
+    )
     player_delay_ms: Annotated[int, Field(ge=0, le=10000)] = _setting(
         500,
         "milliseconds by which players of live video lag behind, so that boxes come with their picture",

@@ -104,6 +104,16 @@ async def read_fragment(request: Request, entity_tag: str) -> Fragment:
         raise ApiError(400, str(error), kind="malformed-sdp") from error
 
 
+def endpoint_takes(links: Iterable[str]) -> Response:
+    """The answer to OPTIONS of an endpoint. No key is asked for (a browser sends none), so TURN passwords are not told
+    here."""
+    response = Response(status_code=200, headers={"Accept-Post": SDP, "Allow": "OPTIONS, POST"})
+    for link in links:
+        if "credential=" not in link:
+            response.headers.append("Link", link)
+    return response
+
+
 def session_response(answer: str, location: str, entity_tag: str, links: Iterable[str]) -> Response:
     """The answer to an offer (`ANSWERED`). `links`: of the ICE servers."""
     headers = {"Location": location, "ETag": entity_tag, "Cache-Control": "no-store"}

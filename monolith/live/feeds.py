@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -173,6 +174,7 @@ class LiveFeed:
     def __init__(self, video_id: str, *, pushed: bool = True) -> None:
         self.video_id = video_id
         self.pushed = pushed
+        self.opened_at = time.monotonic()
         self.ended = False
         self.reason = ""
         self.ask_keyframe: Callable[[], None] | None = None

@@ -29,6 +29,7 @@ from monolith.api.sdp_bodies import (
     FRAGMENT_BODY,
     OFFER_BODY,
     SDP,
+    endpoint_takes,
     read_body,
     read_fragment,
     require_accepted,
@@ -104,12 +105,7 @@ async def publish(
     responses={**empty_answer(200, "In its headers"), **problems(400)},
 )
 async def endpoint_options(video_id: VideoId, publishers: Publishers) -> Response:
-    """No token is asked for (a browser sends none), so TURN passwords are not told here."""
-    response = Response(status_code=200, headers={"Accept-Post": SDP, "Allow": "OPTIONS, POST"})
-    for link in publishers.options.ice.links():
-        if "credential=" not in link:
-            response.headers.append("Link", link)
-    return response
+    return endpoint_takes(publishers.options.ice.links())
 
 
 @router.patch(

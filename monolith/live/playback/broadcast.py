@@ -27,6 +27,8 @@ class PlaybackOptions:
     """Times in seconds. `player_delay`: by so much players lag behind, so that boxes are there with their picture.
     `longest_group`: see `pass_through`. `max_height`: pixels of what is encoded; `small_height`, `small_bits` a
     second: for viewers whose network carries no more. `viewers`: at most, of all videos.
+    `viewers_per_client`: of one address beyond this machine; `connecting_per_client`: of one address, not connected
+    yet; `offer_rate` a second, `offer_burst` at once: new viewers of one address.
     `publisher_patience`: so long viewers wait for a publisher who is gone."""
 
     player_delay: float = 0.5
@@ -35,6 +37,10 @@ class PlaybackOptions:
     small_height: int = 360
     small_bits: int = 400_000
     viewers: int = 100
+    viewers_per_client: int = 50
+    connecting_per_client: int = 16
+    offer_rate: float = 2.0
+    offer_burst: int = 20
     publisher_patience: float = 30.0
     connect_timeout: float = 15.0
     viewer_silence: float = 10.0
@@ -131,6 +137,8 @@ class Broadcast:
 
 def _draw(encoder: SharedEncoder) -> Listener:
     def draw(result: LiveResult) -> None:
-        encoder.show(Found(result.time.milliseconds, result.model, result.time.height, result.detections))
+        if result.time.noted >= encoder.opened_at:  # times of earlier connections say nothing in this one
+            time = result.time
+            encoder.show(Found(time.milliseconds, result.model, time.height, result.detections))
 
     return draw

@@ -71,6 +71,11 @@ class SharedEncoder:
         self.damaged = 0
         """Packets that could not be decoded."""
 
+    @property
+    def opened_at(self) -> float:
+        """When the connection began whose pictures are encoded, by the monotonic clock."""
+        return self._feed.opened_at
+
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"encoder of {self._feed.video_id}")
 

@@ -94,6 +94,12 @@ class ViewerTrack(MediaStreamTrack):
             self._asked_at = now
             self._ask_keyframe()
 
+    @property
+    def opened_at(self) -> float:
+        """When the connection began that is shown, by the monotonic clock; what is known of pictures from before says
+        nothing about its own."""
+        return 0.0 if self._feed is None else self._feed.opened_at
+
     def counts(self) -> dict[str, int]:
         """Since the viewer came; `keyframe_requests`, `resent` and `not_resent` packets: as the viewer asked."""
         sender = self.sender
