@@ -27,6 +27,7 @@ from monolith.setting_values import (
     is_loopback,
     lower,
     split,
+    url_at,
 )
 
 _SIZE_IS: Final = "a number of bytes, such as 500000000 or 20 GiB"
@@ -391,9 +392,7 @@ class Settings(BaseModel):
     @property
     def local_url(self) -> str:
         """Where programs on this machine reach the server."""
-        scheme = "https" if self.serves_tls else "http"
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
-        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+        return url_at("https" if self.serves_tls else "http", self.host, self.port)
 
     @property
     def url(self) -> str:
