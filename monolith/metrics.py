@@ -255,6 +255,10 @@ def viewer_readings(viewers: Viewers) -> list[Reading]:
     return [
         ("viewers", "Viewers of live video", lambda: float(len(viewers))),
         ("live_encoders", "Processes that encode live video for viewers", lambda: float(viewers.encoders)),
+        ("live_encoder_pictures_late_total", "Live pictures that an encoder was too slow for",
+         lambda: viewers.places.sums("late")),
+        ("live_encoder_packets_damaged_total", "Live packets that an encoder could not decode",
+         lambda: viewers.places.sums("damaged")),
         ("viewers_by_level{level}", "Viewers of live video by what their network carries", viewers.levels),
         ("viewer_steps_down_total", "How often a viewer got less, since its network carried no more",
          lambda: viewers.sums("steps_down")),

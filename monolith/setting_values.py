@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Annotated, Final, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field
 
@@ -66,6 +67,15 @@ def ice_server_address(uri: str) -> IceServerAddress:
 
 
 _NO_TRANSPORT: Final = {("stun", "udp"), ("stun", "tcp"), ("turns", "udp")}
+
+
+def rtmp_base_url(url: str) -> str:
+    """Without a slash at its end. Raises ValueError."""
+    parts = urlsplit(url.rstrip("/"))
+    scheme, host, extra = parts.scheme in ("rtmp", "rtmps"), parts.hostname, parts.path + parts.query
+    if not scheme or not host or extra or parts.fragment or "@" in url or parts.port == 0:
+        raise ValueError("not an address of RTMP, without a path")
+    return url.rstrip("/")
 
 
 def is_loopback(host: str) -> bool:

@@ -26,6 +26,7 @@ from monolith.setting_values import (
     ice_server_address,
     is_loopback,
     lower,
+    rtmp_base_url,
     split,
     url_at,
 )
@@ -269,6 +270,9 @@ class Settings(BaseModel):
     max_viewers_per_client: Annotated[int, Field(ge=1, le=10000)] = _setting(
         50, "viewers of one address beyond this machine", "a whole number from 1, such as 50"
     )
+    max_live_encoders: Annotated[int, Field(ge=0, le=1000)] = _setting(
+        16, "processes that encode live video for viewers, of all videos", "a whole number from 0, such as 16"
+    )
     player_delay_ms: Annotated[int, Field(ge=0, le=10000)] = _setting(
         500,
         "milliseconds by which players of live video lag behind, so that boxes come with their picture",
@@ -320,11 +324,7 @@ class Settings(BaseModel):
     @field_validator("rtmp_public_url")
     @classmethod
     def _rtmp_url_is_whole(cls, url: str) -> str:
-        parts = urlsplit(url.rstrip("/"))
-        scheme, host, extra = parts.scheme in ("rtmp", "rtmps"), parts.hostname, parts.path + parts.query
-        if url and (not scheme or not host or extra or parts.fragment or "@" in url or parts.port == 0):
-            raise ValueError("not an address of RTMP, without a path")
-        return url.rstrip("/")
+        return rtmp_base_url(url) if url else url
 
     @field_validator("cors_origins")
     @classmethod

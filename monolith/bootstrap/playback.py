@@ -24,6 +24,7 @@ def viewers_of(
         small_height=settings.playback_small_height,
         small_bits=settings.playback_small_bitrate,
         viewers=settings.max_viewers,
+        encoders=settings.max_live_encoders,
         viewers_per_client=settings.max_viewers_per_client,
         connect_timeout=settings.webrtc_connect_timeout,
     )

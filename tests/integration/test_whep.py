@@ -32,6 +32,7 @@ from monolith.live.feeds import LiveFeed, LiveFeeds
 from monolith.live.packets import CLOCK_RATE, LivePacket
 from monolith.live.playback.broadcast import PlaybackOptions
 from monolith.live.playback.clock import milliseconds
+from monolith.live.playback.encoder_places import EncoderPlaces
 from monolith.live.playback.frame_times import FrameTimes
 from monolith.live.playback.results import LiveResults
 from monolith.live.playback.session import Client
@@ -175,6 +176,27 @@ async def test_b_frames_are_encoded_once_for_all(live: Live, tmp_path: Path, cod
                 assert live.viewers.encoders == 1
             await first.picture()
         await until(lambda: not live.viewers.encoders and not len(live.viewers))
+
+
+async def test_there_are_no_more_encoders_than_may_be(
+    live: Live, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who needs none watches on; who needs one more is let go."""
+    live.viewers.places = EncoderPlaces(1)
+    async with (
+        live.published(packets_of(make_video(tmp_path, PASSES))),
+        live.watch() as passed,
+        live.watch(codec="vp8") as encoded,
+    ):
+        assert shown(await encoded.picture()) > 0
+        async with live.watch(query="?overlay=burned"):
+            await until(lambda: len(live.viewers) == 3)
+            await until(lambda: len(live.viewers) == 2)
+        assert shown(await encoded.picture()) > 0 and shown(await passed.picture()) > 0
+        assert len(live.viewers.places) == 1
+    await until(lambda: not len(live.viewers.places))
+    assert live.viewers.places.started == 1
+    assert "VIDEO_ANALYSIS_MAX_LIVE_ENCODERS" in caplog.text
 
 
 @pytest.mark.parametrize("b_frames", [0, 2])

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 from monolith.live.feeds import LiveFeed, LiveFeeds
 from monolith.live.packets import Codec
+from monolith.live.playback.encoder_places import EncoderPlaces
 from monolith.live.playback.messages import Begin, Found, OutCodec
 from monolith.live.playback.results import LiveResult, LiveResults, keep_following
 from monolith.live.playback.shared_encoder import SharedEncoder
@@ -26,7 +27,7 @@ Listener: TypeAlias = Callable[[LiveResult], None]
 class PlaybackOptions:
     """Times in seconds. `player_delay`: by so much players lag behind, so that boxes are there with their picture.
     `longest_group`: see `pass_through`. `max_height`: pixels of what is encoded; `small_height`, `small_bits` a
-    second: for viewers whose network carries no more. `viewers`: at most, of all videos.
+    second: for viewers whose network carries no more. `viewers`, `encoders` (processes): at most, of all videos.
     `viewers_per_client`: of one address beyond this machine; `connecting_per_client`: of one address, not connected
     yet; `offer_rate` a second, `offer_burst` at once: new viewers of one address.
     `publisher_patience`: so long viewers wait for a publisher who is gone."""
@@ -37,6 +38,7 @@ class PlaybackOptions:
     small_height: int = 360
     small_bits: int = 400_000
     viewers: int = 100
+    encoders: int = 16
     viewers_per_client: int = 50
     connecting_per_client: int = 16
     offer_rate: float = 2.0
@@ -56,21 +58,21 @@ class Broadcast:
     """Of one video."""
 
     def __init__(
-        self, video_id: str, feeds: LiveFeeds, results: LiveResults, options: PlaybackOptions
+        self,
+        video_id: str,
+        feeds: LiveFeeds,
+        results: LiveResults,
+        options: PlaybackOptions,
+        places: EncoderPlaces,
     ) -> None:
         self.video_id = video_id
         self.options = options
         self._feeds = feeds
         self._results = results
+        self._places = places
         self._encoders: dict[tuple[LiveFeed, OutCodec, bool, bool], _Shared] = {}
         self._listeners: set[Listener] = set()
         self._following: asyncio.Task[None] | None = None
-        self.encoders_started = 0
-
-    @property
-    def encoders(self) -> int:
-        """At work now."""
-        return len(self._encoders)
 
     def published_codec(self) -> Codec | None:
         """None where nothing has come yet."""
@@ -89,7 +91,10 @@ class Broadcast:
     async def encoded(
         self, feed: LiveFeed, codec: OutCodec, *, overlay: bool, small: bool = False
     ) -> AsyncIterator[SharedEncoder]:
-        """The encoder that all share who want the same; it runs as long as somebody is in this context."""
+        """The encoder that all share who want the same; it runs as long as somebody is in this context.
+
+        Raises NoEncoderError.
+        """
         key = feed, codec, overlay, small
         shared = self._encoders.get(key)
         if shared is None or shared.encoder.output.ended:
@@ -103,7 +108,10 @@ class Broadcast:
             if not shared.users:
                 if self._encoders.get(key) is shared:
                     del self._encoders[key]
-                await shared.encoder.stop()
+                try:
+                    await shared.encoder.stop()
+                finally:
+                    self._places.leave(shared.encoder)
 
     def _start(self, feed: LiveFeed, codec: OutCodec, overlay: bool, small: bool) -> SharedEncoder:
         options = self.options
@@ -111,9 +119,12 @@ class Broadcast:
         height = min(options.max_height, options.small_height) if small else options.max_height
         begin = Begin(codec, overlay, height, delay + _LATEST, options.small_bits if small else 0)
         encoder = SharedEncoder(feed, begin, delay=delay)
-        encoder.start()
-        self.encoders_started += 1
+        self._places.enter(encoder)
         return encoder
+
+    def may_encode(self, feed: LiveFeed, codec: OutCodec, *, overlay: bool, small: bool) -> bool:
+        """Whether there is such an encoder, or room for one."""
+        return (feed, codec, overlay, small) in self._encoders or not self._places.full
 
     @contextmanager
     def listening(self, listener: Listener) -> Iterator[None]:

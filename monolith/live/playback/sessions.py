@@ -12,6 +12,7 @@ from types import TracebackType
 from monolith.access.rates import TokenBuckets, is_this_machine
 from monolith.live.feeds import LiveFeeds
 from monolith.live.playback.broadcast import Broadcast, PlaybackOptions
+from monolith.live.playback.encoder_places import EncoderPlaces
 from monolith.live.playback.link import Level
 from monolith.live.playback.results import LiveResults
 from monolith.live.playback.session import ITSELF, Client, Session
@@ -58,7 +59,7 @@ class Viewers:
         self._opening_by: Counter[str] = Counter()
         self._offers = TokenBuckets(options.offer_rate, options.offer_burst)
         self._of_gone: Counter[str] = Counter()
-        self.encoders_started = 0
+        self.places = EncoderPlaces(options.encoders)
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -66,7 +67,7 @@ class Viewers:
     @property
     def encoders(self) -> int:
         """Encoder processes at work."""
-        return sum(broadcast.encoders for broadcast in self._broadcasts.values())
+        return len(self.places)
 
     def levels(self) -> dict[str, float]:
         """Viewers by `Level`."""
@@ -92,7 +93,7 @@ class Viewers:
             raise TooOftenError(wait)
         broadcast = self._broadcasts.get(video_id)
         if broadcast is None:
-            broadcast = Broadcast(video_id, self._feeds, self._results, self.options)
+            broadcast = Broadcast(video_id, self._feeds, self._results, self.options, self.places)
             self._broadcasts[video_id] = broadcast
         session = Session(broadcast, self.ice, overlay=overlay, client=client)
         with self._opens(session):
@@ -172,7 +173,6 @@ class Viewers:
         watched = any(session.broadcast is broadcast for session in self._sessions.values())
         opening = self._opening[broadcast.video_id]
         if not watched and not opening and self._broadcasts.get(broadcast.video_id) is broadcast:
-            self.encoders_started += broadcast.encoders_started
             del self._broadcasts[broadcast.video_id]
 
     async def __aenter__(self) -> Viewers:

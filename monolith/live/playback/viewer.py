@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from fractions import Fraction
 from typing import Any, Final
 
@@ -19,11 +20,13 @@ from monolith.live.feeds import LiveFeed, LiveReader
 from monolith.live.packets import CLOCK_RATE, LivePacket
 from monolith.live.playback.broadcast import Broadcast
 from monolith.live.playback.clock import ViewerClock
+from monolith.live.playback.encoder_places import NoEncoderError
 from monolith.live.playback.h264 import annex_b
 from monolith.live.playback.link import Level, Quality
 from monolith.live.playback.messages import OutCodec
 from monolith.live.playback.pass_through import can_pass, packet_passes
 from monolith.live.playback.sender import ViewerSender
+from monolith.live.playback.shared_encoder import SharedEncoder
 
 _TICK: Final = Fraction(1, CLOCK_RATE)
 _RTP_MASK: Final = 0xFFFFFFFF
@@ -37,6 +40,9 @@ _SMALLER: Final = 0.75
 """Smaller pictures are encoded for a viewer where they take at most such a share of the full ones' bits."""
 _EARLY_SECONDS: Final = 0.3
 """So far into a group of pictures one may go over to it: what is past of it comes on top."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class ViewerTrack(MediaStreamTrack):
@@ -182,7 +188,10 @@ class ViewerTrack(MediaStreamTrack):
         level = self.quality.level
         if level is Level.FULL:
             bits, rate = self._broadcast.options.small_bits, feed.bit_rate or self.quality.evidence.rate
-            self._small_helps = feed.ask_keyframe is not None or bits < rate * _SMALLER
+            helps = feed.ask_keyframe is not None or bits < rate * _SMALLER
+            self._small_helps = helps and self._broadcast.may_encode(
+                feed, self.codec, overlay=self.overlay, small=True
+            )
         elif level is Level.KEYFRAMES and not packet.keyframe:
             return False
         elif (
@@ -218,7 +227,10 @@ class ViewerTrack(MediaStreamTrack):
                 yield packet
 
     async def _encoded(self, feed: LiveFeed, *, small: bool) -> AsyncGenerator[LivePacket, None]:
-        async with self._broadcast.encoded(feed, self.codec, overlay=self.overlay, small=small) as encoder:
+        shared = self._broadcast.encoded(feed, self.codec, overlay=self.overlay, small=small)
+        async with _unless_full(shared) as encoder:
+            if encoder is None:
+                return
             self._ask_keyframe = encoder.ask_keyframe
             fresh = encoder.ask_keyframe()
             past = [] if fresh else encoder.output.newest_group
@@ -256,6 +268,21 @@ async def _first_picture(feed: LiveFeed) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_FIRST_SECONDS), feed.read() as reader:
             await anext(reader, None)
+
+
+@asynccontextmanager
+async def _unless_full(
+    shared: AbstractAsyncContextManager[SharedEncoder],
+) -> AsyncIterator[SharedEncoder | None]:
+    """None where there may be no more encoders."""
+    async with AsyncExitStack() as stack:
+        try:
+            encoder = await stack.enter_async_context(shared)
+        except NoEncoderError as error:
+            logger.warning("a viewer gets no pictures now: %s", error)
+            yield None
+        else:
+            yield encoder
 
 
 def _seconds(group: list[LivePacket]) -> float:
