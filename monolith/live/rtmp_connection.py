@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import time
 from collections import deque
 from typing import Final, Protocol
 
@@ -24,7 +23,7 @@ from eventsourcing.errors import EventStoreError
 from monolith.access.rates import client_of
 from monolith.application.push_sources import PublishRefusedError, PushSources, UnknownSecretError
 from monolith.live.feeds import FeedBusyError, LiveFeed
-from monolith.live.rtmp_packets import PacketMaker
+from monolith.live.rtmp_publish import Credit, Publish
 from monolith.protocols.errors import ProtocolError
 from monolith.protocols.rtmp.events import Event, PublishEnded, PublishRequested, VideoMessage
 from monolith.protocols.rtmp.session import ServerSession, SessionError
@@ -33,7 +32,6 @@ from monolith.waiting import first_of
 APP: Final = "live"
 _LOOK_UP_SECONDS: Final = 10.0
 _FAREWELL_SECONDS: Final = 1.0
-_BURST_SECONDS: Final = 10.0
 _MOST_UNSENT: Final = 256 << 10
 _MOST_TO_SERVE: Final = 2
 """Publishes whose key is not looked up yet, all but the last of them over."""
@@ -69,26 +67,6 @@ class Entrance(Protocol):
         ...
 
 
-class _Publish:
-    """One publish, from its request on. `feed`: once its key was looked up; `early`: what came before. `over`: set
-    when nothing more comes of it; `in_order`: since its publisher said so."""
-
-    def __init__(self, request: PublishRequested) -> None:
-        self.request = request
-        self.packets = PacketMaker()
-        self.early: list[VideoMessage] = []
-        self.feed: LiveFeed | None = None
-        self.over = asyncio.Event()
-        self.in_order = False
-
-    def end(self) -> None:
-        """By its publisher."""
-        self.in_order = True
-        if self.feed is not None:
-            self.feed.end()
-        self.over.set()
-
-
 class RtmpConnection(asyncio.Protocol):
     """`max_bitrate`: kilobits a second. `address`: of the peer, without its port."""
 
@@ -105,15 +83,15 @@ class RtmpConnection(asyncio.Protocol):
         self._sources = sources
         self._handshake_seconds = handshake_seconds
         self._idle_seconds = idle_seconds
-        self._rate = max_bitrate * 1000 / 8
-        self._credit = self._rate * _BURST_SECONDS
+        self._max_bitrate = max_bitrate
         self._session = ServerSession()
         self._loop = asyncio.get_running_loop()
         self._since = self._heard = self._loop.time()
+        self._credit = Credit(max_bitrate * 1000 / 8, self._since)
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
-        self._publish: _Publish | None = None
-        self._to_serve: deque[_Publish] = deque()
+        self._publish: Publish | None = None
+        self._to_serve: deque[Publish] = deque()
         self._looking_up = False
         self._going_on = False
         self._closing = False
@@ -187,7 +165,9 @@ class RtmpConnection(asyncio.Protocol):
             self._cut(f"it does not keep to RTMP: {error}")
             return
         self._take(events)
-        self._charge(self._session.charged - charged)
+        self._heard = self._loop.time()
+        if not self._credit.take(self._session.charged - charged, self._heard):
+            self._cut(f"it sent more than {self._max_bitrate} kbit/s (VIDEO_ANALYSIS_RTMP_MAX_BITRATE)")
         if self._session.more and not self._going_on:
             self._stop_reading()
             self._going_on = True
@@ -198,16 +178,6 @@ class RtmpConnection(asyncio.Protocol):
         if not self._closing:
             self._go_through(b"")
             self._resume()
-
-    def _charge(self, size: int) -> None:
-        """It is cut off where it does not keep to its bitrate, over some seconds."""
-        now = self._loop.time()
-        self._credit = (
-            min(self._rate * _BURST_SECONDS, self._credit + (now - self._heard) * self._rate) - size
-        )
-        self._heard = now
-        if self._credit < 0:
-            self._cut(f"it sent more than {self._rate * 8 / 1000:g} kbit/s (VIDEO_ANALYSIS_RTMP_MAX_BITRATE)")
 
     def _take(self, events: list[Event] | tuple[Event, ...]) -> None:
         for event in events:
@@ -228,7 +198,7 @@ class RtmpConnection(asyncio.Protocol):
         if running and (not over or len(self._to_serve) >= _MOST_TO_SERVE):
             self._refuse(request, _BAD_NAME, "busy", "one connection publishes one video at a time")
             return
-        self._publish = _Publish(request)
+        self._publish = Publish(request)
         self._to_serve.append(self._publish)
         self._looking_up = True
         self._stop_reading()
@@ -249,18 +219,16 @@ class RtmpConnection(asyncio.Protocol):
         else:
             self._hand_on(publish, publish.feed, message)
 
-    def _hand_on(self, publish: _Publish, feed: LiveFeed, message: VideoMessage) -> bool:
+    def _hand_on(self, publish: Publish, feed: LiveFeed, message: VideoMessage) -> bool:
         """Whether it is video; the publish is over where it is not."""
         try:
-            packet = publish.packets.packet(message.data, message.timestamp_ms, time.time())
+            publish.hand_on(feed, message)
         except ProtocolError as error:
             self._reason = f"what it sends is no video for this program: {error}"
             self._session.close_publish(publish.request, _FAILED, self._reason, error=True)
             self._leave()
             publish.over.set()
             return False
-        if packet is not None:
-            feed.publish(packet)
         return True
 
     async def _serve(self) -> None:
@@ -269,7 +237,7 @@ class RtmpConnection(asyncio.Protocol):
             publish = self._to_serve.popleft()
             await self._served(publish, publish.request)
 
-    async def _served(self, publish: _Publish, request: PublishRequested) -> None:
+    async def _served(self, publish: Publish, request: PublishRequested) -> None:
         """From the request to its end; every failure of it is told, and ends the connection."""
         try:
             video_id = await self._authorized(request)
@@ -305,7 +273,7 @@ class RtmpConnection(asyncio.Protocol):
         async with asyncio.timeout(_LOOK_UP_SECONDS):
             return await self._sources.authorize("rtmp", key)
 
-    async def _publish_to(self, feed: LiveFeed, publish: _Publish) -> None:
+    async def _publish_to(self, feed: LiveFeed, publish: Publish) -> None:
         """Until either side ends it. It may have ended, or been cut off, while its key was looked up."""
         publish.feed, feed.silent_seconds = feed, self._silent_seconds
         self._session.accept_publish(publish.request)
