@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,9 +14,11 @@ from typing import Any
 import httpx
 import pytest
 import simplejpeg
+from aiortc import RTCSessionDescription
 
+from monolith.live.feeds import GROUP_SECONDS
 from tests.e2e.files import http_server
-from tests.integration.test_webrtc_publishers import Publisher
+from tests.integration.test_webrtc_publishers import RATE, Publisher
 from tests.media import sample_clip
 from tests.peers.chromium import Chromium, Page, camera_file, chromium
 from tests.peers.processes import running
@@ -85,6 +89,11 @@ async def labels(client: httpx.AsyncClient, video_id: str) -> set[str]:
     return {one["label"] for row in rows for one in row["inference_results"]}
 
 
+async def first_analysed(client: httpx.AsyncClient, video_id: str) -> int:
+    rows = (await client.get(f"/analysis/{video_id}/results")).raise_for_status().json()
+    return min(int(row["frame_number"]) for row in rows)
+
+
 async def size_of(client: httpx.AsyncClient, video_id: str, frame: int) -> tuple[int, int]:
     jpeg = (await client.get(f"/analysis/{video_id}/frame/{frame}")).raise_for_status().content
     height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
@@ -122,7 +131,8 @@ async def test_a_browsers_camera_is_analysed_also_when_its_size_changes(
     assert (video["status"], video["error"], video["connections"]) == ("Completed", None, 1)
     assert {"person", "bicycle"} & await labels(client, video_id)
     last = video["greatest_frame_analyzed"]
-    assert await size_of(client, video_id, 5) == (640, 272)
+    first = await first_analysed(client, video_id)  # a busy machine may drop those before it
+    assert await size_of(client, video_id, first) == (640, 272)
     assert await size_of(client, video_id, last) == (320, 136)
 
 
@@ -273,6 +283,36 @@ async def test_an_endpoint_says_what_it_takes(client: httpx.AsyncClient) -> None
     preflight = await client.options(f"/whip/{made['video_id']}/x", headers=asked)
     assert preflight.status_code == 200
     assert preflight.headers["access-control-allow-origin"] == origin
+
+
+async def test_a_decoder_that_is_killed_is_followed_by_another(
+    server: Server, client: httpx.AsyncClient
+) -> None:
+    """Who publishes sends no keyframe unless asked, and the first one is longer ago than pictures are kept."""
+    made = await endpoint(client)
+    async with Publisher() as publisher:
+        bearer = {"Authorization": f"Bearer {made['token']}"}
+        answer = await client.post(
+            f"/whip/{made['video_id']}", content=await publisher.offer(), headers={**SDP, **bearer}
+        )
+        await publisher.peer.setRemoteDescription(RTCSessionDescription(answer.text, "answer"))
+        await until_analysed(client, made["video_id"], 1)
+        await until_sent(publisher, GROUP_SECONDS + 1)
+        before = (await client.get(f"/analysis/{made['video_id']}")).json()["greatest_frame_analyzed"]
+        for pid, kind in server.children().items():
+            if kind == "decoder":
+                os.kill(pid, signal.SIGKILL)
+        await until_analysed(client, made["video_id"], before + 60)
+        video = (await client.get(f"/analysis/{made['video_id']}")).json()
+        assert video["status"] == "Processing" and video["connected"]
+    await client.delete(f"/analysis/{made['video_id']}")
+
+
+async def until_sent(publisher: Publisher, seconds: float) -> None:
+    """Pictures of so many seconds."""
+    async with asyncio.timeout(60):
+        while publisher.track.number < seconds * RATE:
+            await asyncio.sleep(0.1)
 
 
 async def test_a_session_is_trickled_to_and_deleted_by_its_publisher_alone(
