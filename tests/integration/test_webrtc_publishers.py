@@ -60,7 +60,7 @@ class Pictures(MediaStreamTrack):
     def __init__(self, width: int = 320, height: int = 240) -> None:
         super().__init__()
         self.size = (width, height)
-        self._number = 0
+        self.number = 0
         self._chance = np.random.default_rng(1)
 
     async def recv(self) -> VideoFrame:
@@ -69,8 +69,8 @@ class Pictures(MediaStreamTrack):
         picture = VideoFrame.from_ndarray(
             self._chance.integers(0, 255, (height, width, 3), np.uint8), format="rgb24"
         ).reformat(format="yuv420p")
-        picture.pts, picture.time_base = self._number * CLOCK_RATE // RATE, Fraction(1, CLOCK_RATE)
-        self._number += 1
+        picture.pts, picture.time_base = self.number * CLOCK_RATE // RATE, Fraction(1, CLOCK_RATE)
+        self.number += 1
         return picture
 
 
