@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from monolith.live.packets import CLOCK_RATE, LivePacket, VideoFormat
@@ -11,6 +12,8 @@ _TICKS: Final = CLOCK_RATE // 1000
 """In a millisecond, the unit of RTMP's times."""
 _SELF_CONTAINED: Final = frozenset({"vp8"})
 """Codecs that need no configuration."""
+
+logger = logging.getLogger(__name__)
 
 
 class PacketMaker:
@@ -43,6 +46,10 @@ class PacketMaker:
         if frame.codec in _SELF_CONTAINED:
             self._take(VideoFormat(frame.codec))
         if self._format is None or self._format.codec != frame.codec:
+            if not self.passed_over:
+                logger.warning(
+                    "pictures by RTMP are passed over: no configuration of %s came before them", frame.codec
+                )
             self.passed_over += 1
             return None
         dts = self._decoding_time(frame.dts_ms)

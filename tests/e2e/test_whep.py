@@ -122,18 +122,6 @@ async def test_results_belong_to_the_picture_that_the_browser_shows(
         assert one["inference_model"] == "Color Palette Detection"
 
 
-async def test_boxes_can_be_burned_in(
-    server: Server, client: httpx.AsyncClient, browser: Chromium, tmp_path: Path
-) -> None:
-    async with (
-        published(client, CLIP, tmp_path) as video_id,
-        watching(browser, server, f"/whep/{video_id}?overlay=burned") as page,
-    ):
-        seen = await until_seen(page, lambda seen: seen["decoded"] > 40)
-        assert (seen["pictures"][-1]["width"], seen["pictures"][-1]["height"]) == (320, 240)
-        assert await metric(client, "video_analysis_live_encoders") == 1
-
-
 @pytest.mark.parametrize("codec", ["libx265", "libvpx-vp9", "libsvtav1"])
 async def test_codecs_that_browsers_do_not_take_are_encoded(
     server: Server, client: httpx.AsyncClient, tmp_path: Path, codec: str

@@ -47,10 +47,11 @@ def test_an_equal_configuration_is_no_change() -> None:
     assert made(maker, picture(keyframe=True), 80).format != first.format
 
 
-def test_what_comes_before_its_configuration_is_passed_over() -> None:
+def test_what_comes_before_its_configuration_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
     maker = PacketMaker()
     assert maker.packet(picture(keyframe=True), 0, 7.0) is None
     assert maker.passed_over == 1
+    assert caplog.text.count("no configuration of h264 came before them") == 1
 
 
 def test_decoding_times_never_go_back() -> None:
