@@ -65,7 +65,7 @@ async def until(
     try:
         async with asyncio.timeout(40):
             while not wanted(body := await status(client, video_id)):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
     except TimeoutError as error:
         raise TimeoutError(str(body)) from error
     return body
@@ -294,4 +294,4 @@ async def test_the_command_line_follows_a_camera_until_ctrl_c(tmp_path: Path) ->
 async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(40):
         while not condition():
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)

@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 from aiortc import RTCConfiguration, RTCIceServer, RTCSessionDescription
 from aiortc.rtcconfiguration import RTCIceTransportPolicy
 
@@ -26,7 +25,7 @@ from tests.peers.nginx import nginx
 from tests.peers.processes import running
 from tests.peers.rtmp import ffmpeg_to
 from tests.peers.whep import PAGE_SCRIPT
-from tests.program import Server
+from tests.program import Server, plain_client
 from tests.videos import Recipe, make_video
 
 BODY = {"modelsToRun": ["color_detection"], "frameStep": 5}
@@ -48,7 +47,7 @@ async def served(folder: Path, inside: Namespace, **settings: str) -> AsyncItera
 
 
 async def endpoint(url: str, kind: str) -> dict[str, Any]:
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+    async with plain_client(base_url=url, timeout=30) as client:
         answer = await client.post(f"/analysis/{kind}-endpoint", json=BODY)
         made: dict[str, Any] = answer.raise_for_status().json()
         return made
@@ -56,7 +55,7 @@ async def endpoint(url: str, kind: str) -> dict[str, Any]:
 
 async def until_connected(url: str, video_id: str, log: Path) -> None:
     """Pictures come."""
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+    async with plain_client(base_url=url, timeout=30) as client:
         try:
             async with asyncio.timeout(40):
                 while not (await client.get(f"/analysis/{video_id}")).json().get("connected"):
@@ -181,7 +180,7 @@ async def publishing(made: dict[str, Any], *, by_relay: bool) -> AsyncIterator[N
     policy = RTCIceTransportPolicy.RELAY if by_relay else RTCIceTransportPolicy.ALL
     async with Publisher(configuration=RTCConfiguration(servers, iceTransportPolicy=policy)) as publisher:
         headers = {"Authorization": f"Bearer {made['token']}", "Content-Type": "application/sdp"}
-        async with httpx.AsyncClient(timeout=30) as client:
+        async with plain_client(timeout=30) as client:
             offer = await publisher.offer()
             assert (b"typ host" in offer) is not by_relay
             answer = await client.post(made["whip_endpoint"], content=offer, headers=headers)

@@ -54,7 +54,7 @@ async def until(
     try:
         async with asyncio.timeout(40):
             while not wanted(body := (await client.get(f"/analysis/{video_id}")).raise_for_status().json()):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
     except TimeoutError as error:
         raise TimeoutError(str(body)) from error
     return body

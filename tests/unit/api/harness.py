@@ -50,6 +50,7 @@ from monolith.readmodels.rebuilds import Rebuilds
 from monolith.readmodels.rendering import label_of
 from monolith.secret_urls import SecretUrls
 from monolith.storage import FileStorage, FrameGoneError
+from tests.program import plain_client
 
 DEADLINE = 10.0
 
@@ -196,5 +197,5 @@ async def running_api(
         api.server = await ApiServer.start(api.app, stopping=services.stopping, port=0)
         stack.push_async_callback(api.server.stop)
         url = f"http://127.0.0.1:{api.server.port}"
-        api.client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=DEADLINE))
+        api.client = await stack.enter_async_context(plain_client(base_url=url, timeout=DEADLINE))
         yield api
