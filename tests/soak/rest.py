@@ -30,10 +30,13 @@ _EMPTY_FOLDERS: Final = ("secrets", "uploads", "annotating")
 
 
 class Level(NamedTuple):
-    """What the main process holds. `memory`: resident megabytes, shared frame slots left out; `files`: open ones,
-    without those for its children; `child_memory`: of its inference processes, on average."""
+    """What the main process holds. `memory`: megabytes that are its own (pages of files, such as libraries and the read
+    models, are the system's, and shared frame slots are counted once for all), without `databases`: what SQLite keeps
+    for itself; `files`: open ones, without those for its children; `child_memory`: of its inference processes, on
+    average."""
 
     memory: float
+    databases: float
     files: int
     threads: int
     tasks: int
@@ -100,12 +103,14 @@ def _level(server: Server, metrics: dict[str, float], videos: int) -> Level:
     process = Path(f"/proc/{server.pid}")
     family = children(server.pid)
     workers = [pid for pid, line in family.items() if "inference.worker" in line]
+    databases = metrics["database_memory_bytes"] / (1 << 20)
     return Level(
-        server.memory_mb(),
+        _own_mb(server.pid) - databases,
+        databases,
         len(list((process / "fd").iterdir())) - _FILES_A_CHILD * len(family),
         len(list((process / "task").iterdir())),
         int(metrics["event_loop_tasks"]),
-        sum(map(_resident_mb, workers)) / max(1, len(workers)),
+        sum(map(_own_mb, workers)) / max(1, len(workers)),
         videos,
     )
 
@@ -114,6 +119,8 @@ _FILES_A_CHILD: Final = 3
 """Its link, what it says, and what tells of its end."""
 
 
-def _resident_mb(pid: int) -> float:
-    fields = dict(re.findall(r"^(\w+):\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE))
-    return (int(fields["VmRSS"]) - int(fields.get("RssShmem", 0))) / 1024
+def _own_mb(pid: int) -> float:
+    """Resident memory that no file lies behind."""
+    found = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) / 1024
