@@ -19,6 +19,7 @@ from typing import Final
 from monolith.live.packets import CLOCK_RATE, LivePacket
 
 GROUP_BYTES: Final = 16 << 20
+"""By `LivePacket.cost`, as all that is bounded here."""
 GROUP_SECONDS: Final = 12.0
 """A group of pictures that is larger or longer is not kept for those who come later."""
 READER_BYTES: Final = 16 << 20
@@ -36,7 +37,7 @@ class LiveReader:
     def __init__(self, feed: LiveFeed, first: list[LivePacket]) -> None:
         self._feed = feed
         self._waiting: deque[LivePacket] = deque(first)
-        self._bytes = sum(len(packet.data) for packet in first)
+        self._bytes = sum(packet.cost for packet in first)
         self._allowance = len(first)
         self._until_keyframe = not first
         self._ended = False
@@ -88,7 +89,7 @@ class LiveReader:
             self._news.clear()
             await self._news.wait()
         packet = self._waiting.popleft()
-        self._bytes -= len(packet.data)
+        self._bytes -= packet.cost
         self._allowance = max(0, self._allowance - 1)
         while self._gaps and self._gaps[0][0] is packet:
             self._lost_last += self._gaps.popleft()[1]
@@ -110,7 +111,7 @@ class LiveReader:
             self._lost = 0
         self._begun = True
         self._waiting.append(packet)
-        self._bytes += len(packet.data)
+        self._bytes += packet.cost
         self._news.set()
 
     def end(self) -> None:
@@ -123,7 +124,7 @@ class LiveReader:
             return False
         oldest = self._waiting[self._allowance]
         return (
-            self._bytes + len(packet.data) > READER_BYTES + GROUP_BYTES
+            self._bytes + packet.cost > READER_BYTES + GROUP_BYTES
             or packet.dts - oldest.dts > READER_SECONDS * CLOCK_RATE
         )
 
@@ -146,7 +147,7 @@ class NewestGroup:
         self.bit_rate = 0.0
         """Bits/s of the group before this one; 0 before there was one, or where it was not kept."""
         self._keyframe_at: int | None = None
-        self._bytes = 0
+        self._bytes = self._cost = 0
 
     def add(self, packet: LivePacket) -> None:
         if packet.keyframe:
@@ -159,12 +160,13 @@ class NewestGroup:
             return
         self.packets.append(packet)
         self._bytes += len(packet.data)
+        self._cost += packet.cost
         too_long = packet.dts - self.packets[0].dts > GROUP_SECONDS * CLOCK_RATE
-        if too_long or self._bytes > GROUP_BYTES:
+        if too_long or self._cost > GROUP_BYTES:
             self._clear()
 
     def _clear(self) -> None:
-        self.packets, self._bytes = [], 0
+        self.packets, self._bytes, self._cost = [], 0, 0
 
 
 class LiveFeed:

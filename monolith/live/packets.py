@@ -14,6 +14,9 @@ Codec: TypeAlias = Literal[
 CLOCK_RATE: Final = 90_000
 """Ticks of packet times in a second: the clock of video in RTP (RFC 3551, section 4)."""
 
+PACKET_BYTES: Final = 250
+"""Of memory that a packet takes beside its data."""
+
 
 class VideoFormat(msgspec.Struct, frozen=True):
     """What a decoder has to know ahead. `configuration`: the decoder configuration record of the codec (ISO/IEC
@@ -38,3 +41,8 @@ class LivePacket(msgspec.Struct, frozen=True, gc=False):
     dts: int
     keyframe: bool
     arrived: float
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory, at most about so many: every packet may bring a format of its own."""
+        return len(self.data) + len(self.format.configuration) + PACKET_BYTES

@@ -39,7 +39,7 @@ class Outlet:
     def put(self, packet: LivePacket, due: float) -> None:
         """Take the next packet; `release` lets it go when it is due, or when too much waits."""
         self._early.append((due, packet))
-        self._early_bytes += len(packet.data)
+        self._early_bytes += packet.cost
 
     def watch(self, watched: bool) -> None:
         """Somebody watches from now on, or nobody does."""
@@ -50,7 +50,7 @@ class Outlet:
         """What is due now has arrived."""
         while self._early and (self._early[0][0] <= now or self._early_bytes > GROUP_BYTES):
             _, packet = self._early.popleft()
-            self._early_bytes -= len(packet.data)
+            self._early_bytes -= packet.cost
             packet = msgspec.structs.replace(packet, arrived=arrived)
             self._group.add(packet)
             if self._watched and not self._begins:
@@ -85,13 +85,13 @@ class Outlet:
             return
         self._until_keyframe = False
         self._out.append(packet)
-        self._out_bytes += len(packet.data)
+        self._out_bytes += packet.cost
 
     def _is_full(self, packet: LivePacket) -> bool:
         if not self._out:
             return False
         seconds = (packet.dts - self._out[0].dts) / CLOCK_RATE
-        return seconds > OUT_SECONDS or self._out_bytes + len(packet.data) > OUT_BYTES
+        return seconds > OUT_SECONDS or self._out_bytes + packet.cost > OUT_BYTES
 
     def _clear_out(self) -> None:
         self._out.clear()

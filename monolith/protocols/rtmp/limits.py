@@ -10,7 +10,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `max_message_size`: one video or audio message, once a publish was asked for; everything else is bounded by
     `max_command_size`. `max_held_size`: all messages together that have begun and not ended. `min_chunk_size`: smaller
-    chunks would cost more work than pictures. A large chunk costs nothing, since a message bounds it.
+    chunks would cost more work than pictures. A large chunk costs nothing, since a message bounds it: sizes above
+    `max_chunk_size`, which no message exceeds, mean the same (RTMP 1.0, section 5.4.1).
     `max_chunk_streams`, `max_streams`: chunk streams and message streams at a time. `window_size`: bytes after which
     an Acknowledgement is sent, until the publisher sets another. `max_unsent_size`: answers that nobody fetched.
 

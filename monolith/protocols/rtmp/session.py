@@ -29,6 +29,7 @@ from monolith.protocols.rtmp.limits import Limits
 from monolith.protocols.rtmp.messages import Output
 
 DEFAULT_LIMITS: Final = Limits()
+_MOST_CHUNK_SIZE: Final = 0x7FFFFFFF
 _MEDIA: Final = frozenset({messages.AUDIO, messages.VIDEO, messages.AGGREGATE})
 _COMMANDS: Final = frozenset({messages.COMMAND, messages.COMMAND_AMF3, messages.DATA, messages.DATA_AMF3})
 
@@ -219,10 +220,10 @@ class ServerSession:
             self._output.user_control(messages.PONG, message.payload[2:6])
 
     def _set_chunk_size(self, size: int) -> None:
-        least, most = self._limits.min_chunk_size, self._limits.max_chunk_size
-        if not least <= size <= most:
-            raise ProtocolError(f"a chunk size of {size} bytes; there must be {least} to {most}")
-        self._chunks.chunk_size = size
+        least = self._limits.min_chunk_size
+        if not least <= size <= _MOST_CHUNK_SIZE:
+            raise ProtocolError(f"a chunk size of {size} bytes; there must be {least} to {_MOST_CHUNK_SIZE}")
+        self._chunks.chunk_size = min(size, self._limits.max_chunk_size)
 
     def _set_window(self, size: int) -> None:
         if size == 0:

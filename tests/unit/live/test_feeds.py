@@ -5,8 +5,17 @@ from collections.abc import Iterable
 
 import pytest
 
-from monolith.live.feeds import GROUP_SECONDS, READER_SECONDS, FeedBusyError, LiveFeed, LiveFeeds, LiveReader
-from monolith.live.packets import CLOCK_RATE, LivePacket, VideoFormat
+from monolith.live.feeds import (
+    GROUP_BYTES,
+    GROUP_SECONDS,
+    READER_BYTES,
+    READER_SECONDS,
+    FeedBusyError,
+    LiveFeed,
+    LiveFeeds,
+    LiveReader,
+)
+from monolith.live.packets import CLOCK_RATE, PACKET_BYTES, LivePacket, VideoFormat
 
 FORMAT = VideoFormat("h264", b"avcC")
 FRAME = CLOCK_RATE // 25
@@ -98,6 +107,28 @@ async def test_what_is_lost_behind_the_last_packet_is_told_at_the_end() -> None:
     feed.end()
     await rest(reader)
     assert (reader.take_lost(), reader.take_lost()) == (19, 0)
+
+
+async def test_many_packets_of_one_time_take_bounded_memory() -> None:
+    feed = LiveFeed("v")
+    reader = feed.read()
+    small = LivePacket(FORMAT, b"1", 0, 0, False, 0.0)
+    feed.publish(packet(0, keyframe=True))
+    many = (READER_BYTES + GROUP_BYTES) // PACKET_BYTES
+    for _ in range(many):
+        feed.publish(small)
+    assert feed.newest_group == []
+    assert reader.waiting + reader.lost == many + 1
+    assert reader.waiting * small.cost <= READER_BYTES + GROUP_BYTES
+
+
+async def test_configurations_take_bounded_memory_too() -> None:
+    feed = LiveFeed("v")
+    reader = feed.read()
+    for number in range(100):
+        large = VideoFormat("h264", number.to_bytes(1) + bytes(1 << 20))
+        feed.publish(LivePacket(large, b"1", 0, 0, number == 0, 0.0))
+    assert (reader.waiting, reader.lost, feed.newest_group) == (31, 69, [])
 
 
 async def test_a_group_that_is_too_long_is_not_kept() -> None:
