@@ -134,7 +134,10 @@ class Ingestion:
                     )
             except RetryableFailure as error:
                 logger.warning("video %s: its publisher gave no picture: %s", video.video_id, error)
-                self._publishers.give_up(video.video_id)
+                if self._publishers.give_up(video.video_id):
+                    raise SourceFailure(
+                        f"no picture of what was published can be decoded: {error}"
+                    ) from error
             tries = self._later_tries
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PUSHED_PAUSE)

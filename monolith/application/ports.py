@@ -193,8 +193,8 @@ class Publishers(Protocol):
         False after `timeout` seconds without."""
         ...
 
-    def give_up(self, video_id: str) -> None:
-        """What a publisher left who has gone is of no use."""
+    def give_up(self, video_id: str) -> bool:
+        """What a publisher left who has gone is of no use. Whether it will not come again: it ended in order."""
         ...
 
     def note(self, video: Video) -> None:

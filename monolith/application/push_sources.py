@@ -195,14 +195,17 @@ class PushSources:
             return None
         return publication.feed.read() if look else publication.take()
 
-    def give_up(self, video_id: str) -> None:
+    def give_up(self, video_id: str) -> bool:
         """One that has ended is looked at once more: it may have been our decoder that failed."""
         publication = self._publications.get(video_id)
         if publication is None or not publication.feed.ended:
-            return
+            return False
         publication.looks += 1
-        if publication.looks >= _LOOKS:
-            self._forget(video_id)
+        if publication.looks < _LOOKS:
+            return False
+        over = publication.to_follow and not publication.feed.reason
+        self._forget(video_id)
+        return over
 
     def note(self, video: Video) -> None:
         if not video.takes_pictures:

@@ -6,12 +6,15 @@ import logging
 from typing import Final
 
 from monolith.live.packets import CLOCK_RATE, LivePacket, VideoFormat
+from monolith.protocols.errors import ProtocolError
 from monolith.protocols.flv import VideoConfig, VideoFrame, parse_video
 
 _TICKS: Final = CLOCK_RATE // 1000
 """In a millisecond, the unit of RTMP's times."""
 _SELF_CONTAINED: Final = frozenset({"vp8"})
 """Codecs that need no configuration."""
+_MOST_CONFIGURATION: Final = 64 << 10
+"""Bytes. Real ones have some hundred."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,11 @@ class PacketMaker:
         """
         match parse_video(data, timestamp_ms):
             case VideoConfig() as config:
+                if len(config.extradata) > _MOST_CONFIGURATION:
+                    raise ProtocolError(
+                        f"a configuration of {config.codec} with {len(config.extradata)} bytes; there may be "
+                        f"{_MOST_CONFIGURATION}"
+                    )
                 self._take(VideoFormat(config.codec, config.extradata))
             case VideoFrame() as frame:
                 return self._made(frame, arrived)

@@ -109,6 +109,16 @@ async def test_a_false_start_ends_nothing(
     assert (body["status"], body["connections"]) == ("Completed", 2), body["error"]
 
 
+async def test_who_ends_with_an_undecodable_configuration_is_told(client: httpx.AsyncClient) -> None:
+    video_id, url = await endpoint(client)
+    publisher = RtmpPublisher()
+    pictures = [b"\x17\0\0\0\0", *(b"\x17\1\0\0\0" + bytes(20) for _ in range(5))]
+    await false_start(url, b"".join(publisher.video(one, 0) for one in pictures) + publisher.unpublish())
+    body = await until_ended(client, video_id)
+    assert body["status"] == "Failed"
+    assert body["error"].startswith("no picture of what was published can be decoded: ")
+
+
 async def false_start(url: str, behind: bytes) -> None:
     """A connection whose publish has `behind` in the same piece. It ends when the server has seen all."""
     address = httpx.URL(url)

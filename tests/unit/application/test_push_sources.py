@@ -177,13 +177,26 @@ async def test_waiting_ends_with_a_publisher_or_in_time(pushed: Pushed) -> None:
         feed.publish(packet(1, keyframe=True))
         assert await waiting
         assert await sources.wait("v", 0)
-        sources.give_up("v")
+        assert not sources.give_up("v")
         assert await sources.wait("v", 0)  # it is still there
-    sources.give_up("v")
+    assert not sources.give_up("v")
     assert await sources.wait("v", 0)  # it may have been our decoder that failed
-    sources.give_up("v")
+    assert not sources.give_up("v"), "its connection broke: it may come again"
     assert not await sources.wait("v", 0)
     assert sources_are_quiet(sources)
+
+
+@pytest.mark.parametrize("pictures", [0, 3])
+async def test_pictures_that_nobody_can_decode_are_the_last_ones_of_who_ended_in_order(
+    pushed: Pushed, pictures: int
+) -> None:
+    sources = pushed.sources
+    async with sources.publisher("v") as feed:
+        for number in range(pictures):
+            feed.publish(packet(number, keyframe=number == 0))
+        feed.end()
+    assert [sources.give_up("v"), sources.give_up("v")] == [False, pictures > 0]
+    assert not await sources.wait("v", 0)
 
 
 async def test_a_video_that_is_over_sends_its_publisher_away(pushed: Pushed) -> None:

@@ -63,6 +63,13 @@ def test_decoding_times_never_go_back() -> None:
     assert made(maker, picture(later_ms=10), 2**33 + 40).pts == (2**33 + 1132) * 90
 
 
+def test_configurations_have_a_bound() -> None:
+    maker = PacketMaker()
+    assert maker.packet(CONFIG[:5] + bytes(64 << 10), 0, 7.0) is None
+    with pytest.raises(ProtocolError, match="a configuration of h264 with 65537 bytes; there may be 65536"):
+        maker.packet(CONFIG[:5] + bytes((64 << 10) + 1), 0, 7.0)
+
+
 def test_vp8_needs_no_configuration() -> None:
     packet = made(PacketMaker(), b"\x91vp08" + b"\x10\x02\x00\x9d\x01\x2a", 5)
     assert (packet.format, packet.keyframe) == (VideoFormat("vp8"), True)
