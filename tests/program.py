@@ -63,7 +63,7 @@ class Server:
         if wait:
             await self.until_ready()
 
-    async def until_ready(self, timeout: float = 60) -> None:
+    async def until_ready(self, timeout: float = 120) -> None:
         """Raises TimeoutError with the end of the log."""
         assert self._process is not None
         deadline = time.monotonic() + timeout
@@ -181,4 +181,5 @@ def serving(folder: Path, **settings: str) -> Iterator[Server]:
     asyncio.run(server.start())
     yield server
     assert asyncio.run(server.stop()) == 0
-    assert "Traceback" not in server.output
+    _, lost, rest = server.output.partition("Traceback")
+    assert not lost, rest[:4000]

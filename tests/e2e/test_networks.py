@@ -57,7 +57,7 @@ async def until_connected(url: str, video_id: str, log: Path) -> None:
     """Pictures come."""
     async with plain_client(base_url=url, timeout=30) as client:
         try:
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(90):
                 while not (await client.get(f"/analysis/{video_id}")).json().get("connected"):
                     await asyncio.sleep(0.1)
         except TimeoutError as error:
@@ -71,7 +71,7 @@ async def watched(page: Page, whep: str, how: dict[str, str] | None = None) -> d
     assert answer == {"status": 201}, answer
     seen: dict[str, Any] = {}
     try:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(90):
             while seen.get("decoded", 0) < 10 or not seen["messages"]:
                 seen = await page.run("seen()")
                 await asyncio.sleep(0.1)

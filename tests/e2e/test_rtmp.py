@@ -52,7 +52,7 @@ async def until(
     """The status when it is as `wanted`. Raises TimeoutError with the last one."""
     body: dict[str, Any] = {}
     try:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(90):
             while not wanted(body := (await client.get(f"/analysis/{video_id}")).raise_for_status().json()):
                 await asyncio.sleep(0.1)
     except TimeoutError as error:
@@ -125,7 +125,7 @@ async def false_start(url: str, behind: bytes) -> None:
     assert address.port is not None
     reader, writer = await asyncio.open_connection(address.host, address.port)
     writer.write(RtmpPublisher().begin(address.path.rpartition("/")[2]) + behind)
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         if behind[:1] == b"\xff":
             await reader.read()
         else:
@@ -250,7 +250,7 @@ async def test_a_video_that_is_over_sends_its_publisher_away(
             await client.post(f"/analysis/{video_id}/cancel")
         else:
             await client.delete(f"/analysis/{video_id}")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await publisher.wait() != 0
     if way == "cancel":
         assert (await until_ended(client, video_id))["status"] == "Completed"
@@ -269,7 +269,7 @@ async def test_garbage_disturbs_nobody(
         for garbage in (b"GET / HTTP/1.1\r\n\r\n" * 100, b"\x03" + bytes(1536) + b"\xff" * 5000):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(garbage)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await reader.read(1 << 16):
                     pass
             writer.close()

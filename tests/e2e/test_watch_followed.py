@@ -139,13 +139,13 @@ async def test_who_watches_goes_on_when_the_camera_is_started_again_until_it_is_
         viewer = await seeing(client, video_id)
     async with viewer, rtsp_server({"/live": live_mount(rate=10, width=480)}, tmp_path / "second", port):
         async with asyncio.timeout(60):
-            while (await viewer.picture(40)).width != 480:
+            while (await viewer.picture(90)).width != 480:
                 pass
         await client.post(f"/analysis/{video_id}/cancel")
         with pytest.raises(MediaStreamError):
             while True:
-                await viewer.picture(40)
-    async with asyncio.timeout(40):
+                await viewer.picture(90)
+    async with asyncio.timeout(90):
         while await metric(client, "video_analysis_viewers"):
             await asyncio.sleep(0.1)
     refused = await client.post(f"/whep/{video_id}", content="v=0", headers=SDP)

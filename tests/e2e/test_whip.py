@@ -78,7 +78,7 @@ async def until_analysed(client: httpx.AsyncClient, video_id: str, frame: int, s
             await asyncio.sleep(0.1)
 
 
-async def until_said(client: httpx.AsyncClient, metric: str, seconds: float = 30) -> None:
+async def until_said(client: httpx.AsyncClient, metric: str, seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while metric not in (await client.get("/metrics")).text:
             await asyncio.sleep(0.1)
@@ -117,7 +117,7 @@ async def test_a_browsers_camera_is_analysed_also_when_its_size_changes(
         status = await page.run("sent()")
         assert (status["state"], status["width"]) == ("connected", 640)
         await page.run(call("scale", 2))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await page.run("sent()"))["width"] != 320:
                 await asyncio.sleep(0.1)
         seen = (await client.get(f"/analysis/{video_id}")).json()["greatest_frame_analyzed"]
@@ -127,7 +127,7 @@ async def test_a_browsers_camera_is_analysed_also_when_its_size_changes(
             "fetch(publishing.session, {method: 'DELETE', headers: publishing.headers}).then((one) => one.status)"
         )
         assert deleted == 200
-    video = await until_ended(client, video_id, 30)
+    video = await until_ended(client, video_id, 60)
     assert (video["status"], video["error"], video["connections"]) == ("Completed", None, 1)
     assert {"person", "bicycle"} & await labels(client, video_id)
     last = video["greatest_frame_analyzed"]
@@ -151,7 +151,7 @@ async def test_a_browser_that_is_killed_may_come_again(client: httpx.AsyncClient
             video = (await client.get(f"/analysis/{video_id}")).json()
             await until_analysed(client, video_id, video["greatest_frame_analyzed"] + 25)
             await chrome.kill()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await connections(client, video_id))[-1]["ended"] is None:
                 await asyncio.sleep(0.1)
     first, second = await connections(client, video_id)
@@ -176,7 +176,7 @@ async def test_a_page_that_is_left_ends_its_video(client: httpx.AsyncClient, tmp
         assert answered["status"] == 201, answered
         await until_analysed(client, made["video_id"], 10)
         await page.go("about:blank")
-        video = await until_ended(client, made["video_id"], 30)
+        video = await until_ended(client, made["video_id"], 60)
     assert video["status"] == "Completed"
     assert (await connections(client, made["video_id"]))[-1]["reason"] == "the source has ended"
 

@@ -130,7 +130,7 @@ async def running(videos: Videos, **options: float) -> AsyncIterator[WebRtcPubli
 
 async def taken(feed: LiveFeed, enough: Callable[[list[LivePacket]], bool]) -> list[LivePacket]:
     found: list[LivePacket] = []
-    async with asyncio.timeout(30), feed.read() as reader:
+    async with asyncio.timeout(90), feed.read() as reader:
         async for packet in reader:
             found.append(packet)
             if enough(found):
@@ -138,7 +138,7 @@ async def taken(feed: LiveFeed, enough: Callable[[list[LivePacket]], bool]) -> l
     return found
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.02)

@@ -31,7 +31,7 @@ def packets(tmp_path_factory: pytest.TempPathFactory) -> list[LivePacket]:
 async def encoding(feed: LiveFeed) -> AsyncIterator[SharedEncoder]:
     encoder = SharedEncoder(feed, BEGIN)
     encoder.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not feed.readers:
             await asyncio.sleep(0.01)
     try:
@@ -52,7 +52,7 @@ async def test_all_pictures_of_a_publisher_come_out_in_the_order_of_showing(
         for packet in packets:
             feed.publish(now(packet))
         feed.end()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             pts = [packet.pts async for packet in reader]
     assert pts == sorted(pts)
     assert len(pts) >= len(packets) - 4  # B-frames wait in the decoder for those after them
@@ -65,7 +65,7 @@ async def test_a_process_that_is_killed_ends_its_output_with_the_reason(packets:
     async with encoding(feed) as encoder, encoder.output.read() as reader:
         for packet in packets[:30]:
             feed.publish(now(packet))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             await anext(reader)
             assert encoder.pid is not None
             os.kill(encoder.pid, signal.SIGKILL)
@@ -82,7 +82,7 @@ async def test_packets_that_are_damaged_end_nothing(packets: list[LivePacket]) -
             garbage = 10 <= number < 14
             feed.publish(now(msgspec.structs.replace(packet, data=b"\0\0\0\5garba") if garbage else packet))
         feed.end()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             pts = [packet.pts async for packet in reader]
     assert packets[-5].pts in pts
 
@@ -97,7 +97,7 @@ async def test_where_nothing_can_be_decoded_it_ends_with_the_reason(
     async with encoding(feed) as encoder, encoder.output.read() as reader:
         for packet in itertools.islice(itertools.cycle(packets), count):
             feed.publish(now(msgspec.structs.replace(packet, format=broken, keyframe=True, dts=0)))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             assert [packet async for packet in reader] == []
     assert encoder.output.reason.startswith("nothing that comes can be decoded: ")
     assert encoder.damaged == (3 if codec == "hevc" else 0)
