@@ -2,8 +2,8 @@
 
 Rules:
 - It has to publish, with a key that is right, within `handshake_seconds` of its beginning, or of the end of its last
-  publish; afterwards it may not be silent for `idle_seconds`, nor send more than `max_bitrate` for long. Many small
-  messages count as more than their bytes, and are gone through a part at a time, so that others have their turn.
+  publish; afterwards it may not be silent for `idle_seconds`, nor send more than `max_bitrate` or `MOST_MESSAGES` for
+  long. Many small messages are gone through a part at a time, so that others have their turn.
 - While a key is looked up, or messages wait, nothing is read, so that what waits stays small.
 - FCUnpublish, deleteStream and closeStream end a publish in order; a connection that breaks, or is cut off, may come
   again. One that ended may be followed by another on the same connection.
@@ -30,6 +30,8 @@ from monolith.protocols.rtmp.session import ServerSession, SessionError
 from monolith.waiting import first_of
 
 APP: Final = "live"
+MOST_MESSAGES: Final = 1000
+"""A second. 120 pictures and their sound are 300."""
 _LOOK_UP_SECONDS: Final = 10.0
 _FAREWELL_SECONDS: Final = 1.0
 _MOST_UNSENT: Final = 256 << 10
@@ -87,7 +89,8 @@ class RtmpConnection(asyncio.Protocol):
         self._session = ServerSession()
         self._loop = asyncio.get_running_loop()
         self._since = self._heard = self._loop.time()
-        self._credit = Credit(max_bitrate * 1000 / 8, self._since)
+        self._bytes = Credit(max_bitrate * 1000 / 8, self._since)
+        self._messages = Credit(MOST_MESSAGES, self._since)
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
         self._publish: Publish | None = None
@@ -157,7 +160,7 @@ class RtmpConnection(asyncio.Protocol):
 
     def _go_through(self, data: bytes) -> None:
         """What is to be gone through now; the rest when others had their turn."""
-        charged = self._session.charged
+        before = self._session.messages
         try:
             events = self._session.receive(data)
         except SessionError as error:
@@ -166,8 +169,10 @@ class RtmpConnection(asyncio.Protocol):
             return
         self._take(events)
         self._heard = self._loop.time()
-        if not self._credit.take(self._session.charged - charged, self._heard):
+        if not self._bytes.take(len(data), self._heard):
             self._cut(f"it sent more than {self._max_bitrate} kbit/s (VIDEO_ANALYSIS_RTMP_MAX_BITRATE)")
+        if not self._messages.take(self._session.messages - before, self._heard):
+            self._cut(f"it sent more than {MOST_MESSAGES} messages a second")
         if self._session.more and not self._going_on:
             self._stop_reading()
             self._going_on = True

@@ -40,7 +40,8 @@ class Publish:
 
 
 class Credit:
-    """Bytes that may come: `rate` of them a second, saved up for some seconds. Times of a steady clock, in seconds."""
+    """Bytes or messages that may come: `rate` of them a second, saved up for some seconds. Times are of a steady
+    clock, in seconds."""
 
     def __init__(self, rate: float, now: float) -> None:
         self._rate = rate

@@ -18,8 +18,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Small messages cost more work than their bytes tell, so work is counted in messages: media and control are one each,
     commands and data one more for each `command_unit` bytes. `max_at_once`: about so many are gone through at a time;
     `max_parts`: tags in an aggregate. Until a publish is accepted the whole connection has `max_unpublished_size` bytes
-    and `max_unpublished_messages`: as much as may come with a request before reading can be stopped. `least_charge`:
-    what a message counts at least in `ServerSession.charged`.
+    and `max_unpublished_messages`: as much as may come with a request before reading can be stopped.
     """
 
     max_message_size: int = 8 << 20
@@ -38,4 +37,3 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_parts: int = 1024
     max_unpublished_size: int = 512 << 10
     max_unpublished_messages: int = 1024
-    least_charge: int = 200

@@ -48,8 +48,8 @@ class ServerSession:
     Timeouts, and what happens when the connection breaks, are the caller's.
 
     `more`: whether messages wait that came and were not gone through, since they are many: call `receive` again, with
-    no bytes or with those that came meanwhile. `charged`: what has come, in bytes; a message counts as
-    `Limits.least_charge` of them at least, for the work that it makes.
+    no bytes or with those that came meanwhile. `messages`: how many were gone through, counted by the work that they
+    make (see `Limits`).
     """
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -62,11 +62,10 @@ class ServerSession:
         self._window = limits.window_size
         self._received = 0
         self._acknowledged = 0
-        self._messages = 0
         self._admitted = False
         self._dead = False
         self.more = False
-        self.charged = 0
+        self.messages = 0
 
     @property
     def held(self) -> int:
@@ -125,7 +124,6 @@ class ServerSession:
 
     def _receive(self, data: bytes) -> None:
         self._received += len(data)
-        self.charged += len(data)
         if not self._handshake.done:
             data = self._shake(data)
         self._go_through(data)
@@ -138,13 +136,13 @@ class ServerSession:
             self._output.acknowledge(self._received)
 
     def _go_through(self, data: bytes) -> None:
-        enough = self._messages + self._limits.max_at_once
+        enough = self.messages + self._limits.max_at_once
         with closing(self._chunks.receive(data)) as found:
             for message in found:
                 self._message(message)
                 if self._output.size > self._limits.max_unsent_size:
                     raise ProtocolError(f"requests whose answers fill {self._output.size} bytes at a time")
-                self.more = self._messages >= enough
+                self.more = self.messages >= enough
                 if self.more:
                     return
         self.more = False
@@ -153,9 +151,8 @@ class ServerSession:
         """Of the work that it makes."""
         size, limits = len(message.payload), self._limits
         units = 1 + (size // limits.command_unit if message.type_id in _COMMANDS else 0)
-        self._messages += units
-        self.charged += max(0, units * limits.least_charge - size)
-        if self._messages > limits.max_unpublished_messages and not self._admitted:
+        self.messages += units
+        if self.messages > limits.max_unpublished_messages and not self._admitted:
             raise ProtocolError(
                 f"more than {limits.max_unpublished_messages} messages before a publish was accepted"
             )

@@ -327,12 +327,10 @@ def test_an_accepted_publisher_may_send_as_much_as_it_will() -> None:
     assert len(everything(session, PUBLISHER.video(bytes(600_000), 0))) == 1
 
 
-def test_a_small_message_counts_as_more_bytes_than_it_has() -> None:
+def test_messages_are_counted_by_their_work() -> None:
     session, _ = session_of(RtmpPublisher().begin(), Limits())
-    before = session.charged
-    everything(session, SOUNDS)
-    assert session.charged - before == len(SOUNDS) + 5000 * 199
-    before = session.charged
-    large = PUBLISHER.video(bytes(5000), 0)
-    everything(session, large)
-    assert session.charged - before == len(large)
+    before = session.messages
+    everything(session, SOUNDS + PUBLISHER.video(bytes(5000), 0))
+    assert session.messages - before == 5001
+    everything(session, PUBLISHER.message(18, bytes(640), stream_id=1))
+    assert session.messages - before == 5001 + 11
