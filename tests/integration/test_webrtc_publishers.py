@@ -244,6 +244,7 @@ async def test_one_that_answers_no_checks_is_taken_while_it_is_heard(
     monkeypatch.setattr("aioice.ice.CONSENT_INTERVAL", 0.05)
     monkeypatch.setattr("aioice.ice.CONSENT_FAILURES", 1)
     async with running(videos) as publishers, Publisher() as publisher:
+        publisher.way.query_consent = asyncio.Event().wait  # it is the program's patience that is tried
         if answered == "none":
             publisher.way.request_received = lambda message, addr, protocol: None
         await publisher.publish(publishers)
