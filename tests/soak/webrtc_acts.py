@@ -57,7 +57,8 @@ async def ffmpegs_whip(stage: Stage, chance: random.Random) -> None:
     async with stage.airing(endpoint), running(command, stage.log) as publisher:
         if chance.random() < 0.5:
             await asyncio.sleep(chance.uniform(0.5, 3.0))
-            publisher.kill()
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                publisher.kill()
         async with asyncio.timeout(40):
             await publisher.wait()
 
