@@ -23,6 +23,7 @@ ensure_debian gst-launch-1.0 gstreamer1.0-tools
 ensure_rabbitmq
 ensure_rtsp_server
 ensure_browser
+ensure_networks
 ensure_environment dev
 ensure_samples
 

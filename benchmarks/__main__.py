@@ -22,7 +22,7 @@ import msgspec
 RESULTS: Final = Path(__file__).with_name("results.json")
 NAMES: Final = (
     "event_store", "read_models", "rebuild", "results_api", "analytics", "retention", "pipeline", "sources",
-    "rtmp_parse", "playback", "glass", "kurrentdb", "relay", "copies",
+    "rtmp_parse", "rtmp_four", "detection", "playback", "glass", "whip", "kurrentdb", "relay", "copies",
     "soak",
 )  # fmt: skip
 
@@ -76,6 +76,11 @@ TARGETS: Final = {
     "rtmp_parse.chunks_128_mbit_per_s": Target(least=200),
     "rtmp_parse.chunks_128_with_audio_mbit_per_s": Target(least=200),
     "rtmp_parse.mixed_128_mbit_per_s": Target(least=200),
+    "rtmp_four.cores": Target(most=1),
+    "rtmp_four.pictures_per_s": Target(least=115),
+    "detection.p50_ms": Target(most=150),
+    "detection.p95_ms": Target(most=400),
+    "whip.glass_p50_ms": Target(most=120),
     "pipeline.program_to_bare": Target(least=0.88),
     "pipeline.program_to_plain": Target(least=1.25),
     "pipeline.api_p99_ms": Target(most=50),

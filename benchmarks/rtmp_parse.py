@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 
-from monolith.protocols.rtmp.events import VideoMessage
+from monolith.protocols.rtmp.events import PublishRequested, VideoMessage
 from monolith.protocols.rtmp.session import ServerSession
 from tests.peers.rtmp_publisher import VIDEO, RtmpPublisher, basic_header, chunk_header
 
@@ -54,7 +54,13 @@ def mixed() -> tuple[bytes, int]:
 def _parse(reads: list[bytes]) -> int:
     session, frames = ServerSession(), 0
     for data in reads:
-        frames += sum(isinstance(event, VideoMessage) for event in session.receive(data))
+        events = session.receive(data)
+        while session.more:
+            events += session.receive(b"")
+        for event in events:
+            if isinstance(event, PublishRequested):
+                session.accept_publish(event)
+        frames += sum(isinstance(event, VideoMessage) for event in events)
         session.data_to_send()
     return frames
 

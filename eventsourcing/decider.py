@@ -22,6 +22,7 @@ C = TypeVar("C")
 E = TypeVar("E", bound=msgspec.Struct)
 
 MAX_ATTEMPTS: Final = 5
+MAX_STATES: Final = 1000
 _PAGE: Final = 250
 """Events folded at a time, before other tasks get their turn."""
 BACKOFF_SECONDS: Final = 0.005
@@ -69,11 +70,13 @@ class StateCache(Generic[S]):
 
     A state that is kept may be old: what was appended since is read when it is used. Only for streams that are never
     deleted, and for states that are never changed in place. `max_events`: how many events the states may be made of,
-    as long as there is more than one.
+    as long as there is more than one; `max_states`: how many states there may be, at least 1, for even one of few
+    events takes kilobytes.
     """
 
-    def __init__(self, max_events: int) -> None:
+    def __init__(self, max_events: int, max_states: int = MAX_STATES) -> None:
         self._max_events = max_events
+        self._max_states = max_states
         self._events = 0
         self._states: dict[str, Loaded[S]] = {}
 
@@ -88,8 +91,12 @@ class StateCache(Generic[S]):
         self._states.pop(stream_name, None)
         self._states[stream_name] = loaded
         self._events += _size(loaded) - (_size(before) if before is not None else 0)
-        while self._events > self._max_events and len(self._states) > 1:
+        while self._is_over():
             self._events -= _size(self._states.pop(next(iter(self._states))))
+
+    def _is_over(self) -> bool:
+        count = len(self._states)
+        return count > self._max_states or (count > 1 and self._events > self._max_events)
 
 
 def _size(loaded: Loaded[Any]) -> int:

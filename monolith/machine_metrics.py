@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+import apsw
 from prometheus_client import CollectorRegistry, Info, ProcessCollector
 
 from monolith.disk_watch import DiskWatch
@@ -80,6 +81,8 @@ def database_readings(files: Mapping[str, Path]) -> list[Reading]:
     return [
         ("database_bytes{database}", "A database with its write-ahead log, on the disk",
          lambda: {name: _size(path) + _size(path.with_name(path.name + _WAL)) for name, path in files.items()}),
+        ("database_memory_bytes", "What SQLite holds in memory for all databases, most of it pages of them",
+         lambda: float(apsw.memory_used())),
     ]  # fmt: skip
 
 

@@ -112,6 +112,13 @@ def _family(name: str, text: str) -> GaugeMetricFamily | CounterMetricFamily:
     return kind(PREFIX + plain, text, labels=labels)
 
 
+def loop_readings() -> list[Reading]:
+    """What the event loop has to do."""
+    return [
+        ("event_loop_tasks", "Tasks of the event loop that are not done", lambda: len(asyncio.all_tasks()))
+    ]
+
+
 def work_readings(manager: ProcessManager, pools: Mapping[str, SlotPool]) -> list[Reading]:
     """What there is to do, and what it holds. `pools`: whose frame slots → the slots."""
     scheduler = manager.scheduler
@@ -258,15 +265,32 @@ def viewer_readings(viewers: Viewers) -> list[Reading]:
     return [
         ("viewers", "Viewers of live video", lambda: float(len(viewers))),
         ("live_encoders", "Processes that encode live video for viewers", lambda: float(viewers.encoders)),
-        ("viewer_packets_dropped_total", "Packets that viewers were too slow for, of those who have gone",
-         lambda: float(viewers.dropped)),
+        ("live_encoder_pictures_late_total", "Live pictures that an encoder was too slow for",
+         lambda: viewers.places.sums("late")),
+        ("live_encoder_packets_damaged_total", "Live packets that an encoder could not decode",
+         lambda: viewers.places.sums("damaged")),
+        ("viewers_by_level{level}", "Viewers of live video by what their network carries", viewers.levels),
+        ("viewer_steps_down_total", "How often a viewer got less, since its network carried no more",
+         lambda: viewers.sums("steps_down")),
+        ("viewer_pictures_left_out_total", "Pictures not sent to viewers whose network carries keyframes only",
+         lambda: viewers.sums("left_out")),
+        ("viewer_keyframe_requests_total", "Keyframes that viewers asked for",
+         lambda: viewers.sums("keyframe_requests")),
+        ("viewer_packets_resent_total", "Packets that were sent to viewers once more", lambda: viewers.sums("resent")),
+        ("viewer_packets_not_resent_total", "Packets that viewers asked for in vain: too old, or too many",
+         lambda: viewers.sums("not_resent")),
+        ("viewer_packets_dropped_total", "Packets that viewers were too slow for", lambda: viewers.sums("dropped")),
     ]  # fmt: skip
 
 
 def pushed_readings(feeds: LiveFeeds, handover: FeedHandover) -> list[Reading]:
-    """Videos that are pushed, whatever by."""
+    """Videos that are pushed, whatever by, and those that are followed, as far as they can be watched."""
     return [
-        ("published_videos", "Videos that have a publisher now", lambda: len(feeds)),
+        ("published_videos", "Videos that have a publisher now", lambda: feeds.published),
+        ("followed_feeds", "Live sources that the program reads itself and that can be watched now",
+         lambda: len(feeds) - feeds.published),
+        ("followed_packets_dropped_total", "Packets of such sources, while watched, that the program was too slow for",
+         lambda: handover.followed.dropped),
         ("handover_packets_dropped_total", "Packets of publishers that decoders were too slow for",
          lambda: handover.dropped),
     ]  # fmt: skip

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -18,32 +18,18 @@ from pydantic import (
     field_validator,
 )
 
-Network: TypeAlias = IPv4Network | IPv6Network
-
-_UNITS: Final = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
-                 "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}  # fmt: skip
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
-
-
-def parse_size(value: object) -> object:
-    """`"20 GiB"`, `"500MB"`, `"1024"` → bytes; anything else is left for the validator to refuse."""
-    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None or match[2].lower() not in _UNITS:
-        return value
-    return int(float(match[1]) * _UNITS[match[2].lower()])
-
-
-def _split(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _lower(value: object) -> object:
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-Size: TypeAlias = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
-Seconds: TypeAlias = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]
-Count: TypeAlias = Annotated[int, Field(ge=0, le=1024)]
+from monolith.setting_values import (
+    Count,
+    Network,
+    Seconds,
+    Size,
+    ice_server_address,
+    is_loopback,
+    lower,
+    rtmp_base_url,
+    split,
+    url_at,
+)
 
 _SIZE_IS: Final = "a number of bytes, such as 500000000 or 20 GiB"
 _SECONDS_IS: Final = "a number of seconds above 0, such as 30"
@@ -95,16 +81,16 @@ class Settings(BaseModel):
         "address under which users reach this program; empty: as the request came",
         "an address such as https://video.example.org, or nothing",
     )
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = _setting(
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = _setting(
         "info", "least severe log lines shown", "one of debug, info, warning, error"
     )
-    log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] = _setting(
+    log_format: Annotated[Literal["text", "json"], BeforeValidator(lower)] = _setting(
         "text", "log lines for people, or one JSON object a line", "one of text, json"
     )
-    access_log: Annotated[Literal["auto", "on", "off"], BeforeValidator(_lower)] = _setting(
+    access_log: Annotated[Literal["auto", "on", "off"], BeforeValidator(lower)] = _setting(
         "auto", "log every request; auto: where the log is JSON", "one of auto, on, off"
     )
-    traces: Annotated[Literal["off", "otlp", "console"], BeforeValidator(_lower)] = _setting(
+    traces: Annotated[Literal["off", "otlp", "console"], BeforeValidator(lower)] = _setting(
         "off",
         "where OpenTelemetry traces go: nowhere, to the collector that the variables OTEL_… name, or to the log",
         "one of off, otlp, console",
@@ -121,7 +107,7 @@ class Settings(BaseModel):
     segment_seconds: Annotated[float, Field(ge=1, le=3600)] = _setting(
         60.0, "seconds of media in one unit of work", "a number of seconds from 1 to 3600, such as 60"
     )
-    infer_from: Annotated[Literal["stored", "source"], BeforeValidator(_lower)] = _setting(
+    infer_from: Annotated[Literal["stored", "source"], BeforeValidator(lower)] = _setting(
         "stored", "models see the stored JPEG, or the picture before it", "one of stored, source"
     )
     keep_sources: bool = _setting(
@@ -130,7 +116,7 @@ class Settings(BaseModel):
 
     workers: Count = _setting(0, "inference processes", _COUNT_IS)
     worker_threads: Count = _setting(0, "threads of each inference process", _COUNT_IS)
-    precision: Annotated[Literal["auto", "bf16", "f32"], BeforeValidator(_lower)] = _setting(
+    precision: Annotated[Literal["auto", "bf16", "f32"], BeforeValidator(lower)] = _setting(
         "auto", "number format of inference; auto: bf16 where the processor has it", "one of auto, bf16, f32"
     )
     max_concurrent_segments: Count = _setting(0, "segments analysed at the same time", _COUNT_IS)
@@ -149,7 +135,7 @@ class Settings(BaseModel):
         20.0, "work in flight may finish until then at the end", _SECONDS_IS
     )
 
-    allowed_networks: Annotated[tuple[Network, ...], BeforeValidator(_split)] = _setting(
+    allowed_networks: Annotated[tuple[Network, ...], BeforeValidator(split)] = _setting(
         (),
         "networks that videos may be fetched from besides public addresses",
         "networks separated by commas, such as 192.168.1.0/24,fd00:1::/64",
@@ -171,7 +157,7 @@ class Settings(BaseModel):
     retention_at: str = _setting(
         "03:30", "when, in this machine's local time", "a time of the day, such as 03:30"
     )
-    retention_keep: Annotated[tuple[str, ...], BeforeValidator(_split)] = _setting(
+    retention_keep: Annotated[tuple[str, ...], BeforeValidator(split)] = _setting(
         (), "videos of which nothing goes", "video ids separated by commas"
     )
     fetch_connect_timeout: Seconds = _setting(
@@ -183,7 +169,7 @@ class Settings(BaseModel):
     )
     fetch_min_rate: Size = _setting("1 KiB", "bytes a second below which a fetch counts as stalled", _SIZE_IS)
 
-    auth: Annotated[Literal["auto", "on", "off"], BeforeValidator(_lower)] = _setting(
+    auth: Annotated[Literal["auto", "on", "off"], BeforeValidator(lower)] = _setting(
         "auto",
         "whether requests need an API key; auto: where others than this machine can ask",
         "one of auto, on, off",
@@ -206,7 +192,7 @@ class Settings(BaseModel):
     tls_self_signed: bool = _setting(
         False, "serve HTTPS with a certificate that the program makes itself", "one of true, false"
     )
-    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = _setting(
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(split)] = _setting(
         (),
         "web sites whose pages may use the API from a browser",
         "origins separated by commas, such as https://app.example.org,http://localhost:3000",
@@ -225,7 +211,7 @@ class Settings(BaseModel):
         "a whole number from 0 (no limit) to 1000, such as 100",
     )
 
-    rtsp_transport: Annotated[Literal["auto", "tcp", "udp"], BeforeValidator(_lower)] = _setting(
+    rtsp_transport: Annotated[Literal["auto", "tcp", "udp"], BeforeValidator(lower)] = _setting(
         "auto", "how RTSP cameras send; auto: TCP, UDP where a camera takes no TCP", "one of auto, tcp, udp"
     )
     max_live_sources: Annotated[int, Field(ge=1, le=1024)] = _setting(
@@ -241,6 +227,11 @@ class Settings(BaseModel):
     )
     rtmp_port: Annotated[int, Field(ge=0, le=65535)] = _setting(
         1935, "TCP port of RTMP (0: any free one)", "a whole number from 0 to 65535, such as 1935"
+    )
+    rtmp_public_url: str = _setting(
+        "",
+        "address under which publishers reach RTMP; empty: the host that requests name, and rtmp_port",
+        "an address such as rtmp://video.example.org:11935, or nothing",
     )
     rtmp_max_connections: Annotated[int, Field(ge=1, le=4096)] = _setting(
         128, "open RTMP connections; more are refused", "a whole number from 1 to 4096, such as 128"
@@ -274,7 +265,7 @@ class Settings(BaseModel):
         "a whole number from 100 to 1000000, such as 8000",
     )
     webrtc_connect_timeout: Seconds = _setting(15.0, "a WebRTC peer must be connected by then", _SECONDS_IS)
-    ice_servers: Annotated[tuple[str, ...], BeforeValidator(_split)] = _setting(
+    ice_servers: Annotated[tuple[str, ...], BeforeValidator(split)] = _setting(
         (),
         "STUN and TURN servers for WebRTC peers and this program",
         "addresses separated by commas, such as stun:stun.example.org:3478,turn:turn.example.org:3478?transport=udp",
@@ -283,7 +274,7 @@ class Settings(BaseModel):
     ice_credential: SecretStr = _setting(
         SecretStr(""), "password at the TURN servers; told to those who publish and watch", "text, or nothing"
     )
-    ice_interfaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = _setting(
+    ice_interfaces: Annotated[tuple[str, ...], BeforeValidator(split)] = _setting(
         (),
         "network interfaces for WebRTC; empty: all, and loopback where there is no other",
         "names or addresses separated by commas, such as eth0,127.0.0.1",
@@ -293,7 +284,7 @@ class Settings(BaseModel):
         "UDP ports for WebRTC; empty: any",
         "two port numbers and a hyphen, such as 50000-50100, or nothing",
     )
-    ice_public_address: Annotated[tuple[IPv4Address | IPv6Address, ...], BeforeValidator(_split)] = _setting(
+    ice_public_address: Annotated[tuple[IPv4Address | IPv6Address, ...], BeforeValidator(split)] = _setting(
         (),
         "addresses by which WebRTC peers reach this machine through NAT or out of a container",
         "IP addresses separated by commas, such as 203.0.113.7",
@@ -309,6 +300,12 @@ class Settings(BaseModel):
     max_viewers: Annotated[int, Field(ge=0, le=10000)] = _setting(
         100, "viewers of live video at the same time; more are refused", "a whole number from 0, such as 100"
     )
+    max_viewers_per_client: Annotated[int, Field(ge=1, le=10000)] = _setting(
+        50, "viewers of one address beyond this machine", "a whole number from 1, such as 50"
+    )
+    max_live_encoders: Annotated[int, Field(ge=0, le=1000)] = _setting(
+        16, "processes that encode live video for viewers, of all videos", "a whole number from 0, such as 16"
+    )
     player_delay_ms: Annotated[int, Field(ge=0, le=10000)] = _setting(
         500,
         "milliseconds by which players of live video lag behind, so that boxes come with their picture",
@@ -323,6 +320,16 @@ class Settings(BaseModel):
         720,
         "live pictures that are encoded for viewers are scaled down to this height, in pixels",
         "a whole number from 16 to 8192, such as 720",
+    )
+    playback_small_height: Annotated[int, Field(ge=16, le=8192)] = _setting(
+        360,
+        "height of the smaller live pictures for viewers whose network does not carry the others, in pixels",
+        "a whole number from 16 to 8192, such as 360",
+    )
+    playback_small_bitrate: Annotated[int, Field(ge=50_000)] = _setting(
+        400_000,
+        "bits a second, at most, of the smaller live pictures",
+        "a whole number from 50000, such as 400000",
     )
 
     @field_validator("host")
@@ -347,6 +354,11 @@ class Settings(BaseModel):
             raise ValueError("not an address")
         return url.rstrip("/")
 
+    @field_validator("rtmp_public_url")
+    @classmethod
+    def _rtmp_url_is_whole(cls, url: str) -> str:
+        return rtmp_base_url(url) if url else url
+
     @field_validator("cors_origins")
     @classmethod
     def _origins_are_whole(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
@@ -359,9 +371,8 @@ class Settings(BaseModel):
     @field_validator("ice_servers")
     @classmethod
     def _ice_servers_are_uris(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
-        pattern = r"stun:[^\s?@/]+|turns?:[^\s?@/]+(\?transport=(udp|tcp))?"
-        if not all(re.fullmatch(pattern, server) for server in servers):
-            raise ValueError("not STUN or TURN servers")
+        for server in servers:
+            ice_server_address(server)
         return servers
 
     @field_validator("ice_ports")
@@ -391,13 +402,13 @@ class Settings(BaseModel):
     @property
     def serves_loopback_only(self) -> bool:
         """Whether nothing beyond this machine can reach the server."""
-        return _is_loopback(self.host)
+        return is_loopback(self.host)
 
     @property
     def serves_this_machine_only(self) -> bool:
         """Whether only this machine can ask: it listens on loopback, and no proxy passes on what others ask."""
         name = urlsplit(self.public_url).hostname or "localhost"
-        return self.serves_loopback_only and _is_loopback(name)
+        return self.serves_loopback_only and is_loopback(name)
 
     @property
     def asks_for_keys(self) -> bool:
@@ -418,18 +429,9 @@ class Settings(BaseModel):
     @property
     def local_url(self) -> str:
         """Where programs on this machine reach the server."""
-        scheme = "https" if self.serves_tls else "http"
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
-        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+        return url_at("https" if self.serves_tls else "http", self.host, self.port)
 
     @property
     def url(self) -> str:
         """Where people reach the server."""
         return self.public_url or self.local_url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -6,6 +6,7 @@
 #   ensure_rtsp_server               the same for the RTSP server of the tests
 #   ensure_rabbitmq                  the same for the message broker of the tests; its service is not left running
 #   ensure_browser                   the same for their browser, which they can do without
+#   ensure_networks                  the same for networks of their own: namespaces, NAT, a STUN and TURN server
 #
 # A .venv that is broken or half made is made anew. A dev environment serves as a runtime one.
 
@@ -80,6 +81,18 @@ ensure_browser() { # Chromium, as a peer of WebRTC tests; without it they are sk
   command -v chromium >/dev/null || command -v chromium-browser >/dev/null && return
   can_apt || { say "tests with a browser are skipped without: sudo apt-get install chromium"; return 0; }
   apt_install chromium || say "tests with a browser are skipped: chromium could not be installed"
+}
+
+ensure_networks() { # coturn, nft and ip, for WebRTC through NAT and relays; without them those tests are skipped
+  local PATH=$PATH:/usr/sbin missing=()
+  command -v turnserver >/dev/null || missing+=(coturn)
+  command -v nft >/dev/null || missing+=(nftables)
+  command -v ip >/dev/null || missing+=(iproute2)
+  [ ${#missing[@]} = 0 ] && return
+  can_apt || { say "tests of NAT and TURN are skipped without: sudo apt-get install ${missing[*]}"; return 0; }
+  apt_install "${missing[@]}" || { say "tests of NAT and TURN are skipped: ${missing[*]} could not be installed"; return 0; }
+  # Debian starts a relay for everyone with the package; the tests start their own.
+  [ ! -d /run/systemd/system ] || systemctl disable --quiet --now coturn || true
 }
 
 make_venv() {

@@ -24,6 +24,10 @@ SCHEMA_VERSION: Final = 1
 BUSY_MILLISECONDS: Final = 5_000
 """How long to wait for another process that writes to the file."""
 
+WRITER_CACHE_KB: Final = 4096
+READER_CACHE_KB: Final = 1024
+"""Pages each connection keeps for itself, beside those that the system keeps of the file for all."""
+
 _SCHEMA: Final = """
 CREATE TABLE store (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -92,7 +96,7 @@ def open_all(
         _prepare_writer(connections[0], max_bytes)
         for _ in range(readers):
             connections.append(apsw.Connection(os.fspath(path), flags=apsw.SQLITE_OPEN_READWRITE))
-            _set(connections[-1], "query_only = 1", "cache_size = -8192")
+            _set(connections[-1], "query_only = 1", f"cache_size = -{READER_CACHE_KB}")
     except (apsw.Error, StoreUnavailableError) as error:
         for connection in connections:
             connection.close()
@@ -138,7 +142,12 @@ def _after_all_with(prefix: str) -> str:
 def _prepare_writer(connection: apsw.Connection, max_bytes: int | None) -> None:
     _set(connection, "page_size = 8192", "auto_vacuum = INCREMENTAL", "journal_mode = WAL")
     _set(connection, "synchronous = FULL")
-    _set(connection, "wal_autocheckpoint = 0", "journal_size_limit = 67108864", "cache_size = -16384")
+    _set(
+        connection,
+        "wal_autocheckpoint = 0",
+        "journal_size_limit = 67108864",
+        f"cache_size = -{WRITER_CACHE_KB}",
+    )
     if max_bytes is not None:
         _set(connection, f"max_page_count = {max(1, max_bytes // connection.pragma('page_size'))}")
     connection.execute("BEGIN IMMEDIATE")

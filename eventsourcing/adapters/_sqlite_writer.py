@@ -52,7 +52,7 @@ REMOVED_EVENTS: Final = 2_000
 VACUUM_PAGES: Final = 500
 """Free pages given back to the file system at a time, when nothing waits to be written."""
 
-CACHED_HEADS: Final = 20_000
+CACHED_HEADS: Final = 5_000
 """Stream heads remembered between groups."""
 
 _Row: TypeAlias = tuple[int, int, int, float, bytes, str, bytes, bytes]

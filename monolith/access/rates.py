@@ -57,3 +57,11 @@ def client_of(address: str) -> str:
     if parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)
     return str(IPv6Network((int(parsed), _NETWORK_BITS), strict=False))
+
+
+def is_this_machine(client: str) -> bool:
+    """Of what `client_of` says. A proxy on it speaks for many clients."""
+    try:
+        return ip_address(client).is_loopback
+    except ValueError:
+        return client == "::/64"

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from prometheus_client import Gauge
 from starlette.middleware.cors import CORSMiddleware
 
+from monolith.access.refusals import Refusals
 from monolith.api.access_log import AccessLog
 from monolith.api.auth import Guard
 from monolith.api.ending import EndingLayer
@@ -94,7 +95,8 @@ def create_app(services: ApiServices) -> FastAPI:
     gatekeeper = Gatekeeper(
         services.public_url, loopback_only=services.loopback_only, cors_origins=access.cors_origins
     )
-    guard = Guard(access, Needs(methods_and_paths(app.routes)), services.registry)
+    app.state.refusals = refusals = services.refusals or Refusals(access.failures, services.registry)
+    guard = Guard(access, Needs(methods_and_paths(app.routes)), refusals)
     metrics = RequestMetrics(services.registry)
     app.add_middleware(OuterLayer, metrics=metrics, gatekeeper=gatekeeper, guard=guard, hsts=access.hsts)
     if access.cors_origins:

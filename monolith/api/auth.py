@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.types import Scope as AsgiScope
@@ -17,6 +16,7 @@ from monolith.access.control import AccessControl
 from monolith.access.key_ring import Identity, KeyRing
 from monolith.access.keys import CredentialError
 from monolith.access.rates import client_of
+from monolith.access.refusals import Refusals
 from monolith.access.scopes import Scope, allows
 from monolith.api.problems import ApiError, too_often
 from monolith.api.route_scopes import Needs, Special
@@ -38,15 +38,10 @@ class AccessEndedError(Exception):
 class Guard:
     """Lets requests in, or says why not."""
 
-    def __init__(self, access: AccessControl, needs: Needs, registry: CollectorRegistry) -> None:
+    def __init__(self, access: AccessControl, needs: Needs, refusals: Refusals) -> None:
         self._access = access
         self._needs = needs
-        self._refused = Counter(
-            "video_analysis_access_refusals",
-            "Requests refused before they were looked at",
-            ["reason"],
-            registry=registry,
-        )
+        self._refusals = refusals
 
     def admit(self, scope: AsgiScope) -> Identity | None:
         """Who asks; None where no key is needed and none that is valid was sent.
@@ -64,7 +59,7 @@ class Guard:
         if is_open:
             return caller
         if caller is None:
-            self._refused.labels("no key").inc()
+            self._refusals.count("no key")
             raise _unauthorized(f"an API key is needed here; {_HOW}")
         self._check_scopes(caller, {need for need in needs if isinstance(need, Scope)})
         return caller
@@ -95,10 +90,9 @@ class Guard:
 
     def _wrong(self, error: CredentialError, address: str) -> ApiError:
         """Wrong keys are counted by address, more strictly than requests; sessions are not: they end by themselves."""
-        wait = self._access.failures.take(client_of(address))
+        wait = self._refusals.wrong("wrong key", address)
         if wait:
-            return self._too_often(wait, "too many wrong API keys came from your address")
-        self._refused.labels("wrong key").inc()
+            return too_often(wait, "too many wrong API keys came from your address")
         logger.warning("a request from %s was refused: %s", address, error)
         return _unauthorized(str(error), error="invalid_token")
 
@@ -108,17 +102,14 @@ class Guard:
             return
         wait = self._access.requests.take(f"key {caller.key_id}" if caller else client_of(address))
         if wait:
-            raise self._too_often(wait, "you ask more often than VIDEO_ANALYSIS_RATE_LIMIT allows")
-
-    def _too_often(self, wait: float, why: str) -> ApiError:
-        self._refused.labels("too often").inc()
-        return too_often(wait, why)
+            self._refusals.count("too often")
+            raise too_often(wait, "you ask more often than VIDEO_ANALYSIS_RATE_LIMIT allows")
 
     def _check_scopes(self, caller: Identity, needed: set[Scope]) -> None:
         missing = sorted(scope for scope in needed if not allows(caller.scopes, scope))
         if not missing:
             return
-        self._refused.labels("scope").inc()
+        self._refusals.count("scope")
         held = ", ".join(caller.scopes)
         words = " ".join(missing)
         raise ApiError(

@@ -189,3 +189,34 @@ SUMMARY: Final = {
     "expired_segments": 0,
     "frames_expired": 0,
 }
+
+VIEWER: Final = {
+    "video_id": VIDEO_ID,
+    "codec": "h264",
+    "overlay": "none",
+    "player_delay_ms": 500,
+    "clock_rate": 90000,
+    "wall_time": 1767607201.912,
+    "clock": {
+        "frame_number": 45,
+        "video_timestamp": 1.76,
+        "rtp_timestamp": 2183568285,
+        "wall_time": 1767607201.76,
+    },
+    "pictures_sent": 48,
+    "pictures_left_out": 0,
+    "results_left_out": 0,
+    "level": "full",
+    "reason": "",
+    "bit_rate": 2210345,
+    "estimated_bit_rate": 3315000,
+    "packets_lost": 0.0,
+    "packets_resent": 0,
+    "keyframe_requests": 0,
+}
+VIEWER_RESULTS: Final = (
+    f'event: hello\ndata: {{"type":"hello","video_id":"{VIDEO_ID}","player_delay_ms":500,"clock_rate":90000}}\n\n'
+    'event: results\ndata: {"type":"results","frame_number":45,"video_timestamp":1.76,"rtp_timestamp":2183568285,'
+    '"wall_time":1767607201.76,"width":1280,"height":720,"inference_model":"Object Detection","inference_results":'
+    '[{"label":"car","probability":91.2,"coordinates":[10.0,20.0,300.0,200.0]}]}\n\n'
+)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from ipaddress import ip_address
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from monolith.access.rates import client_of
+from monolith.access.rates import client_of, is_this_machine
 
 MAX_HEADER_BYTES: Final = 64 * 1024
 """Of request line and headers together, as common servers allow."""
@@ -39,7 +38,11 @@ class ClientConnections:
     def enter(self, address: str) -> bool:
         """False: no more from there. Otherwise `leave` must follow."""
         client = client_of(address)
-        if self._limit and self._open[client] >= self._limit and (self._count_local or not _is_local(client)):
+        if (
+            self._limit
+            and self._open[client] >= self._limit
+            and (self._count_local or not is_this_machine(client))
+        ):
             return False
         self._open[client] += 1
         return True
@@ -118,10 +121,3 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 def bounded_protocol(connections: ClientConnections) -> type[BoundedHttpProtocol]:
     """The protocol of one server."""
     return type("ServersHttpProtocol", (BoundedHttpProtocol,), {"clients": connections})
-
-
-def _is_local(client: str) -> bool:
-    try:
-        return ip_address(client).is_loopback
-    except ValueError:
-        return client == "::/64"  # ::1, as `client_of` names it

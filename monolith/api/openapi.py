@@ -26,6 +26,7 @@ from monolith.api.openapi_access import add_access
 from monolith.api.problems import MEDIA_TYPE, Problem
 from monolith.api.rebuild_answer import RebuildAnswer, RebuiltAnswer
 from monolith.api.retention_answer import RetentionAnswer, RetentionScheduleAnswer, RetentionStateAnswer
+from monolith.api.viewer_answers import ViewerAnswer
 from monolith.api.webhook_answers import (
     AddedWebhookAnswer,
     ParkedAnswer,
@@ -33,6 +34,7 @@ from monolith.api.webhook_answers import (
     WebhookAnswer,
     WebhookTestAnswer,
 )
+from monolith.live.playback.viewer_messages import ClockPoint, ViewerHello, ViewerResults
 from monolith.readmodels.rendering import ColorEntry, FaceEntry, ObjectEntry, ResultRow
 
 Responses = dict[int | str, dict[str, Any]]
@@ -45,6 +47,7 @@ _TYPES: Final = (
     RtmpEndpointAnswer,
     WebRtcEndpointAnswer,
     WebhookAnswer, AddedWebhookAnswer, ParkedAnswer, ReplayAnswer, WebhookTestAnswer,
+    ViewerAnswer, ClockPoint, ViewerHello, ViewerResults,
     *ANALYTICS_TYPES,
 )  # fmt: skip
 _PLACE: Final = "#/components/schemas/{name}"
@@ -123,9 +126,9 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         for operation in path.values():
             operation["responses"].pop("422", None)  # wrong parameters are answered with 400
     _, schemas = msgspec.json.schema_components(_TYPES, ref_template=_PLACE)
-    schemas["ResultRow"]["properties"]["inference_results"]["items"] = {
-        "anyOf": [ref(ObjectEntry), ref(FaceEntry), ref(ColorEntry)]
-    }
+    entries = {"anyOf": [ref(ObjectEntry), ref(FaceEntry), ref(ColorEntry)]}
+    schemas["ResultRow"]["properties"]["inference_results"]["items"] = entries
+    schemas["ViewerResults"]["properties"]["inference_results"] = {"type": "array", "items": entries}
     document["components"] = {"schemas": schemas}
     add_access(document, {MEDIA_TYPE: {"schema": ref(Problem)}})
     return document

@@ -25,6 +25,7 @@ from monolith.domain.errors import (
     VideoNotFoundError,
     WebhookNotFoundError,
 )
+from monolith.live.webrtc.ice import NoAddressError
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER: Final = {"Retry-After": "5"}
@@ -101,6 +102,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         ApiError,
         StoreUnavailableError,
         ProjectionStoppedError,
+        NoAddressError,
         TimeoutError,
         HTTPException,
     ):
@@ -139,7 +141,7 @@ def answer_to(instance: str, error: Exception) -> Response:
             return _invalid(instance, error)
         case HTTPException():
             return problem_response(instance, error.status_code, _http_detail(error), headers=error.headers)
-        case StoreUnavailableError() | ProjectionStoppedError() | TimeoutError():
+        case StoreUnavailableError() | ProjectionStoppedError() | NoAddressError() | TimeoutError():
             return _unavailable(instance, error)
     logger.error("a request for %s failed", instance, exc_info=error)
     return problem_response(instance, 500, "the server failed to answer; its log says why")

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from monolith.api.problems import ApiError
 from monolith.api.requests import body_chunks
+from monolith.live.webrtc.sdp import Fragment, OfferError
 
 SDP: Final = "application/sdp"
 FRAGMENT: Final = "application/trickle-ice-sdpfrag"
@@ -88,6 +89,29 @@ def check_entity_tag(request: Request, entity_tag: str) -> None:
 async def read_body(request: Request, limit: int) -> bytes:
     """Raises ApiError: 413 beyond `limit` bytes, 400 when the client stops sending."""
     return b"".join([chunk async for chunk in body_chunks(request, limit, _BODY_SECONDS)])
+
+
+async def read_fragment(request: Request, entity_tag: str) -> Fragment:
+    """Trickled candidates for the session with `entity_tag`.
+
+    Raises ApiError as `check_entity_tag` and `read_body` do, and 400 for what is no fragment.
+    """
+    check_entity_tag(request, entity_tag)
+    body = await read_body(request, FRAGMENT_BYTES)
+    try:
+        return Fragment(body)
+    except OfferError as error:
+        raise ApiError(400, str(error), kind="malformed-sdp") from error
+
+
+def endpoint_takes(links: Iterable[str]) -> Response:
+    """The answer to OPTIONS of an endpoint. No key is asked for (a browser sends none), so TURN passwords are not told
+    here."""
+    response = Response(status_code=200, headers={"Accept-Post": SDP, "Allow": "OPTIONS, POST"})
+    for link in links:
+        if "credential=" not in link:
+            response.headers.append("Link", link)
+    return response
 
 
 def session_response(answer: str, location: str, entity_tag: str, links: Iterable[str]) -> Response:

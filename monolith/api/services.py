@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from eventsourcing.store import EventStore
 from monolith.access.control import AccessControl
+from monolith.access.refusals import Refusals
 from monolith.api.problems import ApiError
 from monolith.application.push_sources import PushSources
 from monolith.application.retention import Retention
@@ -88,12 +89,16 @@ class Handlers(Protocol):
 
 
 class RtmpEntrance(Protocol):
-    """Where RTMP publishers come in."""
+    """Where RTMP publishers come in. `public_url`: how they reach it, without a slash at its end; None: by the host
+    that requests name, and `port`."""
 
     @property
     def port(self) -> int:
         """0 while there is none."""
         ...
+
+    @property
+    def public_url(self) -> str | None: ...
 
     @property
     def problem(self) -> str:
@@ -179,6 +184,8 @@ class ApiServices:
     """None: nobody is told of events."""
     tracing: Tracing | None = None
     """None: requests make no spans."""
+    refusals: Refusals | None = None
+    """Counts also who is not let in elsewhere (RTMP); None: the API counts alone."""
 
     @property
     def pushed(self) -> PushSources:

@@ -7,24 +7,71 @@ its own stream alone, and is cut off by the deadline of the send.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
 from eventsourcing.events import RecordedEvent
 from eventsourcing.store import EventStore, SubscriptionItem
 from monolith.api.event_rendering import EventRenderer, encode, event_answer, slices
+from monolith.api.services import ApiServices
+from monolith.api.streaming import PiecewiseResponse
 from monolith.domain.events import RunRequested, VideoDeleted
 
-_HEARTBEAT: Final = b": still here\n\n"
-_HELLO: Final = b"retry: 2000\n\n"
+T = TypeVar("T")
+
+HEARTBEAT: Final = b": still here\n\n"
+GREETING: Final = b"retry: 2000\n\n"
 
 
 def stream_prefixes(video_id: str, run_ids: Iterable[str]) -> list[str]:
     """Of all streams of a video with these runs."""
     return [f"video-{video_id}", f"frames-{video_id}-", *(f"results-{run_id}-" for run_id in run_ids)]
+
+
+async def until_stopped(
+    fetch: Callable[[], Awaitable[T | None]], stop: asyncio.Task[bool], heartbeat: float
+) -> AsyncIterator[T | None]:
+    """What `fetch` brings until it brings None or `stop` is done; None after each `heartbeat` seconds without
+    anything."""
+    fetching: asyncio.Task[T | None] | None = None
+    try:
+        while True:
+            fetching = fetching or asyncio.create_task(_fetched(fetch), name="next of an event stream")
+            await asyncio.wait((fetching, stop), timeout=heartbeat, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done():
+                return
+            if not fetching.done():
+                yield None
+                continue
+            item, fetching = fetching.result(), None
+            if item is None:
+                return
+            yield item
+    finally:
+        if fetching is not None:
+            fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)
+
+
+async def _fetched(fetch: Callable[[], Awaitable[T | None]]) -> T | None:
+    return await fetch()
+
+
+def event_stream_response(
+    request: Request, services: ApiServices, pieces: AsyncGenerator[bytes, None]
+) -> Response:
+    return PiecewiseResponse(
+        pieces,
+        media_type="text/event-stream",
+        send_seconds=services.limits.send_seconds,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        turns=request.app.state.event_stream_turns,
+    )
 
 
 class EventFeed:
@@ -52,7 +99,7 @@ class EventFeed:
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Text of the stream until the video is deleted, the store closes or the server stops."""
-        yield _HELLO
+        yield GREETING
         stop = asyncio.create_task(self._stopping.wait(), name="stop of an event feed")
         try:
             while not (self._ended or stop.done()):
@@ -67,40 +114,15 @@ class EventFeed:
         runs = len(self._run_ids)
         prefixes = stream_prefixes(self._video_id, sorted(self._run_ids))
         async with self._store.subscribe(after=self._after, prefixes=prefixes) as items:
-            async for item in self._items(items, stop):
+            async for item in until_stopped(partial(_next, items), stop, self._heartbeat):
                 if item is None:
-                    yield _HEARTBEAT
+                    yield HEARTBEAT
                 for part in slices(item) if isinstance(item, list) else ():
                     if text := await self._renderer.run(partial(self._text, part), part):
                         yield text
                     if self._ended or len(self._run_ids) != runs:
                         return
         self._ended = True
-
-    async def _items(
-        self, items: AsyncIterator[SubscriptionItem], stop: asyncio.Task[bool]
-    ) -> AsyncIterator[SubscriptionItem | None]:
-        """What the subscription delivers; None after each `heartbeat` seconds without anything."""
-        following: asyncio.Task[SubscriptionItem | None] | None = None
-        try:
-            while True:
-                following = following or asyncio.create_task(_next(items), name="next item of an event feed")
-                await asyncio.wait(
-                    (following, stop), timeout=self._heartbeat, return_when=asyncio.FIRST_COMPLETED
-                )
-                if stop.done():
-                    return
-                if not following.done():
-                    yield None
-                    continue
-                item, following = following.result(), None
-                if item is None:
-                    return
-                yield item
-        finally:
-            if following is not None:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
 
     def _text(self, events: Sequence[RecordedEvent]) -> bytes:
         return b"".join(self._render(events))

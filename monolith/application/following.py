@@ -126,6 +126,7 @@ class Following:
             start=run.start_of(segment),
             timeline_least=run.after(newest),
             behind=None if newest is None else newest.position,
+            feed=self._accesses.feed(run.video_id) if run.live and not run.pushed else None,
         )
 
 

@@ -120,19 +120,25 @@ class Ingestion:
         )
 
     async def _ingest_pushed(self, video: VideoSubmitted, kind: PushKind) -> RecordProbe:
-        """Wait for the first publisher who sends pictures."""
+        """Wait for the first publisher who sends pictures; one whose pictures are none is tried again behind those who
+        are new."""
+        tries = self._first_tries
         until, pause = time.monotonic() + self._publish_wait, _FIRST_PAUSE
         while await self._publishers.wait(video.video_id, max(0.0, until - time.monotonic())):
             started = time.perf_counter()
             try:
-                async with self._first_tries:
+                async with tries:
                     access = await self._accesses.of(video, kind, look=True)
                     return self._followed(
                         await self._decoders.probe_source(_impatient(access)), kind, started
                     )
             except RetryableFailure as error:
                 logger.warning("video %s: its publisher gave no picture: %s", video.video_id, error)
-                self._publishers.give_up(video.video_id)
+                if self._publishers.give_up(video.video_id):
+                    raise SourceFailure(
+                        f"no picture of what was published can be decoded: {error}"
+                    ) from error
+            tries = self._later_tries
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PUSHED_PAUSE)
         raise SourceFailure(f"nobody published within {self._publish_wait:g} s; ask for a new endpoint")

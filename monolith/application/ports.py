@@ -194,8 +194,8 @@ class Publishers(Protocol):
         False after `timeout` seconds without."""
         ...
 
-    def give_up(self, video_id: str) -> None:
-        """What a publisher left who has gone is of no use."""
+    def give_up(self, video_id: str) -> bool:
+        """What a publisher left who has gone is of no use. Whether it will not come again: it ended in order."""
         ...
 
     def note(self, video: Video) -> None:
@@ -225,11 +225,15 @@ class SegmentQueue(Protocol):
 
 
 class Handover(Protocol):
-    """Where decoder processes get what publishers push."""
+    """Where decoder processes get what publishers push, and bring what they read for those who watch."""
 
     def invite(self, video_id: str, *, look: bool) -> Invitation:
         """For one connection to what is published to the video now. `look`: only to see what it is; the follower that
         comes next gets the same pictures."""
+        ...
+
+    def accept(self, video_id: str) -> Invitation:
+        """For one connection that brings what comes of the video, which is followed, to those who watch."""
         ...
 
 

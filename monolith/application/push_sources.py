@@ -14,6 +14,7 @@ import hmac
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -28,8 +29,11 @@ from monolith.live.feeds import FeedBusyError, LiveFeed, LiveFeeds, LiveReader
 
 _CHANCE_BYTES: Final = 23
 _ID_BYTES: Final = 16
+_LOOKS: Final = 2
 _CLAIM_LOST: Final = "it cannot be told any more whether another publishes the same; connect again"
 _BROKE_OFF: Final = "the publisher's connection broke"
+_GONE_SECONDS: Final = 3.0
+"""Publishers send something several times a second."""
 
 
 class PublishRefusedError(Exception):
@@ -53,24 +57,38 @@ class PushEndpoint(NamedTuple):
 
 
 class _Publication:
-    """One connection of a publisher. `held`: a reader from its first packet on, for the first who follows."""
+    """One connection of a publisher. `held`: a reader from its first packet on, for the first who follows; `missed`:
+    packets of connections before it that nobody followed."""
 
-    def __init__(self, feed: LiveFeed) -> None:
+    def __init__(self, feed: LiveFeed, missed: int) -> None:
         self.feed = feed
         self.held: LiveReader | None = feed.read()
+        self.looks = 0
+        """That were in vain, after its end."""
+        self._missed = missed
 
     @property
     def to_follow(self) -> bool:
-        return not self.feed.ended or self.held is not None
+        """Who has sent no picture yet is not followed, nor is who ended without one."""
+        return not self.feed.ended if self.held is None else self.held.waiting > 0
+
+    @property
+    def unfollowed(self) -> int:
+        """Packets that came before its first follower did."""
+        return 0 if self.held is None else self._missed + self.held.waiting + self.held.lost
 
     def take(self) -> LiveReader:
-        """Everything from the first packet on, where it is all there still; else what is newest."""
-        held, self.held = self.held, None
-        if held is not None and not held.dropped:
-            return held
-        if held is not None:
+        """Everything from the first packet on, where it is all there still; else what is newest. What its first
+        follower does not get it has missed."""
+        unfollowed, held, self.held = self.unfollowed, self.held, None
+        if held is None:
+            return self.feed.read()
+        reader = held
+        if held.lost:
             self.feed.forget(held)
-        return self.feed.read()
+            reader = self.feed.read()
+        reader.miss(unfollowed - reader.waiting)
+        return reader
 
     def drop(self) -> None:
         if self.held is not None:
@@ -149,15 +167,17 @@ class PushSources:
         """The feed to publish to. End it (`LiveFeed.end`) where the publisher ends in order: leaving without that means
         that its connection broke, and that it may come again. Leave when `LiveFeed.dismissed` is set.
 
-        Raises FeedBusyError where there is a publisher already, StoreUnavailableError.
+        Raises FeedBusyError where there is a publisher already, and it is not silent; StoreUnavailableError.
         """
+        self._dismiss_silent(video_id)
         feed = self.feeds.open(video_id)
         try:
             async with self._claims.claim(video_id, lambda: feed.dismiss(_CLAIM_LOST)):
+                before = self._publications.get(video_id)
+                missed = 0 if before is None else before.unfollowed
                 self._forget(video_id)
-                self._publications[video_id] = _Publication(feed)
-                self._wake(video_id)
-                self.when_published(video_id)
+                self._publications[video_id] = _Publication(feed, missed)
+                feed.begun = partial(self._begun, video_id)
                 yield feed
         except PublishedElsewhereError as error:
             raise FeedBusyError(str(error)) from error
@@ -188,13 +208,20 @@ class PushSources:
             return None
         return publication.feed.read() if look else publication.take()
 
-    def give_up(self, video_id: str) -> None:
+    def give_up(self, video_id: str) -> bool:
+        """One that has ended is looked at once more: it may have been our decoder that failed."""
         publication = self._publications.get(video_id)
-        if publication is not None and publication.feed.ended:
-            self._forget(video_id)
+        if publication is None or not publication.feed.ended:
+            return False
+        publication.looks += 1
+        if publication.looks < _LOOKS:
+            return False
+        over = publication.to_follow and not publication.feed.reason
+        self._forget(video_id)
+        return over
 
     def note(self, video: Video) -> None:
-        if video.pushed and not video.takes_publishers:
+        if not video.takes_pictures:
             self._forget(video.video_id)
             feed = self.feeds.get(video.video_id)
             if feed is not None:
@@ -203,6 +230,19 @@ class PushSources:
     def has_publisher(self, video_id: str) -> bool:
         """Whether there is something to follow here."""
         return self._is_there(video_id)
+
+    def _begun(self, video_id: str) -> None:
+        self._wake(video_id)
+        self.when_published(video_id)
+
+    def _dismiss_silent(self, video_id: str) -> None:
+        """Who is silent while another comes with the same secret has gone, and comes again: its connection broke, and
+        nothing told so yet."""
+        feed = self.feeds.get(video_id)
+        if feed is None or feed.silent_seconds is None or feed.silent_seconds() < _GONE_SECONDS:
+            return
+        self.feeds.close(feed, _BROKE_OFF)
+        feed.dismiss("its publisher came again by another connection")
 
     def _is_there(self, video_id: str) -> bool:
         publication = self._publications.get(video_id)

@@ -5,7 +5,7 @@ Rules:
   it runs once more when it has ended (a failed attempt is offered again before its task is over).
 - Each kind of job has its lane with its own number of places, so a slow download never holds up analysis, and sources
   that never end hold up nothing else.
-- Videos take turns: a lane serves the video that was served longest ago.
+- Videos take turns: a lane serves the video that was served longest ago. One that needs nothing more is forgotten.
 - A job that raises is tried again after a growing pause, and given up after `attempts` times; one that the machine
   cannot take now (disk full, store away), or that another process does, is never given up. What failed after hours of
   work fails for the first time.
@@ -82,6 +82,8 @@ class Scheduler:
         """These are the jobs of the video now; none: it needs nothing more."""
         for kind, lane in self._lanes.items():
             lane.set(video_id, [job for job in jobs if self._lane_of(job) == kind])
+            if not jobs:
+                lane.forget(video_id)
         self._fill()
 
     def running(self) -> list[Job]:
@@ -181,6 +183,9 @@ class _Lane:
             self._offered[video_id] = jobs
         else:
             self._offered.pop(video_id, None)
+
+    def forget(self, video_id: str) -> None:
+        self._served.pop(video_id, None)
 
     def waiting(self, running: dict[Job, asyncio.Task[None]]) -> int:
         return sum(job not in running for jobs in list(self._offered.values()) for job in jobs)

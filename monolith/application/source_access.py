@@ -6,7 +6,7 @@ import msgspec
 
 from monolith.application.ports import Handover, Secrets
 from monolith.domain.events import PUSH_KINDS, Transport, VideoSubmitted
-from monolith.ingest.messages import SourceAccess
+from monolith.ingest.messages import FeedAccess, SourceAccess
 
 
 class SourceAccesses:
@@ -27,3 +27,7 @@ class SourceAccesses:
             address, token = self._handover.invite(video.video_id, look=look)
             return msgspec.structs.replace(self._template, url=address, token=token, transport=transport)
         return msgspec.structs.replace(self._template, url=await self.url_of(video), transport=transport)
+
+    def feed(self, video_id: str) -> FeedAccess:
+        """Where a decoder brings what it reads of a live source, for those who watch."""
+        return FeedAccess(*self._handover.accept(video_id))

@@ -17,7 +17,9 @@ from monolith.domain.video import Video
 _DECIDER: Final = VideoDecider()
 _MAX_ATTEMPTS: Final = 10
 _CACHED_EVENTS: Final = 50_000
-"""Of the videos used last: some ten megabytes. A live video of a week has more than ten thousand."""
+_CACHED_STATES: Final = 1000
+"""Of the videos used last: some ten megabytes. A live video of a week has more than ten thousand events, one that was
+cancelled before it began has three, and a state takes kilobytes."""
 
 
 class VideoStreams:
@@ -26,7 +28,7 @@ class VideoStreams:
     def __init__(self, store: EventStore, codec: EventCodec) -> None:
         self._store = store
         self._codec = codec
-        self._cache: StateCache[Video] = StateCache(_CACHED_EVENTS)
+        self._cache: StateCache[Video] = StateCache(_CACHED_EVENTS, _CACHED_STATES)
 
     async def load(self, video_id: str) -> Video:
         """The video as its stream tells; `submitted` is None for an unknown one."""

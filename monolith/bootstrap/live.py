@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from monolith.access.refusals import Refusals
 from monolith.application.handlers import VideoHandlers
 from monolith.application.ports import Secrets
 from monolith.application.publish_claims import PublishClaims
@@ -40,13 +41,14 @@ async def publishing_of(
     streams: VideoStreams,
     secrets: Secrets,
     claims: PublishClaims,
+    refusals: Refusals,
 ) -> Publishing:
     """`folder`: the data directory. `stack` ends what is started. Raises OSError where there can be no socket."""
     sources = PushSources(handlers, streams, secrets, LiveFeeds(), claims)
     handover = FeedHandover(sources, folder / _SOCKET)
     await stack.enter_async_context(handover.serving())
     webrtc = await stack.enter_async_context(WebRtcPublishers(sources, webrtc_options(settings)))
-    rtmp = RtmpServer(sources, rtmp_options(settings)) if settings.rtmp else None
+    rtmp = RtmpServer(sources, rtmp_options(settings), refusals) if settings.rtmp else None
     return Publishing(sources, handover, webrtc, rtmp)
 
 
@@ -59,6 +61,7 @@ def rtmp_options(settings: Settings) -> RtmpOptions:
         handshake_timeout=settings.rtmp_handshake_timeout,
         idle_timeout=settings.rtmp_idle_timeout,
         max_bitrate=settings.rtmp_max_bitrate,
+        public_url=settings.rtmp_public_url,
     )
 
 

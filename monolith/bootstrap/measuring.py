@@ -20,6 +20,7 @@ from monolith.metrics import (
     command_readings,
     followed_readings,
     inference_readings,
+    loop_readings,
     projection_readings,
     pushed_readings,
     rebuild_readings,
@@ -46,6 +47,7 @@ def measure(
 ) -> None:
     """Register what is read at each scrape. `folder`: the data directory."""
     readings = [
+        *loop_readings(),
         *work_readings(work.manager, work.engines.pools),
         *followed_readings(work.manager, work.engines.decoders),
         *inference_readings(work.engines.inference),

@@ -21,7 +21,11 @@ def viewers_of(
         player_delay=settings.player_delay_ms / 1000,
         longest_group=settings.pass_through_group_seconds,
         max_height=settings.playback_max_height,
+        small_height=settings.playback_small_height,
+        small_bits=settings.playback_small_bitrate,
         viewers=settings.max_viewers,
+        encoders=settings.max_live_encoders,
+        viewers_per_client=settings.max_viewers_per_client,
         connect_timeout=settings.webrtc_connect_timeout,
     )
     return Viewers(feeds, LiveResults(store, codec, times), ice_options(settings), options)

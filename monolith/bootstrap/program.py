@@ -19,6 +19,7 @@ from eventsourcing.errors import EventStoreError
 from eventsourcing.projection import Projection, ProjectionRunner
 from eventsourcing.store import DurableEventStore
 from monolith.access.control import AccessControl
+from monolith.access.refusals import Refusals
 from monolith.access.startup import open_access
 from monolith.adapters import ProjectionGate
 from monolith.api.app import create_app
@@ -134,11 +135,12 @@ class _Builder:
         await asyncio.to_thread(check_folders, self._folder)
         await asyncio.to_thread(self._storage.prepare)
         access = await open_access(self._settings)
+        refusals = Refusals(access.failures, self._registry)
         self._tracing = await self._enter(tracing_of(self._settings))
         data = await self._open_data()
-        work = await self._start_work(data)
+        work = await self._start_work(data, refusals)
         extras = await self._start_extras(data, work)
-        services = self._services(access, data, work, extras)
+        services = self._services(access, refusals, data, work, extras)
         measure(self._registry, self._folder, self._watched, self._disk, data, work, extras)
         await self._start_tasks(work, data.projection, access, extras.messaging)
         token = access.keys.issue_local() if access.keys else ""
@@ -169,7 +171,7 @@ class _Builder:
         self._stack.push_async_callback(rebuilds.close)
         return rebuilds
 
-    async def _start_work(self, data: Data) -> Work:
+    async def _start_work(self, data: Data, refusals: Refusals) -> Work:
         observed = ObservedStore(data.store, self._work)
         sharing = await self._enter(sharing_of(self._settings, observed))
         store = store_with_spans(observed, self._tracing)
@@ -183,8 +185,9 @@ class _Builder:
         )  # fmt: skip
         handlers = video_handlers(self._settings, store, streams, data.projection, self._secrets)
         publishing = await publishing_of(
-            self._stack, self._settings, self._folder, handlers, streams, self._secrets, sharing.claims
-        )
+            self._stack, self._settings, self._folder, handlers, streams, self._secrets,
+            sharing.claims, refusals,
+        )  # fmt: skip
         base = Foundations(
             self._settings,
             store,
@@ -239,7 +242,9 @@ class _Builder:
         """Enter `context`; it is left with the program."""
         return await self._stack.enter_async_context(context)
 
-    def _services(self, access: AccessControl, data: Data, work: Work, extras: Extras) -> ApiServices:
+    def _services(
+        self, access: AccessControl, refusals: Refusals, data: Data, work: Work, extras: Extras
+    ) -> ApiServices:
         inference = work.engines.inference
         return ApiServices(
             handlers=work.handlers,
@@ -253,6 +258,7 @@ class _Builder:
             public_url=self._settings.public_url or None,
             loopback_only=self._settings.serves_this_machine_only,
             access=access,
+            refusals=refusals,
             log_requests=self._settings.logs_requests,
             room_bytes=self._storage.room_bytes,
             no_room=self._disk.check,

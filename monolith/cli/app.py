@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from monolith.cli.doctor import EXAMPLES, doctor
+from monolith.cli.endpoint import endpoint_app
 from monolith.cli.exits import EPILOG, CliError, Exit
 from monolith.cli.exporting import add_commands
 from monolith.cli.keys import keys_app
@@ -42,6 +43,7 @@ app.add_typer(models_app, name="models")
 app.command(epilog=EXAMPLES)(doctor)
 app.add_typer(keys_app, name="keys")
 app.add_typer(webhooks_app, name="webhooks")
+app.add_typer(endpoint_app, name="endpoint")
 
 Models = Annotated[
     str | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from monolith.doctor import analytics, data_directory, engines, installation, network, servers
+from monolith.doctor import analytics, data_directory, engines, installation, live, network, servers
 from monolith.doctor.findings import Check
 from monolith.settings import Settings
 from monolith.settings_loading import LoadedSettings
@@ -36,6 +36,9 @@ def all_checks(loaded: LoadedSettings | None, settings_error: str | None) -> lis
         Check("RabbitMQ", partial(servers.rabbitmq, settings)),
         Check("server", partial(network.server, settings)),
         Check("port", partial(network.port, settings)),
+        Check("RTMP", partial(live.rtmp_port, settings)),
+        Check("WebRTC", partial(live.webrtc_addresses, settings)),
+        Check("STUN and TURN", partial(live.ice_servers, settings)),
         Check("TLS", partial(network.tls, settings)),
         Check("API keys", partial(network.keys, settings)),
     ]

@@ -100,8 +100,13 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def takes_publishers(self) -> bool:
         """Whether what is published to it is still analysed."""
+        return self.pushed and self.takes_pictures
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether what comes of its source is still analysed."""
         going_on = self.frames is None and not self.stopping and not self.deleted
-        return self.pushed and going_on and bool(self.active_runs())
+        return going_on and bool(self.active_runs())
 
     @property
     def live_by_url(self) -> bool:

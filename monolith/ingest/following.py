@@ -1,6 +1,7 @@
 """The work of a decoder process on a source that is followed: look at it, or follow it over many segments.
 
-Threads: this one connects, reads and decodes; the outbox puts out what it samples; the pulse gives signs of life.
+Threads: this one connects, reads and decodes; the outbox puts out what it samples; the pulse gives signs of life; the
+tap gives packets to those who watch.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from monolith.domain.segment import SourceInfo
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.checked_network import Resolver, pause, system_resolver
 from monolith.ingest.errors import SourceError
-from monolith.ingest.media import frame_rate, own_timestamp, packets_of, pictures_of
+from monolith.ingest.media import frame_rate, own_timestamp
 from monolith.ingest.messages import Connected, FollowSource, Probed, ProbeSource, SegmentDone, SourceAccess
 from monolith.ingest.numbering import NumberedPicture
 from monolith.ingest.outbox import Outbox
@@ -31,11 +32,14 @@ from monolith.ingest.reader import OpenVideo, check_dimensions
 from monolith.ingest.requests import PROGRESS_SECONDS, CancelledError, Request
 from monolith.ingest.sources import FollowedSource, open_source
 from monolith.ingest.timeline import Cutter, Pacer, Timeline
+from monolith.live.followed.tap import Tap
 
 _PICTURE_TIMEOUTS: Final = 4
 """A source that sends something, but no picture for so many read timeouts, counts as broken."""
 _SLACK_SECONDS: Final = 10.0
 _MAX_WARNINGS: Final = 20
+_MISSED: Final = "the decoder was busy with earlier pictures until this one was gone"
+_STOPPED: Final = "the program does not read the source any more"
 _MEASURED_PICTURES: Final = 25
 _MEASURED_SECONDS: Final = 2.0
 _LEAST_STEPS: Final = 2
@@ -102,6 +106,7 @@ class Followed:
         self._resolver = resolver
         self._clock = clock
         self._outbox = Outbox(request, work, slots)
+        self._tap = None if work.feed is None else Tap(work.feed, bursts=work.access.transport == "hls")
         self._pulse = Pulse(request, work.access)
         self._cutter = Cutter(work.segment_seconds)
         self._pacer: Pacer | None = None
@@ -109,6 +114,8 @@ class Followed:
         self._timeline: Timeline | None = None
         self._number = work.first_frame - 1 if work.live else 0
         self._seen = 0
+        self._missed = 0
+        """Pictures that came before the next one that will be decoded, and have no number yet."""
         self._connected = False
         self._age = 0.0
         """Of the first picture, in seconds."""
@@ -125,6 +132,8 @@ class Followed:
         ended = False
         with self._pulse:
             self._outbox.start()
+            if self._tap is not None:
+                self._tap.start()
             try:
                 self._follow()
                 ended = True
@@ -133,6 +142,8 @@ class Followed:
             except CancelledError:
                 pass
             finally:
+                if self._tap is not None:
+                    self._tap.end("" if ended else failure.reason if failure else _STOPPED)
                 self._outbox.finish(self._pulse.touch)
         if failure is not None and (failure.permanent or not self._connected):
             raise failure
@@ -155,6 +166,9 @@ class Followed:
                         self._decode(video)
             finally:
                 self._warnings += source.warnings
+                self._missed += source.lost
+                if self._connected:
+                    self._outbox.lose(self._missed_numbers(), _MISSED)
 
     def _next_of(self, inputs: Iterator[OpenVideo]) -> OpenVideo | None:
         """None after the last. To open one is to wait for the source, too."""
@@ -178,6 +192,9 @@ class Followed:
         """All pictures of one input."""
         if self._timeline is not None and not video.goes_on:
             self._timeline.break_off()
+        self._missed += video.lost
+        if self._tap is not None:
+            self._tap.begin(video)
         rate = frame_rate(video)
         try:
             for picture in self._pictures(video):
@@ -187,13 +204,16 @@ class Followed:
                 self._pulse.beat()
                 self._request.step()
         finally:
-            if video.damaged and len(self._warnings) < _MAX_WARNINGS:
-                self._warnings.append(f"{video.damaged} packets could not be decoded: {video.last_error}")
+            damaged = video.damaged - (video.failure is not None)  # the failure is told by itself
+            if damaged and len(self._warnings) < _MAX_WARNINGS:
+                self._warnings.append(f"{damaged} packets could not be decoded: {video.last_error}")
 
     def _pictures(self, video: OpenVideo) -> Iterator[VideoFrame]:
         asked = time.monotonic()
-        for packet in packets_of(video):
+        for packet in video.packets():
             self._waited_since(asked)
+            if self._tap is not None:
+                self._tap.put(packet)
             started = time.monotonic()
             pictures = list(video.pictures(iter((packet,))))
             self._decode_seconds += time.monotonic() - started
@@ -209,18 +229,30 @@ class Followed:
             self._pace.reached(timestamp)
         if self._pacer is not None:
             pause(self._pacer.delay(timestamp, time.monotonic()), self._watch)
+        missed = self._missed_numbers()
         self._number += 1
         if self._number < self._work.first_frame:
             return
         if not self._connected:
             self._request.say(Connected(self._number, timestamp, self._clock() - self._age))
             self._connected = True
+        if missed:
+            self._outbox.lose(missed, _MISSED)
         if self._cutter.is_cut_before(timestamp, keyframe=picture.key_frame):
             self._outbox.cut(self._number - 1, self._seen, self._pulse.beat)
             self._seen = 0
         self._seen += 1
         if self._number % self._work.frame_step == 0:
-            self._put(NumberedPicture(self._number, timestamp, picture, video.position_of(picture)))
+            source_time = None if self._tap is None else self._tap.source_time(picture)
+            self._put(
+                NumberedPicture(self._number, timestamp, picture, video.position_of(picture), source_time)
+            )
+
+    def _missed_numbers(self) -> list[int]:
+        """The sampled ones of those that were missed, which have their numbers now."""
+        before, self._number, self._missed = self._number, self._number + self._missed, 0
+        step = self._work.frame_step
+        return list(range(before - before % step + step, self._number + 1, step))
 
     def _put(self, numbered: NumberedPicture) -> None:
         self._outbox.put(numbered, self._decode_seconds, self._pulse.beat)
@@ -275,7 +307,7 @@ def probe_source(request: Request, work: ProbeSource, *, resolver: Resolver = sy
 def _first_described(source: FollowedSource, inputs: Iterator[OpenVideo]) -> SourceInfo:
     damaged = 0
     for video in inputs:
-        pictures = pictures_of(video)
+        pictures = video.pictures()
         for first in pictures:
             check_dimensions(first.width, first.height)
             return _described(source, video, first, _measured_rate(itertools.chain((first,), pictures)))

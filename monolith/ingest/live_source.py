@@ -2,8 +2,9 @@
 
 We say our token. Then frames come, each behind its length (four bytes, the highest first): the first one of an input
 holds when its first picture came (Unix seconds, an IEEE 754 double), the others its Matroska bytes. A frame without a
-byte ends an input: the format has changed, and the next one goes on in the same times; or there is no more, which is
-the end in order. A length of `BROKEN` has the reason in words behind it, up to the end of the connection.
+byte ends an input: the format has changed, or pictures were lost, and the next one goes on in the same times; or there
+is no more, which is the end in order. Between inputs, a length of `GAP` has behind it how many packets were lost there
+(four bytes). A length of `BROKEN` has the reason in words behind it, up to the end of the connection.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from monolith.ingest.reader import OpenVideo
 LENGTH: Final = struct.Struct(">I")
 ARRIVED: Final = struct.Struct(">d")
 BROKEN: Final = 0xFFFF_FFFF
+GAP: Final = 0xFFFF_FFFE
 MOST_BYTES: Final = 64 << 20
 """Of a frame. Larger than any message that a publisher may send."""
 _STEP_SECONDS: Final = 0.25
@@ -48,8 +50,9 @@ class LiveSource:
         self._buffer = bytearray()
         self._frame_left = 0
         self._ended = False
+        self.lost = 0
         try:
-            self._socket = _connected(Path(access.url), access.connect_timeout)
+            self._socket = connected(Path(access.url), access.connect_timeout)
             self._socket.sendall(access.token.encode())
         except OSError as error:
             raise SourceError(f"the program hands over no pictures: {error}", permanent=False) from error
@@ -62,6 +65,7 @@ class LiveSource:
             feed = Feed(self._read)
             with open_feed(feed, _CONTAINER, live=True, demuxer="matroska", at_once=True) as video:
                 video.arrived, video.goes_on = arrived, continued
+                video.lost, self.lost = self.lost, 0
                 yield video
             feed.check()
             self._pass_over_the_rest()
@@ -75,6 +79,10 @@ class LiveSource:
         if not self._fill(LENGTH.size, may_end=True):
             return None
         length = self._take_length()
+        if length == GAP:
+            self._fill(LENGTH.size)
+            self.lost += LENGTH.unpack(self._take(LENGTH.size))[0]
+            return self._next_input()
         if length != ARRIVED.size:
             raise SourceError("the program hands over something else than an input", permanent=False)
         self._fill(length)
@@ -88,7 +96,7 @@ class LiveSource:
             if self._ended:
                 return b""
             self._fill(LENGTH.size)
-            self._frame_left = self._take_length()
+            self._frame_left = self._take_length(most=MOST_BYTES)
             self._ended = self._frame_left == 0
         if not self._buffer:
             self._fill(1)
@@ -101,12 +109,12 @@ class LiveSource:
         while self._read(_RECEIVE_BYTES):
             self._watch()
 
-    def _take_length(self) -> int:
-        """Raises SourceError where the publisher broke off."""
+    def _take_length(self, most: int = GAP) -> int:
+        """Raises SourceError where the publisher broke off, or it is more than `most`."""
         (length,) = LENGTH.unpack(self._take(LENGTH.size))
         if length == BROKEN:
             raise SourceError(self._reason(), permanent=False)
-        if length > MOST_BYTES:
+        if length > most:
             raise SourceError(f"the program hands over {length} bytes at once", permanent=False)
         return int(length)
 
@@ -145,7 +153,7 @@ class LiveSource:
         return True
 
 
-def _connected(path: Path, timeout: float) -> socket.socket:
+def connected(path: Path, timeout: float) -> socket.socket:
     """Through the folder's descriptor: a socket's path may have 107 bytes, a folder's more. Raises OSError."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     connection = socket.socket(socket.AF_UNIX)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Final
 
 import av
 import av.error
 from av.container import InputContainer
-from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from monolith.ingest.errors import SourceError
 from monolith.ingest.reader import LIMITS, Limits, OpenVideo, choose_stream, open_video, pixel_option
@@ -24,7 +22,6 @@ STREAMABLE: Final = (
 """Demuxers that can read from the start on, without a seek."""
 READ_AS_IT_ARRIVES: Final = ("mpegts", "flv")
 """Of these, files whose length is known are not brought here as a whole first (see `transport_for`)."""
-_MAX_ERRORS_IN_A_ROW: Final = 64
 _ANALYSE_MICROSECONDS: Final = 2_000_000
 _PROBE_BYTES: Final = 4 << 20
 _LITTLE_BYTES: Final = 32_768
@@ -137,28 +134,6 @@ def opened(container: InputContainer, *, live: bool, limits: Limits = LIMITS) ->
 def _open_nothing(url: str, flags: int, options: object) -> object:
     """Playlists, references to other files, keys: a demuxer gets nothing but its feed."""
     raise PermissionError("nothing may be opened from inside the video")
-
-
-def packets_of(video: OpenVideo) -> Iterator[Packet[VideoStream]]:
-    """Packets until the input ends or fails, then one that flushes. What cannot be demuxed is counted."""
-    in_a_row = 0
-    while in_a_row < _MAX_ERRORS_IN_A_ROW:
-        try:
-            for packet in video.container.demux(video.stream):
-                in_a_row = 0
-                yield packet
-            return
-        except (av.error.InvalidDataError, ValueError) as error:
-            in_a_row += 1
-            video.damage(error)
-        except av.error.FFmpegError as error:
-            video.failure = error
-            return
-
-
-def pictures_of(video: OpenVideo) -> Iterator[VideoFrame]:
-    """Decoded pictures, in presentation order."""
-    return video.pictures(packets_of(video))
 
 
 def own_timestamp(picture: VideoFrame) -> float | None:

@@ -89,6 +89,14 @@ class SourceAccess(msgspec.Struct, frozen=True):
     token: str = ""
 
 
+class FeedAccess(msgspec.Struct, frozen=True):
+    """Where packets of a source go for those who watch: `address` of a socket of the program, `token` to be said there
+    first. What is said then: `monolith.live.followed.messages`."""
+
+    address: str
+    token: str
+
+
 class ProbeSource(msgspec.Struct, frozen=True, tag="probe_source"):
     """Connect, find out what comes (codec, size, rate, live or not), disconnect. Answered with `Probed`."""
 
@@ -116,6 +124,8 @@ class FollowSource(msgspec.Struct, frozen=True, tag="follow"):
     waited for.
 
     A segment is cut when it holds `segment_seconds` of media, at a keyframe if one comes soon.
+
+    `feed`: where its packets go, too, while somebody watches.
     """
 
     access: SourceAccess
@@ -130,6 +140,7 @@ class FollowSource(msgspec.Struct, frozen=True, tag="follow"):
     start: StartSegment
     timeline_least: float = 0.0
     behind: SourcePosition | None = None
+    feed: FeedAccess | None = None
 
 
 class Slots(msgspec.Struct, frozen=True, tag="slots"):
@@ -164,8 +175,8 @@ class FrameReady(msgspec.Struct, frozen=True, tag="frame"):
     """A frame lies in `slot` (RGB, `frame.height` × `frame.width`) and, not yet synced, in the pack.
 
     `decode_seconds`: since the frame before; `resize_seconds`: conversion and scaling; `encode_seconds`: JPEG.
-    `source_time`: seconds as the source says (pts × time base), where it says anything; `frame.timestamp` is on the
-    video's timeline.
+    `source_time`: seconds as the source says (pts × time base), where it says anything, or as its packets have it that
+    go to viewers; `frame.timestamp` is on the video's timeline.
     `position`: for a later `FollowSource`.
     """
 

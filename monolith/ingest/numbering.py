@@ -28,12 +28,13 @@ _STRANGERS_ALLOWED: Final = 100
 
 class NumberedPicture(NamedTuple):
     """A decoded picture: `number` from 1 over the whole video, `timestamp` in seconds (pts × time base). `position`:
-    where the source can be taken up again behind it."""
+    where the source can be taken up again behind it; `source_time`: see `FrameReady`, None: as the picture says."""
 
     number: int
     timestamp: float
     picture: VideoFrame
     position: SourcePosition | None = None
+    source_time: float | None = None
 
 
 class _Landing(NamedTuple):

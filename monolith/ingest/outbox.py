@@ -2,19 +2,23 @@
 
 So the decoding thread may block in a silent source while frames are synced and slots come; and a live source is read on
 while there is no slot. At most one sampled picture of a live source waits for a slot: the newest one, the others are
-lost and said to be. A source that is not live waits.
+lost and said to be. A source that is not live waits. So does one that is pushed, for a moment, while it gives all at
+once what was published before it was followed: nothing is late then that could not be caught up with.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import av.error
 
+from monolith.domain.events import PUSH_KINDS
 from monolith.frames.jpeg import JpegError
 from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.messages import FollowSource, FramesLost, SegmentCut, StartSegment
@@ -22,11 +26,17 @@ from monolith.ingest.numbering import NumberedPicture
 from monolith.ingest.output import SYNC_FRAMES, FrameOutput
 from monolith.ingest.requests import CancelledError, Request
 
-_LIVE_SYNC_SECONDS: Final = 0.1
+_LIVE_SYNC_SECONDS: Final = 0.05
+"""Between two syncs, at least. Results wait for them: it is well below the time from one sampled picture of most
+sources to the next, so that each is synced at once, and one that was late holds up none of those after it."""
 _SYNC_SECONDS: Final = 0.25
 _ROOM_SECONDS: Final = 0.25
 _MOST_QUEUED: Final = 2
 """Pictures of a source that waits for us; decoded ones are large."""
+_CATCH_UP_SECONDS: Final = 5.0
+"""From the first sampled picture of a pushed source. So much may wait for it (`monolith.live.feeds`)."""
+_CATCH_UP_PATIENCE: Final = 2.0
+"""For so many of these seconds slots are waited for; after that it is too much for the models, and the newest wins."""
 _LATE: Final = "analysis was busy with earlier pictures until the next one came"
 _STOPPED: Final = "the source was stopped before the picture could be stored"
 
@@ -42,7 +52,9 @@ class _Picture:
 
 @dataclass(frozen=True)
 class _Lost:
-    numbers: list[int] = field(default_factory=list)
+    """Reason → frame numbers."""
+
+    numbers: dict[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,8 @@ class Outbox:
         self._failure: BaseException | None = None
         self._output: FrameOutput | None = None
         self._skip: frozenset[int] = frozenset()
+        self._patience = _CATCH_UP_PATIENCE if work.access.transport in PUSH_KINDS else 0.0
+        self._catch_up_until: float | None = None
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self.unsaid_seen = 0
         """Pictures of segments that were never said to be cut, since the request was cancelled before."""
@@ -84,18 +98,27 @@ class Outbox:
         self._thread.start()
 
     def put(self, numbered: NumberedPicture, decode_seconds: float, alive: Callable[[], None]) -> None:
-        """Take a sampled picture. `alive`: called while this waits for room, where the source is not live."""
+        """Take a sampled picture. `alive`: called while this waits for room."""
         if not self._work.live:
             self._wait_for_room(_Picture, _MOST_QUEUED, alive)
+        elif self._patience > 0:
+            self._wait_a_moment(alive)
         with self._changed:
             self._check()
             for index, item in enumerate(self._items):
                 if isinstance(item, _Picture) and not self._has_slot_held(item) and self._work.live:
-                    self._items[index] = _Lost([item.numbered.number])
+                    self._items[index] = _Lost({_LATE: [item.numbered.number]})
             self._merge_lost()
             picture = _Picture(numbered, decode_seconds)
             self._has_slot_held(picture)
             self._items.append(picture)
+            self._changed.notify_all()
+
+    def lose(self, numbers: Iterable[int], reason: str) -> None:
+        """Sampled pictures of a live source that will not come, behind those that were put."""
+        with self._changed:
+            self._items.append(_Lost({reason: list(numbers)}))
+            self._merge_lost()
             self._changed.notify_all()
 
     def _has_slot_held(self, picture: _Picture) -> bool:
@@ -141,6 +164,21 @@ class Outbox:
                     return
                 self._changed.wait(_ROOM_SECONDS)
 
+    def _wait_a_moment(self, alive: Callable[[], None]) -> None:
+        """Until the picture before has a slot, or there is no more time for that."""
+        started = time.monotonic()
+        if self._catch_up_until is None:
+            self._catch_up_until = started + _CATCH_UP_SECONDS
+        until = min(self._catch_up_until, started + self._patience)
+        while (left := until - time.monotonic()) > 0:
+            alive()
+            with self._changed:
+                self._check()
+                if all(self._has_slot_held(item) for item in self._items if isinstance(item, _Picture)):
+                    break
+                self._changed.wait(min(left, _ROOM_SECONDS))
+        self._patience -= time.monotonic() - started
+
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
@@ -150,7 +188,8 @@ class Outbox:
         merged: deque[_Item] = deque()
         for item in self._items:
             if isinstance(item, _Lost) and merged and isinstance(merged[-1], _Lost):
-                merged[-1].numbers.extend(item.numbers)
+                for reason, numbers in item.numbers.items():
+                    merged[-1].numbers.setdefault(reason, []).extend(numbers)
             else:
                 merged.append(item)
         self._items = merged
@@ -181,8 +220,9 @@ class Outbox:
             match item:
                 case _Picture():
                     self._put(self._output, item)
-                case _Lost(numbers):
-                    self._say_lost(numbers, _LATE)
+                case _Lost(lost):
+                    for reason, numbers in lost.items():
+                        self._say_lost(numbers, reason)
                 case _Cut():
                     self._cut(self._output, item)
                 case _Sync():
@@ -267,7 +307,7 @@ class Outbox:
                 case _Picture(numbered):
                     numbers.append(numbered.number)
                 case _Lost(lost):
-                    numbers += lost
+                    numbers += itertools.chain.from_iterable(lost.values())
                 case _Cut(_, frames_seen):
                     self.unsaid_seen += frames_seen
         if self._work.live and self._output is not None:

@@ -127,6 +127,8 @@ class FrameOutput:
 
 def _source_time(numbered: NumberedPicture) -> float | None:
     picture = numbered.picture
+    if numbered.source_time is not None:
+        return numbered.source_time
     if picture.pts is None or not picture.time_base:
         return None
     return float(picture.pts * picture.time_base)

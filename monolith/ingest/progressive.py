@@ -20,6 +20,7 @@ class ProgressiveSource:
 
     container = "http"
     duration = None
+    lost = 0
     warnings: tuple[str, ...] = ()
 
     def __init__(self, http: CheckedHttp, url: WebUrl, *, live: bool | None, max_bytes: int) -> None:

@@ -34,6 +34,8 @@ DEMUXERS: Final = (
 
 CONTAINERS_IN_WORDS: Final = "MP4, MOV, MKV, WebM, MPEG-TS, FLV, AVI, Ogg, ASF, MXF"
 _MAX_ERRORS_IN_A_ROW: Final = 64
+_READING: Final = (OSError, av.error.ExitError)
+"""Errors that are not of the data: FFmpeg's own for what it reads from are OSErrors; an interrupt is an exit."""
 _MAX_THREADS: Final = 4
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
@@ -52,9 +54,9 @@ LIMITS: Final = Limits()
 @dataclass
 class OpenVideo:
     """An open file and its best video stream. `damaged`: packets that could not be read or decoded so far; `failure`:
-    what ended the input of a source that is followed, other than its end; `goes_on`: its timestamps go on from those of
-    the input before; `arrived`: when its first picture came, in Unix seconds, where it was not just now; `offset`:
-    bytes of its source that came before it, about."""
+    what ended the input before its end; `goes_on`: its timestamps go on from those of the input before; `arrived`: when
+    its first picture came, in Unix seconds, where it was not just now; `offset`: bytes of its source that came before
+    it, about; `lost`: pictures that came before it, and were not handed over."""
 
     container: InputContainer
     stream: VideoStream
@@ -64,11 +66,14 @@ class OpenVideo:
     goes_on: bool = False
     arrived: float | None = None
     offset: int = 0
+    lost: int = 0
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
-        """The stream's packets in file order, then one empty packet (flush). Skips what cannot be demuxed."""
+        """The stream's packets in their order, then one empty packet (flush). What cannot be demuxed is counted and
+        passed over, a number of times in a row; where reading fails (the disk, a connection, a timeout) there is no
+        more: that is counted, too, and kept as `failure`."""
         in_a_row = 0
-        while True:
+        while in_a_row < _MAX_ERRORS_IN_A_ROW:
             try:
                 for packet in self.container.demux(self.stream):
                     in_a_row = 0
@@ -77,7 +82,8 @@ class OpenVideo:
             except (av.error.FFmpegError, ValueError) as error:
                 in_a_row += 1
                 self.damage(error)
-                if in_a_row >= _MAX_ERRORS_IN_A_ROW:
+                if isinstance(error, av.error.FFmpegError) and isinstance(error, _READING):
+                    self.failure = error
                     return
 
     def pictures(self, packets: Iterator[Packet[VideoStream]] | None = None) -> Iterator[VideoFrame]:

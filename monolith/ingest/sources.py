@@ -25,7 +25,8 @@ from monolith.ingest.web_url import UrlError, WebUrl
 
 class FollowedSource(Protocol):
     """A connection. `container`: what carries the pictures. `live`: pictures come as they happen. `duration`:
-    seconds, where it is known. `warnings`: what was passed over, in words."""
+    seconds, where it is known. `warnings`: what was passed over, in words. `lost`: pictures that came behind the last
+    input, and were not handed over."""
 
     @property
     def container(self) -> str: ...
@@ -38,6 +39,9 @@ class FollowedSource(Protocol):
 
     @property
     def warnings(self) -> tuple[str, ...]: ...
+
+    @property
+    def lost(self) -> int: ...
 
     def inputs(self) -> Generator[OpenVideo, None, None]:
         """One demuxer after another; each is to be read to its end, and closes when the next one is asked for. No more

@@ -1,7 +1,9 @@
-"""From the feeds of publishers to the decoder processes that follow them: a Unix socket, Matroska in frames.
+"""The socket between this program and its decoder processes (Unix). Whoever connects says a token that it was given.
 
-The format is described in `monolith.ingest.live_source`. Each connection has a reader of its own: a decoder that does
-not keep up loses packets up to the next keyframe, and holds up nobody.
+From the feeds of publishers to the decoders that follow them: Matroska in frames, described in
+`monolith.ingest.live_source`. Each connection has a reader of its own: a decoder that does not keep up loses packets up
+to the next keyframe, and holds up nobody. And from the decoders of other live sources to those who watch:
+`monolith.live.followed`.
 """
 
 from __future__ import annotations
@@ -16,9 +18,12 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from monolith.application.ports import Invitation
-from monolith.ingest.live_source import ARRIVED, BROKEN, LENGTH
-from monolith.live.feeds import LiveReader
+from monolith.ingest.live_source import ARRIVED, BROKEN, GAP, LENGTH
+from monolith.live.feeds import LiveFeeds, LiveReader
+from monolith.live.followed.receiving import FollowedFeeds
 from monolith.live.matroska import block, header
 from monolith.live.packets import VideoFormat
 
@@ -29,19 +34,25 @@ _HELLO_SECONDS: Final = 10.0
 _WRITE_SECONDS: Final = 60.0
 _MOST_INVITATIONS: Final = 4096
 _NOBODY: Final = "nobody publishes now"
+_NO_PICTURE: Final = "the publisher ended before its first picture"
 
 logger = logging.getLogger(__name__)
 
 
 class Readable(Protocol):
-    """What is published (`monolith.application.push_sources.PushSources`)."""
+    """What is published (`monolith.application.push_sources.PushSources`). `feeds`: for those who watch."""
+
+    @property
+    def feeds(self) -> LiveFeeds: ...
 
     def read(self, video_id: str, *, look: bool) -> LiveReader | None: ...
 
 
 class _Invited(NamedTuple):
+    """`look`: None for who brings packets."""
+
     video_id: str
-    look: bool
+    look: bool | None
     until: float
 
 
@@ -53,10 +64,17 @@ class FeedHandover:
         self._path = path
         self._invited: dict[str, _Invited] = {}
         self._connections: set[asyncio.Task[None]] = set()
+        self.followed = FollowedFeeds(feeds.feeds)
         self.dropped = 0
         """Packets that decoder processes were too slow for."""
 
     def invite(self, video_id: str, *, look: bool) -> Invitation:
+        return self._invitation(video_id, look)
+
+    def accept(self, video_id: str) -> Invitation:
+        return self._invitation(video_id, None)
+
+    def _invitation(self, video_id: str, look: bool | None) -> Invitation:
         now = _now()
         for token, invited in list(self._invited.items()):
             if invited.until < now or len(self._invited) >= _MOST_INVITATIONS:
@@ -87,7 +105,7 @@ class FeedHandover:
         self._connections.add(task)
         try:
             await self._serve(reader, writer)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, msgspec.DecodeError) as error:
             logger.debug("a decoder process has left its pictures: %r", error)
         except asyncio.CancelledError:
             pass  # the program ends; the task is ours
@@ -99,7 +117,9 @@ class FeedHandover:
         async with asyncio.timeout(_HELLO_SECONDS):
             token = (await reader.readexactly(_TOKEN_BYTES)).decode("ascii", "replace")
         invited = self._invited.pop(token, None)
-        packets = None if invited is None else self._feeds.read(invited.video_id, look=invited.look)
+        if invited is not None and invited.look is None:
+            return await self.followed.receive(invited.video_id, reader, writer)
+        packets = None if invited is None else self._feeds.read(invited.video_id, look=bool(invited.look))
         if packets is None:
             return await _write(writer, _broken(_NOBODY))
         async with packets:
@@ -112,22 +132,33 @@ class FeedHandover:
 async def _hand_over(packets: LiveReader, writer: asyncio.StreamWriter) -> None:
     """All that comes, up to the end of the feed, and how it ended. Raises OSError, TimeoutError."""
     current: VideoFormat | None = None
+    lost = 0
     async for packet in packets:
-        if packet.format != current:
+        lost += packets.take_lost()
+        if lost or packet.format != current:
             if not packet.keyframe:
+                lost += current is not None
                 continue
-            if current is not None:
-                await _write(writer, LENGTH.pack(0))
-            await _write(writer, _frame(ARRIVED.pack(packet.arrived)) + _frame(header(packet.format)))
-            current = packet.format
+            end = b"" if current is None else LENGTH.pack(0)
+            begin = _frame(ARRIVED.pack(packet.arrived)) + _frame(header(packet.format))
+            await _write(writer, end + _gap(lost) + begin)
+            current, lost = packet.format, 0
         await _write(writer, _frame(block(packet)))
-    if packets.reason:
-        await _write(writer, _broken(packets.reason))
-    elif current is not None:
-        await _write(writer, LENGTH.pack(0))
+    await _write(writer, _end(packets.reason, lost + packets.take_lost(), begun=current is not None))
+
+
+def _end(reason: str, lost: int, *, begun: bool) -> bytes:
+    """`reason`: empty at the end in order. `lost`: packets behind the last one that was handed over."""
+    end = (LENGTH.pack(0) if begun and (lost or not reason) else b"") + _gap(lost)
+    if not begun:
+        reason = reason or _NO_PICTURE
+    return end + _broken(reason) if reason else end
 
 
 async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Raises OSError, TimeoutError."""
+    if writer.is_closing():  # uvloop raises a RuntimeError where the other side has gone
+        raise ConnectionResetError("the decoder process has gone")
     writer.write(data)
     async with asyncio.timeout(_WRITE_SECONDS):
         await writer.drain()
@@ -148,6 +179,10 @@ async def _until_gone(reader: asyncio.StreamReader, work: Coroutine[None, None, 
 
 def _frame(content: bytes) -> bytes:
     return LENGTH.pack(len(content)) + content
+
+
+def _gap(lost: int) -> bytes:
+    return LENGTH.pack(GAP) + LENGTH.pack(lost) if lost else b""
 
 
 def _broken(reason: str) -> bytes:

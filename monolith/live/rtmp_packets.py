@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from monolith.live.packets import CLOCK_RATE, LivePacket, VideoFormat
+from monolith.protocols.errors import ProtocolError
 from monolith.protocols.flv import VideoConfig, VideoFrame, parse_video
 
 _TICKS: Final = CLOCK_RATE // 1000
 """In a millisecond, the unit of RTMP's times."""
 _SELF_CONTAINED: Final = frozenset({"vp8"})
 """Codecs that need no configuration."""
+_MOST_CONFIGURATION: Final = 64 << 10
+"""Bytes. Real ones have some hundred."""
+
+logger = logging.getLogger(__name__)
 
 
 class PacketMaker:
@@ -29,6 +35,11 @@ class PacketMaker:
         """
         match parse_video(data, timestamp_ms):
             case VideoConfig() as config:
+                if len(config.extradata) > _MOST_CONFIGURATION:
+                    raise ProtocolError(
+                        f"a configuration of {config.codec} with {len(config.extradata)} bytes; there may be "
+                        f"{_MOST_CONFIGURATION}"
+                    )
                 self._take(VideoFormat(config.codec, config.extradata))
             case VideoFrame() as frame:
                 return self._made(frame, arrived)
@@ -43,6 +54,10 @@ class PacketMaker:
         if frame.codec in _SELF_CONTAINED:
             self._take(VideoFormat(frame.codec))
         if self._format is None or self._format.codec != frame.codec:
+            if not self.passed_over:
+                logger.warning(
+                    "pictures by RTMP are passed over: no configuration of %s came before them", frame.codec
+                )
             self.passed_over += 1
             return None
         dts = self._decoding_time(frame.dts_ms)

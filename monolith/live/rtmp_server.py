@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from monolith.access.refusals import Refusals
 from monolith.application.push_sources import PushSources
 from monolith.live.rtmp_connection import RtmpConnection
 
@@ -36,13 +37,16 @@ class RtmpOptions:
     handshake_timeout: float = 10.0
     idle_timeout: float = 30.0
     max_bitrate: int = 50_000
+    public_url: str = ""
 
 
 class RtmpServer:
-    """`async with server.serving()`. `port`: 0 while it does not listen; `problem`: why, for users."""
+    """`async with server.serving()`. `port`: 0 while it does not listen; `problem`: why, for users. `refusals`: where
+    wrong keys are counted, by address."""
 
-    def __init__(self, sources: PushSources, options: RtmpOptions) -> None:
+    def __init__(self, sources: PushSources, options: RtmpOptions, refusals: Refusals | None = None) -> None:
         self._sources = sources
+        self._access_refusals = refusals
         self._options = options
         self._server: asyncio.Server | None = None
         self._connections: set[RtmpConnection] = set()
@@ -54,6 +58,10 @@ class RtmpServer:
         """Bytes."""
         self.refusals: Counter[str] = Counter()
         """Why → how many connections and publishes were refused."""
+
+    @property
+    def public_url(self) -> str | None:
+        return self._options.public_url or None
 
     @property
     def publishing(self) -> int:
@@ -78,7 +86,7 @@ class RtmpServer:
 
     def admit(self, connection: RtmpConnection) -> str:
         options = self._options
-        here = sum(one.address == connection.address for one in self._connections)
+        here = sum(one.client == connection.client for one in self._connections)
         if len(self._connections) >= options.max_connections:
             why = "connections"
         elif here >= options.max_connections_per_client:
@@ -92,6 +100,10 @@ class RtmpServer:
 
     def refused(self, connection: RtmpConnection, why: str, reason: str) -> None:
         self.refusals[why] += 1
+
+    def wrong_key(self, connection: RtmpConnection) -> float:
+        refusals = self._access_refusals
+        return 0.0 if refusals is None else refusals.wrong("wrong stream key", connection.address)
 
     def left(self, connection: RtmpConnection, reason: str) -> None:
         self._connections.discard(connection)

@@ -1,7 +1,7 @@
 """Video tags of FLV, as RTMP carries them: H.264 in the old way, and by enhanced RTMP also HEVC, AV1, VP9, VP8.
 
 Sources: Adobe, "Video File Format Specification" 10.1, E.4.3; Veovera, "Enhanced RTMP" version 2, "Enhanced Video".
-Of several tracks in one tag the one with id 0 is taken, or else the first.
+Of several tracks the one with id 0 is taken, which is also that of tags that name none: it is the default one.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ _METADATA: Final = 4
 _MULTITRACK: Final = 6
 _MODEX: Final = 7
 _MOST_MODEX: Final = 16
+_MOST_TRACKS: Final = 256
 _ONE_TRACK: Final = 0
 _MANY_CODECS: Final = 2
 _COMPOSED: Final = frozenset({"h264", "hevc"})
@@ -86,7 +87,8 @@ def video_tag(data: bytes, timestamp_ms: int) -> bytes:
 
 def parse_video(data: bytes, timestamp_ms: int) -> Video:
     """The meaning of a video message's body; None for what carries no picture (metadata, the end of a sequence,
-    commands). Raises UnsupportedError for another codec, ProtocolError for what is no video tag."""
+    commands), or those of another track. Raises UnsupportedError for another codec, ProtocolError for what is no video
+    tag."""
     first = _take(data, 0, 1)[0]
     if first & _ENHANCED:
         return _enhanced(data, timestamp_ms)
@@ -122,10 +124,13 @@ def _enhanced(data: bytes, timestamp_ms: int) -> Video:
         raise ProtocolError(f"a video tag with more than {_MOST_MODEX} modifiers")
     if packet == _METADATA or kind == _COMMAND_FRAME:
         return None
-    if packet == _MULTITRACK:
-        packet, name, body = _first_track(data, at)
-    else:
+    if packet != _MULTITRACK:
         name, body = _take(data, at, 4), data[at + 4 :]
+        return _packet(_codec(name), packet, body, kind == _KEYFRAME, timestamp_ms)
+    found = _default_track(data, at)
+    if found is None:
+        return None
+    packet, name, body = found
     return _packet(_codec(name), packet, body, kind == _KEYFRAME, timestamp_ms)
 
 
@@ -140,8 +145,8 @@ def _behind_modifier(data: bytes, at: int) -> tuple[int, int]:
     return behind & 0x0F, at + size + 1
 
 
-def _first_track(data: bytes, at: int) -> tuple[int, bytes, bytes]:
-    """Packet type, FourCC and body of track 0, or of the first track where there is none."""
+def _default_track(data: bytes, at: int) -> tuple[int, bytes, bytes] | None:
+    """Packet type, FourCC and body of the track with id 0; None where there are others only."""
     mode, packet = _take(data, at, 1)[0] >> 4, data[at] & 0x0F
     if mode > _MANY_CODECS:
         raise ProtocolError(f"a video tag with tracks in mode {mode}; there are 0, 1 and 2")
@@ -150,8 +155,7 @@ def _first_track(data: bytes, at: int) -> tuple[int, bytes, bytes]:
     if mode != _MANY_CODECS:
         name = _take(data, at, 4)
         at += 4
-    first: tuple[int, bytes, bytes] | None = None
-    while first is None or at < len(data):
+    for _ in range(_MOST_TRACKS):
         if mode == _MANY_CODECS:
             name = _take(data, at, 4)
             at += 4
@@ -164,8 +168,9 @@ def _first_track(data: bytes, at: int) -> tuple[int, bytes, bytes]:
         at += size
         if track == 0:
             return packet, name, body
-        first = first or (packet, name, body)
-    return first
+        if at >= len(data):
+            return None
+    raise ProtocolError(f"a video tag with more than {_MOST_TRACKS} tracks")
 
 
 def _codec(name: bytes) -> Codec:

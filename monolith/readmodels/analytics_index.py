@@ -77,7 +77,7 @@ class AnalyticsIndex:
         with _translated():
             self._connection = apsw.Connection(str(path))
             self._connection.set_busy_timeout(_BUSY_MILLISECONDS)
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-4096"):
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-1024"):
                 self._connection.execute(f"PRAGMA {pragma}")
             if self._connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get is None:
                 with self._connection:

@@ -19,6 +19,9 @@ from monolith.readmodels.schema import SIGNATURE, TABLES
 
 _BUSY_MILLISECONDS: Final = 5000
 _MAPPED_BYTES: Final = 4 << 30
+_WRITER_CACHE_KB: Final = 4096
+_READER_CACHE_KB: Final = 1024
+"""Pages each connection keeps for itself, beside those that the system keeps of the file for all."""
 _SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 
 _CHECKED_BYTES: Final = 200 << 20
@@ -123,7 +126,7 @@ def _open_writer(path: Path) -> apsw.Connection:
             "journal_mode=WAL",
             "synchronous=NORMAL",
             "wal_autocheckpoint=4000",
-            "cache_size=-8192",
+            f"cache_size=-{_WRITER_CACHE_KB}",
         )
         if not _has_tables(connection):
             _make_tables(connection)
@@ -158,8 +161,7 @@ def _is_current(connection: apsw.Connection) -> bool:
 def _open_reader(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     connection.set_busy_timeout(_BUSY_MILLISECONDS)
-    connection.execute("PRAGMA query_only=1")
-    connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
+    _set(connection, "query_only=1", f"mmap_size={_MAPPED_BYTES}", f"cache_size=-{_READER_CACHE_KB}")
     return connection
 
 

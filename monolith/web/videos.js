@@ -7,7 +7,8 @@ const REFRESH_MS = 3000;
 const NEWEST = 50;
 
 /** @typedef {{video_id: string, video_name: string, status: string, error: string | null, progress: number | null,
- *   frames_analyzed: number, frames_sampled: number | null, greatest_frame_analyzed: number}} Video */
+ *   live: boolean, media: object | null, video_url: string, frames_analyzed: number, frames_sampled: number | null,
+ *   greatest_frame_analyzed: number}} Video */
 
 /** @param {string} text @param {string} href */
 function link(text, href) {
@@ -17,6 +18,11 @@ function link(text, href) {
   return anchor;
 }
 
+/** Whether it is watched while it comes, or will be. @param {Video} video */
+function isLive({ status, live, media, video_url }) {
+  return ["Pending", "Processing"].includes(status) && (live || (!media && /^(rtmp|webrtc):/.test(video_url)));
+}
+
 /** @param {Video} video */
 function row(video) {
   const address = `/analysis/${video.video_id}`;
@@ -24,11 +30,12 @@ function row(video) {
   const texts = [
     video.video_name,
     video.error ? `${video.status}: ${video.error}` : video.status,
-    video.progress === null ? "?" : `${Math.round(video.progress * 100)} %`,
-    `${video.frames_analyzed} of ${video.frames_sampled ?? "?"}`,
+    isLive(video) ? "live" : video.progress === null ? "?" : `${Math.round(video.progress * 100)} %`,
+    isLive(video) ? `${video.frames_analyzed}` : `${video.frames_analyzed} of ${video.frames_sampled ?? "?"}`,
   ];
   for (const text of texts) line.insertCell().textContent = text;
   const links = line.insertCell();
+  if (isLive(video)) links.append(link("watch live", `/live?video=${video.video_id}`), " ");
   links.append(link("details", address), " ", link("results", `${address}/results`), " ");
   if (video.greatest_frame_analyzed > 0) {
     links.append(link("newest frame", `${address}/frame/${video.greatest_frame_analyzed}`));

@@ -25,7 +25,7 @@ from tests.unit.readmodels.segments import files_below
 SETTINGS = {"PRECISION": "f32", "SEGMENT_SECONDS": "1"}
 FRAME_STEP = 5
 FRAMES = 250 // FRAME_STEP
-KILLS = 3
+KILLS = 2
 
 
 async def rows(client: httpx.AsyncClient, video_id: str) -> pl.DataFrame:

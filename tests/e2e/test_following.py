@@ -63,9 +63,9 @@ async def until(
     """The status when it is as `wanted`. Raises TimeoutError with the last one."""
     body: dict[str, Any] = {}
     try:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(90):
             while not wanted(body := await status(client, video_id)):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
     except TimeoutError as error:
         raise TimeoutError(str(body)) from error
     return body
@@ -282,7 +282,7 @@ async def test_the_command_line_follows_a_camera_until_ctrl_c(tmp_path: Path) ->
         await _until(lambda: any(path.stat().st_size for path in packs.glob("*/packs/*.mjpeg")))
         await asyncio.sleep(1)
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(90):
             output, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
     assert "the live source is ended" in " ".join(errors.decode().split())
@@ -292,6 +292,6 @@ async def test_the_command_line_follows_a_camera_until_ctrl_c(tmp_path: Path) ->
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         while not condition():
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)

@@ -24,10 +24,9 @@ from tests.media import sample_clip
 from tests.program import Server, result_rows, until_ended, upload
 from tests.videos import make_video
 
-ALL_FRAMES = 250
-"""Of `bikes.mp4`."""
 STEP = 2
-FRAMES = ALL_FRAMES // STEP
+FRAMES = 250 // STEP
+"""Of `bikes.mp4`."""
 
 
 @asynccontextmanager
@@ -86,7 +85,9 @@ async def test_under_load_it_ends_in_order_and_loses_nothing(tmp_path: Path) -> 
     """An analysis, a stalled upload, an event stream and a client that does not read: none of them keeps it."""
     async with Server(tmp_path, SHUTDOWN_DEADLINE="16", PRECISION="f32") as server:
         async with server.client() as client:
-            video_id = await upload(client, sample_clip("bikes.mp4"), models=("objects_detection",))
+            video_id = await upload(
+                client, sample_clip("bikes.mp4"), models=("objects_detection",), frame_step=STEP
+            )
             await until_frames(client, video_id)
             port = int(server.url.rpartition(":")[2])
             with socket.create_connection(("127.0.0.1", port)) as deaf:
@@ -107,15 +108,21 @@ async def test_under_load_it_ends_in_order_and_loses_nothing(tmp_path: Path) -> 
         await server.start()
         async with server.client() as client:
             body = await until_ended(client, video_id)
-            assert (body["status"], body["frames_analyzed"]) == ("Completed", ALL_FRAMES)
+            assert (body["status"], body["frames_analyzed"]) == ("Completed", FRAMES)
             rows = await result_rows(client, video_id)
-        assert len(rows) == len({row[0] for row in rows}) == ALL_FRAMES
+        assert len(rows) == len({row[0] for row in rows}) == FRAMES
     assert "Traceback" not in server.output
     assert "by force" not in server.output
 
 
-async def test_a_second_signal_waits_for_nobody(tmp_path: Path) -> None:
+async def test_a_closed_terminal_ends_no_server_and_a_second_signal_waits_for_nobody(tmp_path: Path) -> None:
     async with Server(tmp_path, SHUTDOWN_DEADLINE="600") as server:
+        os.kill(server.pid, signal.SIGHUP)
+        async with asyncio.timeout(20):
+            while "SIGHUP" not in server.output:
+                await asyncio.sleep(0.02)
+        async with server.client() as client:
+            assert (await client.get("/health/ready")).status_code == 200
         async with stalled_upload(server):
             os.kill(server.pid, signal.SIGTERM)
             async with asyncio.timeout(20):
@@ -124,15 +131,6 @@ async def test_a_second_signal_waits_for_nobody(tmp_path: Path) -> None:
             assert await server.stop() == 0
         assert "SIGTERM again: ending without waiting for anyone" in server.output
         assert "Traceback" not in server.output
-
-
-async def test_a_closed_terminal_ends_no_server(tmp_path: Path) -> None:
-    async with Server(tmp_path) as server, server.client() as client:
-        os.kill(server.pid, signal.SIGHUP)
-        async with asyncio.timeout(20):
-            while "SIGHUP" not in server.output:
-                await asyncio.sleep(0.02)
-        assert (await client.get("/health/ready")).status_code == 200
 
 
 @pytest.fixture

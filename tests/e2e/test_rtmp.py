@@ -14,6 +14,7 @@ import pytest
 
 from monolith.frames.jpeg import decode
 from tests.peers.rtmp import ffmpeg_to, gstreamer_to, publish_enhanced, refused_by
+from tests.peers.rtmp_publisher import RtmpPublisher
 from tests.program import Server, serving, until_ended
 from tests.videos import Recipe, make_video, read_barcode
 
@@ -51,9 +52,9 @@ async def until(
     """The status when it is as `wanted`. Raises TimeoutError with the last one."""
     body: dict[str, Any] = {}
     try:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(90):
             while not wanted(body := (await client.get(f"/analysis/{video_id}")).raise_for_status().json()):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
     except TimeoutError as error:
         raise TimeoutError(str(body)) from error
     return body
@@ -85,6 +86,57 @@ async def test_ffmpeg_with_b_frames_and_sound(
     events = (await client.get(f"/analysis/{video_id}/events", params={"limit": 1000})).text
     assert len(key) >= 50 and key not in events + server.output
     assert "has ended" in await asyncio.to_thread(refused_by, url, clip)
+
+
+@pytest.mark.parametrize("behind", [b"\xff" * 300, RtmpPublisher().unpublish()], ids=["cut", "empty"])
+async def test_a_false_start_ends_nothing(
+    client: httpx.AsyncClient, clip: Path, tmp_path: Path, behind: bytes
+) -> None:
+    """Cut off, or ended in order, before the first picture: at the beginning, and between two connections."""
+    video_id, url = await endpoint(client)
+    await false_start(url, behind)
+    assert (await status_of(client, video_id))["status"] == "Pending"
+    async with ffmpeg_to(url, clip, tmp_path / "first", loop=True) as publisher:
+        await until(client, video_id, lambda body: bool(body["frames_analyzed"]))
+        publisher.kill()
+        await publisher.wait()
+    await until(client, video_id, lambda body: not body["connected"])
+    await false_start(url, behind)
+    assert (await status_of(client, video_id))["status"] == "Processing"
+    async with ffmpeg_to(url, clip, tmp_path / "second") as publisher:
+        assert await publisher.wait() == 0, (tmp_path / "second").read_text()
+    body = await until_ended(client, video_id)
+    assert (body["status"], body["connections"]) == ("Completed", 2), body["error"]
+
+
+async def test_who_ends_with_an_undecodable_configuration_is_told(client: httpx.AsyncClient) -> None:
+    video_id, url = await endpoint(client)
+    publisher = RtmpPublisher()
+    pictures = [b"\x17\0\0\0\0", *(b"\x17\1\0\0\0" + bytes(20) for _ in range(5))]
+    await false_start(url, b"".join(publisher.video(one, 0) for one in pictures) + publisher.unpublish())
+    body = await until_ended(client, video_id)
+    assert body["status"] == "Failed"
+    assert body["error"].startswith("no picture of what was published can be decoded: ")
+
+
+async def false_start(url: str, behind: bytes) -> None:
+    """A connection whose publish has `behind` in the same piece. It ends when the server has seen all."""
+    address = httpx.URL(url)
+    assert address.port is not None
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write(RtmpPublisher().begin(address.path.rpartition("/")[2]) + behind)
+    async with asyncio.timeout(90):
+        if behind[:1] == b"\xff":
+            await reader.read()
+        else:
+            await reader.readuntil(b"onFCUnpublish")
+    writer.close()
+    await asyncio.sleep(1.0)  # for what must not come of it
+
+
+async def status_of(client: httpx.AsyncClient, video_id: str) -> dict[str, Any]:
+    body: dict[str, Any] = (await client.get(f"/analysis/{video_id}")).raise_for_status().json()
+    return body
 
 
 @pytest.mark.parametrize("sink", ["rtmpsink", "rtmp2sink"])
@@ -198,7 +250,7 @@ async def test_a_video_that_is_over_sends_its_publisher_away(
             await client.post(f"/analysis/{video_id}/cancel")
         else:
             await client.delete(f"/analysis/{video_id}")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await publisher.wait() != 0
     if way == "cancel":
         assert (await until_ended(client, video_id))["status"] == "Completed"
@@ -217,7 +269,7 @@ async def test_garbage_disturbs_nobody(
         for garbage in (b"GET / HTTP/1.1\r\n\r\n" * 100, b"\x03" + bytes(1536) + b"\xff" * 5000):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(garbage)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await reader.read(1 << 16):
                     pass
             writer.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,9 +14,11 @@ from typing import Any
 import httpx
 import pytest
 import simplejpeg
+from aiortc import RTCSessionDescription
 
+from monolith.live.feeds import GROUP_SECONDS
 from tests.e2e.files import http_server
-from tests.integration.test_webrtc_publishers import Publisher
+from tests.integration.test_webrtc_publishers import RATE, Publisher
 from tests.media import sample_clip
 from tests.peers.chromium import Chromium, Page, camera_file, chromium
 from tests.peers.processes import running
@@ -74,7 +78,7 @@ async def until_analysed(client: httpx.AsyncClient, video_id: str, frame: int, s
             await asyncio.sleep(0.1)
 
 
-async def until_said(client: httpx.AsyncClient, metric: str, seconds: float = 30) -> None:
+async def until_said(client: httpx.AsyncClient, metric: str, seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while metric not in (await client.get("/metrics")).text:
             await asyncio.sleep(0.1)
@@ -83,6 +87,11 @@ async def until_said(client: httpx.AsyncClient, metric: str, seconds: float = 30
 async def labels(client: httpx.AsyncClient, video_id: str) -> set[str]:
     rows = (await client.get(f"/analysis/{video_id}/results")).raise_for_status().json()
     return {one["label"] for row in rows for one in row["inference_results"]}
+
+
+async def first_analysed(client: httpx.AsyncClient, video_id: str) -> int:
+    rows = (await client.get(f"/analysis/{video_id}/results")).raise_for_status().json()
+    return min(int(row["frame_number"]) for row in rows)
 
 
 async def size_of(client: httpx.AsyncClient, video_id: str, frame: int) -> tuple[int, int]:
@@ -108,7 +117,7 @@ async def test_a_browsers_camera_is_analysed_also_when_its_size_changes(
         status = await page.run("sent()")
         assert (status["state"], status["width"]) == ("connected", 640)
         await page.run(call("scale", 2))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await page.run("sent()"))["width"] != 320:
                 await asyncio.sleep(0.1)
         seen = (await client.get(f"/analysis/{video_id}")).json()["greatest_frame_analyzed"]
@@ -118,11 +127,12 @@ async def test_a_browsers_camera_is_analysed_also_when_its_size_changes(
             "fetch(publishing.session, {method: 'DELETE', headers: publishing.headers}).then((one) => one.status)"
         )
         assert deleted == 200
-    video = await until_ended(client, video_id, 30)
+    video = await until_ended(client, video_id, 60)
     assert (video["status"], video["error"], video["connections"]) == ("Completed", None, 1)
     assert {"person", "bicycle"} & await labels(client, video_id)
     last = video["greatest_frame_analyzed"]
-    assert await size_of(client, video_id, 5) == (640, 272)
+    first = await first_analysed(client, video_id)  # a busy machine may drop those before it
+    assert await size_of(client, video_id, first) == (640, 272)
     assert await size_of(client, video_id, last) == (320, 136)
 
 
@@ -141,7 +151,7 @@ async def test_a_browser_that_is_killed_may_come_again(client: httpx.AsyncClient
             video = (await client.get(f"/analysis/{video_id}")).json()
             await until_analysed(client, video_id, video["greatest_frame_analyzed"] + 25)
             await chrome.kill()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await connections(client, video_id))[-1]["ended"] is None:
                 await asyncio.sleep(0.1)
     first, second = await connections(client, video_id)
@@ -166,7 +176,7 @@ async def test_a_page_that_is_left_ends_its_video(client: httpx.AsyncClient, tmp
         assert answered["status"] == 201, answered
         await until_analysed(client, made["video_id"], 10)
         await page.go("about:blank")
-        video = await until_ended(client, made["video_id"], 30)
+        video = await until_ended(client, made["video_id"], 60)
     assert video["status"] == "Completed"
     assert (await connections(client, made["video_id"]))[-1]["reason"] == "the source has ended"
 
@@ -273,6 +283,36 @@ async def test_an_endpoint_says_what_it_takes(client: httpx.AsyncClient) -> None
     preflight = await client.options(f"/whip/{made['video_id']}/x", headers=asked)
     assert preflight.status_code == 200
     assert preflight.headers["access-control-allow-origin"] == origin
+
+
+async def test_a_decoder_that_is_killed_is_followed_by_another(
+    server: Server, client: httpx.AsyncClient
+) -> None:
+    """Who publishes sends no keyframe unless asked, and the first one is longer ago than pictures are kept."""
+    made = await endpoint(client)
+    async with Publisher() as publisher:
+        bearer = {"Authorization": f"Bearer {made['token']}"}
+        answer = await client.post(
+            f"/whip/{made['video_id']}", content=await publisher.offer(), headers={**SDP, **bearer}
+        )
+        await publisher.peer.setRemoteDescription(RTCSessionDescription(answer.text, "answer"))
+        await until_analysed(client, made["video_id"], 1)
+        await until_sent(publisher, GROUP_SECONDS + 1)
+        before = (await client.get(f"/analysis/{made['video_id']}")).json()["greatest_frame_analyzed"]
+        for pid, kind in server.children().items():
+            if kind == "decoder":
+                os.kill(pid, signal.SIGKILL)
+        await until_analysed(client, made["video_id"], before + 60)
+        video = (await client.get(f"/analysis/{made['video_id']}")).json()
+        assert video["status"] == "Processing" and video["connected"]
+    await client.delete(f"/analysis/{made['video_id']}")
+
+
+async def until_sent(publisher: Publisher, seconds: float) -> None:
+    """Pictures of so many seconds."""
+    async with asyncio.timeout(60):
+        while publisher.track.number < seconds * RATE:
+            await asyncio.sleep(0.1)
 
 
 async def test_a_session_is_trickled_to_and_deleted_by_its_publisher_alone(

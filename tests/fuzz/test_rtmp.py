@@ -61,13 +61,13 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 
 @given(st.binary(max_size=4000), SIZES)
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_anything_instead_of_rtmp(data: bytes, size: int) -> None:
     assert told(cut(data, size)) == told([data])
 
 
 @given(st.binary(max_size=1000), SIZES)
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_anything_instead_of_media(data: bytes, size: int) -> None:
     assert told([BEGUN, *cut(data, size)]) == told([BEGUN + data])
 
@@ -80,14 +80,14 @@ def test_damaged_sessions(changes: list[tuple[str, int, bytes]], size: int) -> N
 
 
 @given(st.lists(CHUNKS, max_size=30), SIZES)
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_chunks_in_any_order(chunks: list[bytes], size: int) -> None:
     data = b"".join(chunks)
     assert told([BEGUN, *cut(data, size)]) == told([BEGUN + data])
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_anything_instead_of_amf(data: bytes) -> None:
     try:
         Reader(data).rest()
@@ -96,7 +96,7 @@ def test_anything_instead_of_amf(data: bytes) -> None:
 
 
 @given(st.binary(max_size=60), st.integers(-(2**40), 2**40))
-@settings(max_examples=EXAMPLES * 2)
+@settings(max_examples=EXAMPLES * 2, deadline=None)
 def test_anything_instead_of_a_video_tag(data: bytes, time: int) -> None:
     try:
         found = flv.parse_video(data, time)

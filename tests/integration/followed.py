@@ -18,7 +18,6 @@ from monolith.inference.shared_memory import FrameSlots
 from monolith.ingest.checked_network import Resolver, system_resolver
 from monolith.ingest.decoders import DecoderPool
 from monolith.ingest.errors import SourceError
-from monolith.ingest.media import pictures_of
 from monolith.ingest.messages import (
     Connected,
     FollowSource,
@@ -195,7 +194,7 @@ def count_pictures(
         ) as source,
         contextlib.closing(source.inputs()) as inputs,
     ):
-        pictures = (picture for video in inputs for picture in pictures_of(video))
+        pictures = (picture for video in inputs for picture in video.pictures())
         return sum(1 for _ in itertools.islice(pictures, most))
 
 

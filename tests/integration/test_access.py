@@ -437,7 +437,7 @@ async def test_browsers_are_bound_to_https_where_it_is_meant_to_last(tmp_path: P
 
 
 async def test_pages_run_no_script_of_others(guarded: Guarded) -> None:
-    for path in ("/", "/docs", "/sign-in"):
+    for path in ("/", "/docs", "/live", "/publish", "/sign-in"):
         page = await guarded.asked("GET", path)
         assert page.headers["content-security-policy"].startswith("default-src 'self'; form-action 'self'")
         assert "<script>" not in page.text

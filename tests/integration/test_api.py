@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import pytest
 
+from monolith.api.routes import web
 from monolith.api.services import Limits
 from monolith.domain.events import FramesAnalysed, RunCancelled, RunFailed, results_stream, video_stream
 from tests.unit.api.harness import Api, running_api
@@ -677,7 +678,9 @@ async def test_a_poisonous_event_is_parked_and_shown(api: Api) -> None:
 
 
 async def test_pages_need_nothing_from_elsewhere(api: Api) -> None:
-    for path in ("/", "/docs", "/web/docs.js", "/web/videos.js", "/web/style.css"):
+    assets = sorted((Path(web.__file__).parents[2] / "web").iterdir())
+    assert len(assets) > 20
+    for path in ("/", "/docs", "/live", "/publish", *(f"/web/{asset.name}" for asset in assets)):
         response = await api.get(path)
         assert response.status_code == 200
         assert "http://" not in response.text

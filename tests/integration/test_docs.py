@@ -35,7 +35,7 @@ _VARIABLE: Final = re.compile(r"\bVIDEO_ANALYSIS_[A-Z_]+")
 _TEST: Final = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 _SAID: Final = re.compile(r"^### `(.+)`$", re.MULTILINE)
 FRAMES: Final = 40
-PAGE_SECONDS: Final = 90
+PAGE_SECONDS: Final = 200
 _SOURCE_PORT: Final = re.compile(r"\b9000\b")
 """Where pages let sources of their own listen; here they get a free port."""
 

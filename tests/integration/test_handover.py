@@ -107,6 +107,18 @@ async def test_a_publisher_that_breaks_off_is_told_apart(served: Served, clip: l
     assert not failed.value.permanent
 
 
+async def test_an_end_in_order_without_a_picture_is_not_the_end_of_the_video(
+    served: Served, clip: list[LivePacket]
+) -> None:
+    async with served.sources.publisher("v") as feed:
+        feed.publish(clip[0])
+        feed.begin_anew()
+        feed.end()
+    with pytest.raises(SourceError, match="ended before its first picture") as failed:
+        await asyncio.to_thread(read, served.access(look=True))
+    assert not failed.value.permanent
+
+
 async def test_nobody_gets_in_without_an_invitation_or_twice(served: Served, clip: list[LivePacket]) -> None:
     async with served.sources.publisher("v") as feed:
         for one in clip:
@@ -147,6 +159,7 @@ async def test_what_is_said_too_long_is_no_frame(tmp_path: Path) -> None:
         async def answer(
             reader: asyncio.StreamReader, writer: asyncio.StreamWriter, said: bytes = said
         ) -> None:
+            await reader.readexactly(1)  # the token
             writer.write(said)
             writer.close()
 

@@ -13,9 +13,14 @@ from typing import Any
 
 import pytest
 
+from monolith.application.push_sources import PushEndpoint
+from monolith.domain.events import PushKind
 from monolith.live.feeds import LiveFeed
+from monolith.live.rtmp_connection import MOST_MESSAGES
 from monolith.live.rtmp_server import RtmpOptions, RtmpServer
-from tests.peers.rtmp_publisher import RtmpPublisher, answers, codes
+from monolith.protocols.rtmp.events import Event
+from monolith.protocols.rtmp.session import ServerSession
+from tests.peers.rtmp_publisher import RtmpPublisher, answers, chunk_header, codes
 from tests.pushed import Pushed
 from tests.unit.live.test_rtmp_packets import CONFIG, picture
 
@@ -251,12 +256,135 @@ async def test_who_does_not_read_is_cut_off(world: World, caplog: pytest.LogCapt
     deaf.connect(("127.0.0.1", world.server.port))
     deaf.setblocking(False)
     publisher = RtmpPublisher()
-    pings = publisher.hello() + publisher.connect() + publisher.message(4, b"\0\x06" + bytes(4)) * 100_000
+    made = await world.endpoint()
+    requests = publisher.command("FCPublish", None, "x") * (9 * MOST_MESSAGES)
     with deaf, contextlib.suppress(ConnectionError):
-        await asyncio.get_running_loop().sock_sendall(deaf, pings)
+        await asyncio.get_running_loop().sock_sendall(deaf, publisher.begin(made.secret))
+        await world.until_publishes(made.video_id)
+        await asyncio.get_running_loop().sock_sendall(deaf, requests)
         await until(lambda: "it does not read what it is told" in caplog.text)
     await world.until_alone()
     assert "it does not read what it is told" in caplog.text
+
+
+ONE_BYTE_SOUNDS = chunk_header(3, 4) + b"s"
+
+
+async def test_small_messages_without_a_key_are_cut_off(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(world) as wire:
+        wire.send(wire.publisher.hello() + wire.publisher.message(99, b"") + chunk_header(3, 3) * 200_000)
+        await wire.until_closed()
+        await world.until_alone()
+    assert "more than 1024 messages before a publish was accepted" in caplog.text
+
+
+async def test_small_messages_leave_others_their_turn_and_are_counted(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are 200 kB: few of the bytes that may come at once."""
+    at_once = await _heard_at_once(world, await world.endpoint(), monkeypatch)
+    assert max(at_once) <= 256
+    assert 10 * MOST_MESSAGES <= sum(at_once) < 100_000
+    await world.until_alone()
+    assert "more than 1000 messages a second" in caplog.text
+
+
+async def _heard_at_once(world: World, made: PushEndpoint, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A flood of sounds of one byte; how many are gone through without another having its turn."""
+    turns, at_once = 0, {0: 0}
+    receive = ServerSession.receive
+
+    def counted(session: ServerSession, data: bytes) -> list[Event]:
+        events = receive(session, data)
+        at_once[turns] = at_once.get(turns, 0) + len(events)
+        return events
+
+    async with publishing(world, made.secret, made.video_id) as (wire, _):
+        monkeypatch.setattr(ServerSession, "receive", counted)
+        wire.send(wire.publisher.audio(b"s", 0) + ONE_BYTE_SOUNDS * 100_000)
+        while world.server.publishing:
+            turns += 1
+            await asyncio.sleep(0)
+    return list(at_once.values())
+
+
+async def test_a_connection_that_is_cut_with_its_request_may_come_again(world: World) -> None:
+    made = await world.endpoint()
+    async with connected(world) as wire:
+        wire.send(wire.publisher.begin(made.secret) + b"\xff" * 300)
+        await wire.until_closed()
+    await world.until_alone()
+    async with publishing(world, made.secret, made.video_id) as (_, feed):
+        assert not feed.ended
+
+
+async def test_a_connection_that_is_cut_while_its_key_is_looked_up_may_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feeds: list[LiveFeed]
+) -> None:
+    looked_up = asyncio.Event()
+
+    async def slowly(kind: PushKind, secret: str) -> str:
+        await looked_up.wait()
+        return "v"
+
+    async with running(tmp_path, handshake_timeout=0.2) as world, connected(world) as wire:
+        monkeypatch.setattr(world.sources, "authorize", slowly)
+        wire.send(wire.publisher.begin("key"))
+        await wire.until_closed()
+        looked_up.set()
+        await until(lambda: bool(feeds) and feeds[0].ended)
+    assert feeds[0].reason == "the publisher's connection broke"
+
+
+async def test_who_was_silent_makes_way_for_the_same_publisher(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection broke, and nothing told so."""
+    made = await world.endpoint()
+    async with publishing(world, made.secret, made.video_id) as (first, feed), connected(world) as early:
+        early.send(early.publisher.begin(made.secret))
+        await early.until_closed()
+        assert b"published already" in early.received and not feed.ended
+        monkeypatch.setattr("monolith.application.push_sources._GONE_SECONDS", 0.0)
+        async with publishing(world, made.secret, made.video_id) as (_, second):
+            assert (feed.ended, feed.reason, second.ended) == (
+                True,
+                "the publisher's connection broke",
+                False,
+            )
+            await first.until_closed()
+            assert b"came again by another connection" in first.received
+            assert world.feeds.get(made.video_id) is second
+
+
+async def test_publish_end_and_publish_again_in_one_piece(world: World, feeds: list[LiveFeed]) -> None:
+    made, other = await world.endpoint(), await world.endpoint()
+    async with connected(world) as wire:
+        publisher = wire.publisher
+        pictures = publisher.video(CONFIG, 0) + publisher.video(picture(keyframe=True), 0)
+        again = publisher.create_stream() + publisher.publish(other.secret)
+        wire.send(
+            publisher.begin(made.secret) + pictures + publisher.unpublish(made.secret) + again + pictures
+        )
+        feed = await world.until_publishes(other.video_id)
+        async with asyncio.timeout(DEADLINE), feed.read() as reader:
+            assert (await anext(reader)).keyframe
+        first = feeds[0]
+        assert (first.video_id, first.ended, first.reason) == (made.video_id, True, "")
+        assert [one.keyframe for one in first.newest_group] == [True]
+    assert not world.server.refusals
+
+
+async def test_two_publishes_at_a_time_are_refused(world: World) -> None:
+    made, other = await world.endpoint(), await world.endpoint()
+    async with publishing(world, made.secret, made.video_id) as (wire, feed):
+        wire.publisher.stream_id = 2
+        wire.send(wire.publisher.create_stream() + wire.publisher.publish(other.secret))
+        await wire.until_told("NetStream.Publish.BadName")
+        assert b"one video at a time" in wire.received
+        assert not feed.ended
 
 
 async def test_connections_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -272,6 +400,39 @@ async def test_connections_are_counted(tmp_path: Path, caplog: pytest.LogCapture
         await world.until_alone()
         assert world.server.accepted == 3
     assert "too many connections" in caplog.text
+
+
+class Far(asyncio.Transport):
+    """To a peer that is elsewhere. It is closed, or not."""
+
+    def __init__(self, address: str) -> None:
+        here, self._there = socket.socketpair()
+        super().__init__({"peername": (address, 4711, 0, 0), "socket": here})
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self._there.fileno() < 0
+
+    def close(self) -> None:
+        self.get_extra_info("socket").close()
+        self._there.close()
+
+    def abort(self) -> None:
+        self.close()
+
+
+async def test_addresses_of_one_ipv6_network_are_one_client(tmp_path: Path) -> None:
+    """A single host may have them all."""
+    server = RtmpServer(Pushed(tmp_path).sources, RtmpOptions(max_connections_per_client=2))
+    peers = ("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1", "::ffff:192.0.2.1", "192.0.2.1")
+    transports = [Far(address) for address in peers]
+    for transport in transports:
+        server._connection().connection_made(transport)
+    assert [transport.is_closing() for transport in transports] == [False, False, True, False, False, False]
+    for transport in transports:
+        transport.close()
 
 
 async def test_a_flood_of_bad_connections_is_a_few_lines(
@@ -318,6 +479,20 @@ async def test_the_end_of_the_program_closes_everything(tmp_path: Path) -> None:
         await reader.read()
     writer.close()
     assert world.server.port == 0
+
+
+@pytest.fixture
+def feeds(monkeypatch: pytest.MonkeyPatch) -> list[LiveFeed]:
+    """All that are opened, also those that end at once."""
+    opened: list[LiveFeed] = []
+    first = LiveFeed.__init__
+
+    def noted(feed: LiveFeed, video_id: str, *, pushed: bool = True) -> None:
+        first(feed, video_id, pushed=pushed)
+        opened.append(feed)
+
+    monkeypatch.setattr(LiveFeed, "__init__", noted)
+    return opened
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from fractions import Fraction
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ class Pictures(MediaStreamTrack):
     def __init__(self, width: int = 320, height: int = 240) -> None:
         super().__init__()
         self.size = (width, height)
-        self._number = 0
+        self.number = 0
         self._chance = np.random.default_rng(1)
 
     async def recv(self) -> VideoFrame:
@@ -68,16 +69,22 @@ class Pictures(MediaStreamTrack):
         picture = VideoFrame.from_ndarray(
             self._chance.integers(0, 255, (height, width, 3), np.uint8), format="rgb24"
         ).reformat(format="yuv420p")
-        picture.pts, picture.time_base = self._number * CLOCK_RATE // RATE, Fraction(1, CLOCK_RATE)
-        self._number += 1
+        picture.pts, picture.time_base = self.number * CLOCK_RATE // RATE, Fraction(1, CLOCK_RATE)
+        self.number += 1
         return picture
 
 
 class Publisher:
     """Use as `async with`."""
 
-    def __init__(self, codec: str = "VP8", *, kinds: tuple[str, ...] = ("video",)) -> None:
-        self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    def __init__(
+        self,
+        codec: str = "VP8",
+        *,
+        kinds: tuple[str, ...] = ("video",),
+        configuration: RTCConfiguration | None = None,
+    ) -> None:
+        self.peer = RTCPeerConnection(configuration or RTCConfiguration(iceServers=[]))
         self.track = Pictures()
         for kind in kinds:
             transceiver = self.peer.addTransceiver(self.track if kind == "video" else kind, "sendonly")
@@ -89,6 +96,11 @@ class Publisher:
     async def offer(self) -> bytes:
         await self.peer.setLocalDescription(await self.peer.createOffer())
         return self.peer.localDescription.sdp.encode()
+
+    @property
+    def way(self) -> Any:
+        """Its ICE connection."""
+        return self.peer.getTransceivers()[0].sender.transport.transport.iceGatherer._connection
 
     async def publish(self, publishers: WebRtcPublishers, video_id: str = "v") -> PublisherConnection:
         connection, answer = await publishers.begin(video_id, await self.offer())
@@ -118,7 +130,7 @@ async def running(videos: Videos, **options: float) -> AsyncIterator[WebRtcPubli
 
 async def taken(feed: LiveFeed, enough: Callable[[list[LivePacket]], bool]) -> list[LivePacket]:
     found: list[LivePacket] = []
-    async with asyncio.timeout(30), feed.read() as reader:
+    async with asyncio.timeout(90), feed.read() as reader:
         async for packet in reader:
             found.append(packet)
             if enough(found):
@@ -126,7 +138,7 @@ async def taken(feed: LiveFeed, enough: Callable[[list[LivePacket]], bool]) -> l
     return found
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.02)
@@ -222,6 +234,25 @@ async def test_one_that_closes_without_a_word_has_broken_off(videos: Videos) -> 
             await taken(videos.all[0], lambda found: len(found) == 3)
         await until(lambda: videos.all[0].ended)
         assert videos.all[0].reason == "the connection is closed"
+
+
+@pytest.mark.parametrize("answered", ["none", "the first"])
+async def test_one_that_answers_no_checks_is_taken_while_it_is_heard(
+    videos: Videos, monkeypatch: pytest.MonkeyPatch, answered: str
+) -> None:
+    """As FFmpeg's muxer, from the moment when its own check is answered."""
+    monkeypatch.setattr("aioice.ice.CONSENT_INTERVAL", 0.05)
+    monkeypatch.setattr("aioice.ice.CONSENT_FAILURES", 1)
+    async with running(videos) as publishers, Publisher() as publisher:
+        publisher.way.query_consent = asyncio.Event().wait  # it is the program's patience that is tried
+        if answered == "none":
+            publisher.way.request_received = lambda message, addr, protocol: None
+        await publisher.publish(publishers)
+        await taken(videos.all[0], lambda found: len(found) == 3)
+        publisher.way.request_received = lambda message, addr, protocol: None
+        packets = await taken(videos.all[0], lambda found: len(found) == 75)
+        assert len(packets) == 75
+        assert publishers.states() == {"connected": 1, "connecting": 0}
 
 
 async def test_one_that_never_connects_is_given_up(videos: Videos) -> None:

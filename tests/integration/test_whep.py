@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
+import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import av
 import httpx
+import msgspec
 import numpy as np
 import pytest
+from aiortc import AudioStreamTrack, VideoStreamTrack
 from av.video.frame import VideoFrame
 
 from eventsourcing.codec import EventCodec
@@ -26,10 +32,13 @@ from monolith.live.feeds import LiveFeed, LiveFeeds
 from monolith.live.packets import CLOCK_RATE, LivePacket
 from monolith.live.playback.broadcast import PlaybackOptions
 from monolith.live.playback.clock import milliseconds
+from monolith.live.playback.encoder_places import EncoderPlaces
 from monolith.live.playback.frame_times import FrameTimes
 from monolith.live.playback.results import LiveResults
-from monolith.live.playback.sessions import Viewers
+from monolith.live.playback.session import Client
+from monolith.live.playback.sessions import TooManyViewersError, Viewers
 from monolith.live.webrtc.ice import IceOptions
+from monolith.live.webrtc.sdp import NoCommonCodecError
 from tests.integration.test_access import guarded_api
 from tests.live_clips import endless, packets_of, publish
 from tests.peers.whep import Viewer
@@ -59,6 +68,19 @@ class Live:
         response = await self.api.client.post(WHEP + query, content=offer, headers=headers)
         assert response.status_code == 201, response.text
         return response.text
+
+    async def begin(self, viewer: Viewer) -> str:
+        """Let `viewer` watch; the path of its session."""
+        path = ""
+
+        async def signal(offer: str) -> str:
+            nonlocal path
+            response = (await self.api.client.post(WHEP, content=offer, headers=SDP)).raise_for_status()
+            path = httpx.URL(response.headers["location"]).path
+            return response.text
+
+        await viewer.watch(signal)
+        return path
 
     def watch(self, *, codec: str | None = None, query: str = "") -> Watching:
         return Watching(self, Viewer(codec=codec), query)
@@ -156,6 +178,27 @@ async def test_b_frames_are_encoded_once_for_all(live: Live, tmp_path: Path, cod
         await until(lambda: not live.viewers.encoders and not len(live.viewers))
 
 
+async def test_there_are_no_more_encoders_than_may_be(
+    live: Live, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who needs none watches on; who needs one more is let go."""
+    live.viewers.places = EncoderPlaces(1)
+    async with (
+        live.published(packets_of(make_video(tmp_path, PASSES))),
+        live.watch() as passed,
+        live.watch(codec="vp8") as encoded,
+    ):
+        assert shown(await encoded.picture()) > 0
+        async with live.watch(query="?overlay=burned"):
+            await until(lambda: len(live.viewers) == 3)
+            await until(lambda: len(live.viewers) == 2)
+        assert shown(await encoded.picture()) > 0 and shown(await passed.picture()) > 0
+        assert len(live.viewers.places) == 1
+    await until(lambda: not len(live.viewers.places))
+    assert live.viewers.places.started == 1
+    assert "VIDEO_ANALYSIS_MAX_LIVE_ENCODERS" in caplog.text
+
+
 @pytest.mark.parametrize("b_frames", [0, 2])
 async def test_who_loses_pictures_gets_a_keyframe(live: Live, tmp_path: Path, b_frames: int) -> None:
     """Also where the publisher sends none for long: the viewer begins anew with the newest group."""
@@ -194,6 +237,57 @@ async def test_results_name_the_very_picture(live: Live, tmp_path: Path) -> None
         assert numbers[one["rtp_timestamp"]] == (one["frame_number"] - 1) % FRAMES + 1
         assert (one["width"], one["height"]) == (320, 240)
         assert one["inference_results"][0]["label"] == "car"
+
+
+async def test_server_sent_events_carry_what_the_data_channel_does(live: Live, tmp_path: Path) -> None:
+    packets = packets_of(make_video(tmp_path, PASSES))
+    analysing = Analysing(live, step=5)
+    started = time.time()
+    async with analysing.at_work(), live.published(packets, analysing.published), Viewer() as viewer:
+        place = await live.begin(viewer)
+        told = await told_by(live.api.client, place + "/results", 6)
+        answer = (await live.api.client.get(place)).raise_for_status().json()
+    (hello, *results), sent = told, {id_of(one): one for one in viewer.messages[1:]}
+    assert hello == ("hello", viewer.messages[0])
+    assert [kind for kind, _ in results] == ["results"] * 5
+    assert all(sent[id_of(one)] == one for _, one in results)
+    assert all(started < one["wall_time"] < time.time() for _, one in results)
+    assert answer["clock_rate"] == CLOCK_RATE and answer["pictures_sent"] > 10
+    assert answer["clock"].items() <= sent[answer["clock"]["frame_number"]].items()
+    assert started < answer["wall_time"] < time.time()
+
+
+async def test_results_as_events_end_with_the_session(live: Live, tmp_path: Path) -> None:
+    async with live.published(packets_of(make_video(tmp_path, PASSES))), Viewer() as viewer:
+        place = await live.begin(viewer)
+        async with asyncio.timeout(20), live.api.client.stream("GET", place + "/results") as events:
+            lines = events.aiter_lines()
+            while await anext(lines) != "event: hello":
+                pass
+            await live.api.client.delete(place)
+            assert [line async for line in lines if line.startswith("event:")] == []
+        assert (await live.api.client.get(place + "/results")).status_code == 404
+        assert (await live.api.client.get(place)).json()["type"].endswith(":session-not-found")
+
+
+def id_of(message: dict[str, Any]) -> int:
+    return int(message["frame_number"])
+
+
+async def told_by(client: httpx.AsyncClient, path: str, count: int) -> list[tuple[str, dict[str, Any]]]:
+    """The first `count` server-sent events: their names and data."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    async with asyncio.timeout(20), client.stream("GET", path) as events:
+        assert events.headers["content-type"].startswith("text/event-stream")
+        kind = ""
+        async for line in events.aiter_lines():
+            name, _, value = line.partition(": ")
+            kind = value if name == "event" else kind
+            if name == "data":
+                found.append((kind, json.loads(value)))
+            if len(found) == count:
+                break
+    return found
 
 
 async def test_burned_boxes_lie_on_the_object_of_their_frame(live: Live, tmp_path: Path) -> None:
@@ -278,11 +372,55 @@ async def test_bad_offers(live: Live, body: str, headers: dict[str, str], status
     assert len(live.viewers) == 0
 
 
+async def test_what_a_viewer_would_send_is_not_taken(live: Live, tmp_path: Path) -> None:
+    async with live.published(packets_of(make_video(tmp_path, PASSES))), Viewer() as viewer:
+        viewer.peer.addTrack(AudioStreamTrack())
+        viewer.peer.addTransceiver(VideoStreamTrack(), "sendonly")
+        answer = await viewer.watch(live.signal)
+        assert re.findall(r"^a=(sendonly|recvonly|sendrecv|inactive)", answer, re.MULTILINE) == [
+            "sendonly", "inactive", "inactive"
+        ]  # fmt: skip
+        assert shown(await viewer.picture()) > 0
+        (session,) = live.viewers._sessions.values()
+        tracks: list[Any] = [one.receiver.track for one in session.peer.getTransceivers()]
+        assert all(track is None or not track._queue.qsize() for track in tracks)
+
+
+async def test_an_offer_that_sends_first_or_is_too_long_is_refused(live: Live) -> None:
+    live.feeds.open(VIDEO)
+    text = await offer()
+    for changed, why in (
+        (text.replace("a=recvonly", "a=sendonly"), "its first `m=video` has to be recvonly"),
+        (await offer(videos=4), "more than 4 `m=` lines"),
+    ):
+        answer = await live.api.client.post(WHEP, content=changed, headers=SDP)
+        assert answer.status_code == 400, answer.text
+        assert why in answer.json()["detail"]
+    assert not live.viewers._broadcasts
+
+
+async def test_who_sends_too_much_is_ended(live: Live, tmp_path: Path) -> None:
+    async with live.published(packets_of(make_video(tmp_path, PASSES))), live.watch() as viewer:
+        await viewer.picture()
+        await until(lambda: viewer.channel.readyState == "open")
+        for _ in range(8):
+            viewer.channel.send(b"x" * 50_000)
+        await until(lambda: not len(live.viewers))
+
+
+async def test_who_opens_many_channels_is_ended(live: Live, tmp_path: Path) -> None:
+    async with live.published(packets_of(make_video(tmp_path, PASSES))), live.watch() as viewer:
+        await viewer.picture()
+        for _ in range(12):
+            viewer.peer.createDataChannel("more")
+        await until(lambda: not len(live.viewers))
+
+
 async def test_an_offer_without_a_common_codec(live: Live) -> None:
     live.feeds.open(VIDEO)
     text = (await offer()).replace("VP8/90000", "VP9/90000").replace("H264/90000", "H265/90000")
     answer = await live.api.client.post(WHEP, content=text, headers=SDP)
-    assert answer.status_code == 406, answer.text
+    assert answer.status_code == 422, answer.text
     assert len(live.viewers) == 0
 
 
@@ -319,8 +457,123 @@ async def test_a_viewer_who_vanishes_is_forgotten(live: Live, tmp_path: Path) ->
         await until(lambda: not len(live.viewers))
 
 
-async def offer() -> str:
+async def test_one_client_takes_not_all_places(live: Live) -> None:
+    live.viewers.options = replace(live.viewers.options, viewers=100, connecting_per_client=2)
+    live.feeds.open(VIDEO)
+    text = await offer()
+    answers = [await live.api.client.post(WHEP, content=text, headers=SDP) for _ in range(3)]
+    assert [one.status_code for one in answers] == [201, 201, 503]
+    assert "of your address are connecting already" in answers[2].json()["detail"]
+
+
+async def test_places_of_one_address_beyond_this_machine(live: Live) -> None:
+    live.viewers.options = replace(live.viewers.options, viewers=100, viewers_per_client=2)
+    live.feeds.open(VIDEO)
+    text = (await offer()).encode()
+    for address, most in (("192.0.2.7", 2), ("192.0.2.8", 2), ("127.0.0.1", 3)):
+        for _ in range(most):
+            await live.viewers.open(VIDEO, text, overlay=False, client=Client(address))
+    with pytest.raises(TooManyViewersError, match="VIDEO_ANALYSIS_MAX_VIEWERS_PER_CLIENT"):
+        await live.viewers.open(VIDEO, text, overlay=False, client=Client("192.0.2.7"))
+
+
+async def test_one_client_begins_only_so_often(live: Live) -> None:
+    live.feeds.open(VIDEO)
+    text = await offer()
+    answers: list[httpx.Response] = []
+    while len(answers) < 100 and (not answers or answers[-1].status_code == 201):
+        answers.append(await live.api.client.post(WHEP, content=text, headers=SDP))
+        if answers[-1].status_code == 201:
+            await live.api.client.delete(httpx.URL(answers[-1].headers["location"]).path)
+    assert answers[-1].status_code == 429 and int(answers[-1].headers["retry-after"]) >= 1
+    assert len(answers) > live.viewers.options.offer_burst
+
+
+async def test_refused_offers_leave_nothing(live: Live) -> None:
+    live.viewers.options = replace(live.viewers.options, viewers=10)
+    text = (await offer()).replace("VP8/90000", "VP9/90000").replace("H264/90000", "H265/90000")
+    for number in range(5):
+        live.feeds.open(f"v{number}")
+    refused = (live.viewers.open(f"v{number}", text.encode(), overlay=False) for number in range(5))
+    found = await asyncio.gather(*refused, return_exceptions=True)
+    assert all(isinstance(one, NoCommonCodecError) for one in found)
+    assert not live.viewers._broadcasts
+
+
+async def test_candidates_of_another_ice_session_are_not_taken(live: Live) -> None:
+    live.feeds.open(VIDEO)
+    made = await live.api.client.post(WHEP, content=await offer(), headers=SDP)
+    (session,) = live.viewers._sessions.values()
+    assert session._way is not None
+    before = len(session._way.remote_candidates)
+    headers = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": made.headers["etag"]}
+    candidate = "m=video 9 RTP/AVP 0\r\na=mid:0\r\na=candidate:1 1 udp 2130706431 127.0.0.1 9 typ host\r\n"
+    for name, more in (("other", 0), (session._username, 1)):
+        body = f"a=ice-ufrag:{name}\r\n{candidate}"
+        patched = await live.api.client.patch(
+            httpx.URL(made.headers["location"]).path, content=body, headers=headers
+        )
+        assert patched.status_code == 204
+        assert len(session._way.remote_candidates) == before + more
+
+
+async def test_a_session_is_changed_with_its_own_key_only(tmp_path: Path) -> None:
+    async with guarded_api(tmp_path) as guarded, live_by(guarded.api) as live:
+        own, other = [await guarded.key(Scope.READ) for _ in range(2)]
+        live.feeds.open(VIDEO)
+        made = await guarded.asked("POST", WHEP, own, content=await offer(), headers=SDP)
+        place, tag = httpx.URL(made.headers["location"]).path, made.headers["etag"]
+        headers = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": tag}
+        for key, statuses in ((other, (403, 403)), (own, (204, 200))):
+            patched = await guarded.asked("PATCH", place, key, content="", headers=headers)
+            deleted = await guarded.asked("DELETE", place, key)
+            assert (patched.status_code, deleted.status_code) == statuses
+
+
+async def test_what_the_endpoint_takes_and_its_ice_servers_can_be_asked_for(tmp_path: Path) -> None:
+    """Before the offer, without a key; passwords are told to those with one."""
+    ice = IceOptions(servers=("stun:192.0.2.1", "turn:192.0.2.1"), username="u", credential="secret")
+    async with guarded_api(tmp_path) as guarded, live_by(guarded.api) as live:
+        live.viewers.ice = ice
+        asked = await guarded.asked("OPTIONS", WHEP)
+        assert asked.status_code == 200 and asked.headers["accept-post"] == "application/sdp"
+        assert asked.headers.get_list("link") == ['<stun:192.0.2.1>; rel="ice-server"']
+        session = await guarded.asked("OPTIONS", f"{WHEP}/any")
+        assert session.headers["accept-patch"] == "application/trickle-ice-sdpfrag"
+
+
+async def test_late_results_of_a_connection_are_not_shown_in_the_next(live: Live, tmp_path: Path) -> None:
+    """Times of publishers begin anew with each connection: a picture of the second has the time of one of the first."""
+    packets = packets_of(make_video(tmp_path, PASSES))
+    frame = StoredFrame(frame_number=40, timestamp=0.0, offset=0, length=0, width=320, height=240)
+    time_of_40 = milliseconds(packets[39].pts) / 1000
+
+    async def watched(viewer: Viewer, number: int) -> None:
+        async with asyncio.timeout(20):
+            while shown(await viewer.picture()) != number:
+                pass
+
     async with Viewer() as viewer:
+        async with live.published(packets):
+            await viewer.watch(live.signal)
+            await watched(viewer, 45)
+            live.times.note(VIDEO, FrameReady(0, frame, 0.0, 0.0, 0.0, source_time=time_of_40))
+        async with live.published(packets):
+            await watched(viewer, 20)
+            await live.api.happened(analysed([40], OBJECTS, found=()))
+            await watched(viewer, 60)
+            assert [one["type"] for one in viewer.messages] == ["hello"]
+            second = msgspec.structs.replace(frame, frame_number=41)
+            live.times.note(VIDEO, FrameReady(0, second, 0.0, 0.0, 0.0, source_time=time_of_40))
+            await live.api.happened(analysed([41], OBJECTS, found=()))
+            await until(lambda: len(viewer.messages) == 2)
+    assert viewer.messages[1]["frame_number"] == 41
+
+
+async def offer(*, videos: int = 1) -> str:
+    async with Viewer() as viewer:
+        for _ in range(videos - 1):
+            viewer.peer.addTransceiver("video", "recvonly")
         await viewer.peer.setLocalDescription(await viewer.peer.createOffer())
         return viewer.peer.localDescription.sdp
 

@@ -98,7 +98,7 @@ class Chromium:
 
     @contextlib.asynccontextmanager
     async def page(self, url: str) -> AsyncIterator[Page]:
-        async with httpx.AsyncClient(base_url=f"http://{self._place}") as client:
+        async with httpx.AsyncClient(base_url=f"http://{self._place}", verify=False) as client:
             made = (await client.put("/json/new?about:blank")).raise_for_status().json()
             async with connect(made["webSocketDebuggerUrl"], max_size=1 << 26) as connection:
                 page = Page(connection)

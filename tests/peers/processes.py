@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 _END_SECONDS = 5.0
 
 

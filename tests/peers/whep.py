@@ -71,8 +71,15 @@ class Viewer:
 
 
 PAGE_SCRIPT = """
-async function watch(endpoint) {
-  const peer = new RTCPeerConnection();
+function iceServers(link) {
+  return (link ?? "").split(/, (?=<)/).filter((one) => one.includes('rel="ice-server"')).map((one) => ({
+    urls: one.match("<([^>]+)>")[1],
+    username: one.match('username="([^"]*)"')?.[1],
+    credential: one.match('credential="([^"]*)"')?.[1],
+  }));
+}
+async function watch(endpoint, how = {}) {
+  const peer = new RTCPeerConnection(how);
   peer.addTransceiver("video", { direction: "recvonly" });
   const channel = peer.createDataChannel("results");
   const video = document.createElement("video");
@@ -103,13 +110,15 @@ async function watch(endpoint) {
   peer.onicecandidate = ({ candidate }) => {
     if (candidate?.candidate) watching.session ? tell(candidate) : found.push(candidate);
   };
-  await peer.setLocalDescription();
+  const offer = await peer.createOffer();
   const answer = await fetch(endpoint, {
-    method: "POST", headers: { "Content-Type": "application/sdp" }, body: peer.localDescription.sdp,
+    method: "POST", headers: { "Content-Type": "application/sdp" }, body: offer.sdp,
   });
   if (answer.status !== 201) return { status: answer.status, body: await answer.text() };
+  peer.setConfiguration({ ...how, iceServers: iceServers(answer.headers.get("Link")) });
   watching.session = new URL(answer.headers.get("Location"), endpoint).href;
   watching.etag = answer.headers.get("ETag");
+  await peer.setLocalDescription(offer);
   found.forEach(tell);
   addEventListener("pagehide", () => fetch(watching.session, { method: "DELETE", keepalive: true }));
   await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });

@@ -63,7 +63,7 @@ def call(function: str, *arguments: object) -> str:
 
 def push(url: str, token: str, clip: Path, seconds: float, folder: Path) -> int:
     """Publish `clip`, again and again, as fast as it plays; how many pictures."""
-    options = {"authorization": token, "whip_flags": "dtls_active", **_certificate(folder)}
+    options = muxer_options(token, folder)
     with av.open(str(clip)) as source, av.open(url, "w", format="whip", options=options) as target:
         pictures = source.streams.video[0]
         rate = pictures.average_rate
@@ -85,6 +85,11 @@ def push(url: str, token: str, clip: Path, seconds: float, folder: Path) -> int:
                     break
         target.mux(stream.encode(None))
     return number
+
+
+def muxer_options(token: str, folder: Path) -> dict[str, str]:
+    """Of FFmpeg's WHIP muxer; `folder`: for a certificate."""
+    return {"authorization": token, "whip_flags": "dtls_active", **_certificate(folder)}
 
 
 def _certificate(folder: Path) -> dict[str, str]:

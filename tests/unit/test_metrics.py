@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
+import apsw
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -99,6 +101,9 @@ async def test_processes_databases_and_the_build(tmp_path: Path) -> None:
         value = registry.get_sample_value
         assert value("video_analysis_database_bytes", {"database": "x"}) == 111
         assert value("video_analysis_database_bytes", {"database": "none"}) == 0
+        with contextlib.closing(apsw.Connection(":memory:")) as database:
+            database.execute("CREATE TABLE x(y)")
+            assert (value("video_analysis_database_memory_bytes") or 0) > 1000
         assert (value("video_analysis_child_memory_bytes", {"kind": "one"}) or 0) > 0
         assert value("video_analysis_child_memory_bytes", {"kind": "ended"}) == 0
     finally:

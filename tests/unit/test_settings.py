@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from monolith.settings import Settings, parse_size
+from monolith.setting_values import parse_size
+from monolith.settings import Settings
 from monolith.settings_loading import SettingsError, load_settings, right_value, variable
 
 
@@ -173,3 +174,29 @@ def test_the_url_is_one_that_a_browser_can_open() -> None:
 )
 def test_sizes(text: object, size: object) -> None:
     assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "url", ["rtmp://video.example.org:11935", "rtmps://[2001:db8::1]/", "rtmp://10.0.0.1"]
+)
+def test_publishers_may_reach_rtmp_by_another_address(url: str) -> None:
+    assert Settings(rtmp_public_url=url).rtmp_public_url == url.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "video.example.org",
+        "http://video.example.org",
+        "rtmp://",
+        "rtmp://video.example.org/live",
+        "rtmp://video.example.org:70000",
+        "rtmp://me@video.example.org",
+        "rtmp://video.example.org?a=b",
+    ],
+)
+def test_an_address_of_rtmp_has_no_path_and_no_user(url: str, tmp_path: Path) -> None:
+    assert _error({"VIDEO_ANALYSIS_RTMP_PUBLIC_URL": url}, tmp_path) == (
+        f"VIDEO_ANALYSIS_RTMP_PUBLIC_URL: {url!r} is not right; it takes an address such as"
+        " rtmp://video.example.org:11935, or nothing."
+    )

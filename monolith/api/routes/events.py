@@ -13,8 +13,7 @@ from monolith.api.event_rendering import EventRenderer
 from monolith.api.openapi import json_answer, list_of, other_answer, problems
 from monolith.api.requests import BaseUrl, Position, Services, VideoId
 from monolith.api.services import ApiServices
-from monolith.api.sse import EventFeed, stream_prefixes
-from monolith.api.streaming import PiecewiseResponse
+from monolith.api.sse import EventFeed, event_stream_response, stream_prefixes
 from monolith.domain.errors import InvalidRequestError
 from monolith.readmodels.videos import VideoView
 
@@ -116,13 +115,7 @@ async def event_stream(
         stopping=services.stopping,
         heartbeat_seconds=services.limits.heartbeat_seconds,
     )
-    return PiecewiseResponse(
-        feed.pieces(),
-        media_type="text/event-stream",
-        send_seconds=services.limits.send_seconds,
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        turns=request.app.state.event_stream_turns,
-    )
+    return event_stream_response(request, services, feed.pieces())
 
 
 def _prefixes(video: VideoView) -> list[str]:

@@ -13,7 +13,7 @@ from monolith.api.openapi import problems
 from monolith.api.problems import ApiError
 from monolith.api.push_endpoints import body_of, create_endpoint, endpoint_response, made
 from monolith.api.requests import BaseUrl, IdempotencyKey, Services, json_object
-from monolith.api.services import ApiServices
+from monolith.api.services import ApiServices, RtmpEntrance
 
 router = APIRouter(tags=["publish"])
 
@@ -36,19 +36,20 @@ async def make_rtmp_endpoint(
     request: Request, services: Services, base: BaseUrl, idempotency_key: IdempotencyKey = None
 ) -> Response:
     body = await json_object(request, services)
-    port = _port(services)
+    entrance = _entrance(services)
     endpoint = await create_endpoint(services, "rtmp", body, idempotency_key)
-    url = f"rtmp://{_host(base)}:{port}/live/{endpoint.secret}"
+    public = entrance.public_url or f"rtmp://{_host(base)}:{entrance.port}"
+    url = f"{public}/live/{endpoint.secret}"
     return endpoint_response(endpoint, base, RtmpEndpointAnswer, rtmp_endpoint=url)
 
 
-def _port(services: ApiServices) -> int:
-    """Raises ApiError."""
+def _entrance(services: ApiServices) -> RtmpEntrance:
+    """One that listens. Raises ApiError."""
     if services.rtmp is None:
         raise ApiError(503, "RTMP is not taken in here: set VIDEO_ANALYSIS_RTMP=true")
     if not services.rtmp.port:
         raise ApiError(503, services.rtmp.problem, headers={"Retry-After": "5"})
-    return services.rtmp.port
+    return services.rtmp
 
 
 def _host(base: str) -> str:

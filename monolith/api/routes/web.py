@@ -33,6 +33,16 @@ async def docs() -> Response:
     return _page("docs.html")
 
 
+@router.get("/live")
+async def live() -> Response:
+    return _page("live.html")
+
+
+@router.get("/publish")
+async def publish() -> Response:
+    return _page("publish.html")
+
+
 @router.get("/sign-in")
 async def sign_in() -> Response:
     return _page("sign-in.html")

@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
-from monolith.access.rates import client_of
+from monolith.access.refusals import Refusals
 from monolith.api import examples
 from monolith.api.answers import WebRtcEndpointAnswer
 from monolith.api.openapi import empty_answer, problems
@@ -27,11 +27,11 @@ from monolith.api.sdp_bodies import (
     ANSWERED,
     FRAGMENT,
     FRAGMENT_BODY,
-    FRAGMENT_BYTES,
     OFFER_BODY,
     SDP,
-    check_entity_tag,
+    endpoint_takes,
     read_body,
+    read_fragment,
     require_accepted,
     require_type,
     session_response,
@@ -105,12 +105,7 @@ async def publish(
     responses={**empty_answer(200, "In its headers"), **problems(400)},
 )
 async def endpoint_options(video_id: VideoId, publishers: Publishers) -> Response:
-    """No token is asked for (a browser sends none), so TURN passwords are not told here."""
-    response = Response(status_code=200, headers={"Accept-Post": SDP, "Allow": "OPTIONS, POST"})
-    for link in publishers.options.ice.links():
-        if "credential=" not in link:
-            response.headers.append("Link", link)
-    return response
+    return endpoint_takes(publishers.options.ice.links())
 
 
 @router.patch(
@@ -134,12 +129,7 @@ async def trickle(
     await _authorize(request, services, video_id)
     require_type(request, FRAGMENT)
     connection = _session(publishers, video_id, session_id)
-    check_entity_tag(request, connection.entity_tag)
-    fragment = await read_body(request, FRAGMENT_BYTES)
-    try:
-        await publishers.trickle(connection, fragment)
-    except OfferError as error:
-        raise ApiError(400, str(error), kind="malformed-sdp") from error
+    await connection.trickle(await read_fragment(request, connection.entity_tag))
     return Response(status_code=204)
 
 
@@ -186,24 +176,30 @@ async def _authorize(request: Request, services: ApiServices, video_id: str) -> 
     """Raises ApiError: 401 without the token, 403 with that of another video, 410 when it is over, 429."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not token.strip():
+        _refusals(request).count("no token")
         raise _unauthorized("the endpoint's token is needed: send it as `Authorization: Bearer TOKEN`")
     try:
         allowed = await services.pushed.authorize("webrtc", token.strip())
     except UnknownSecretError as error:
-        _count_wrong(request, services)
+        _count_wrong(request)
         raise _unauthorized(str(error), error="invalid_token") from error
     except VideoOverError as error:
         raise ApiError(410, str(error), kind="video-over") from error
     if allowed != video_id:
+        _count_wrong(request)
         raise ApiError(403, "the token is that of another endpoint", kind="wrong-endpoint")
 
 
-def _count_wrong(request: Request, services: ApiServices) -> None:
-    """As wrong API keys are counted."""
+def _count_wrong(request: Request) -> None:
+    """As wrong API keys are counted. Raises ApiError where its address shows too many."""
     address = request.client.host if request.client else "unknown"
-    wait = services.access.failures.take(client_of(address))
-    if wait:
+    if wait := _refusals(request).wrong("wrong token", address):
         raise too_often(wait, "too many wrong tokens came from your address")
+
+
+def _refusals(request: Request) -> Refusals:
+    refusals: Refusals = request.app.state.refusals
+    return refusals
 
 
 def _unauthorized(detail: str, *, error: str = "") -> ApiError:

@@ -42,6 +42,7 @@ class HlsSource:
     """A `FollowedSource`."""
 
     container = "hls"
+    lost = 0
 
     def __init__(
         self,

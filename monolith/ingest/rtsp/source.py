@@ -47,6 +47,7 @@ class RtspSource:
     container = "rtsp"
     live = True
     duration = None
+    lost = 0
     warnings: tuple[str, ...] = ()
 
     def __init__(

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 from monolith.live.feeds import LiveFeed, LiveFeeds
 from monolith.live.packets import Codec
+from monolith.live.playback.encoder_places import EncoderPlaces
 from monolith.live.playback.messages import Begin, Found, OutCodec
 from monolith.live.playback.results import LiveResult, LiveResults, keep_following
 from monolith.live.playback.shared_encoder import SharedEncoder
@@ -25,13 +26,23 @@ Listener: TypeAlias = Callable[[LiveResult], None]
 @dataclass(frozen=True, kw_only=True)
 class PlaybackOptions:
     """Times in seconds. `player_delay`: by so much players lag behind, so that boxes are there with their picture.
-    `longest_group`: see `pass_through`. `max_height`: pixels of what is encoded. `viewers`: at most, of all videos.
+    `longest_group`: see `pass_through`. `max_height`: pixels of what is encoded; `small_height`, `small_bits` a
+    second: for viewers whose network carries no more. `viewers`, `encoders` (processes): at most, of all videos.
+    `viewers_per_client`: of one address beyond this machine; `connecting_per_client`: of one address, not connected
+    yet; `offer_rate` a second, `offer_burst` at once: new viewers of one address.
     `publisher_patience`: so long viewers wait for a publisher who is gone."""
 
     player_delay: float = 0.5
     longest_group: float = 2.0
     max_height: int = 720
+    small_height: int = 360
+    small_bits: int = 400_000
     viewers: int = 100
+    encoders: int = 16
+    viewers_per_client: int = 50
+    connecting_per_client: int = 16
+    offer_rate: float = 2.0
+    offer_burst: int = 20
     publisher_patience: float = 30.0
     connect_timeout: float = 15.0
     viewer_silence: float = 10.0
@@ -47,21 +58,21 @@ class Broadcast:
     """Of one video."""
 
     def __init__(
-        self, video_id: str, feeds: LiveFeeds, results: LiveResults, options: PlaybackOptions
+        self,
+        video_id: str,
+        feeds: LiveFeeds,
+        results: LiveResults,
+        options: PlaybackOptions,
+        places: EncoderPlaces,
     ) -> None:
         self.video_id = video_id
         self.options = options
         self._feeds = feeds
         self._results = results
-        self._encoders: dict[tuple[LiveFeed, OutCodec, bool], _Shared] = {}
+        self._places = places
+        self._encoders: dict[tuple[LiveFeed, OutCodec, bool, bool], _Shared] = {}
         self._listeners: set[Listener] = set()
         self._following: asyncio.Task[None] | None = None
-        self.encoders_started = 0
-
-    @property
-    def encoders(self) -> int:
-        """At work now."""
-        return len(self._encoders)
 
     def published_codec(self) -> Codec | None:
         """None where nothing has come yet."""
@@ -78,13 +89,16 @@ class Broadcast:
 
     @asynccontextmanager
     async def encoded(
-        self, feed: LiveFeed, codec: OutCodec, *, overlay: bool
+        self, feed: LiveFeed, codec: OutCodec, *, overlay: bool, small: bool = False
     ) -> AsyncIterator[SharedEncoder]:
-        """The encoder that all share who want the same; it runs as long as somebody is in this context."""
-        key = feed, codec, overlay
+        """The encoder that all share who want the same; it runs as long as somebody is in this context.
+
+        Raises NoEncoderError.
+        """
+        key = feed, codec, overlay, small
         shared = self._encoders.get(key)
         if shared is None or shared.encoder.output.ended:
-            shared = self._encoders[key] = _Shared(self._start(feed, codec, overlay))
+            shared = self._encoders[key] = _Shared(self._start(feed, *key[1:]))
         shared.users += 1
         try:
             with self.listening(_draw(shared.encoder)) if overlay else contextlib.nullcontext():
@@ -94,15 +108,23 @@ class Broadcast:
             if not shared.users:
                 if self._encoders.get(key) is shared:
                     del self._encoders[key]
-                await shared.encoder.stop()
+                try:
+                    await shared.encoder.stop()
+                finally:
+                    self._places.leave(shared.encoder)
 
-    def _start(self, feed: LiveFeed, codec: OutCodec, overlay: bool) -> SharedEncoder:
-        delay = self.options.player_delay if overlay else 0.0
-        begin = Begin(codec, overlay, self.options.max_height, delay + _LATEST)
+    def _start(self, feed: LiveFeed, codec: OutCodec, overlay: bool, small: bool) -> SharedEncoder:
+        options = self.options
+        delay = options.player_delay if overlay else 0.0
+        height = min(options.max_height, options.small_height) if small else options.max_height
+        begin = Begin(codec, overlay, height, delay + _LATEST, options.small_bits if small else 0)
         encoder = SharedEncoder(feed, begin, delay=delay)
-        encoder.start()
-        self.encoders_started += 1
+        self._places.enter(encoder)
         return encoder
+
+    def may_encode(self, feed: LiveFeed, codec: OutCodec, *, overlay: bool, small: bool) -> bool:
+        """Whether there is such an encoder, or room for one."""
+        return (feed, codec, overlay, small) in self._encoders or not self._places.full
 
     @contextmanager
     def listening(self, listener: Listener) -> Iterator[None]:
@@ -126,6 +148,8 @@ class Broadcast:
 
 def _draw(encoder: SharedEncoder) -> Listener:
     def draw(result: LiveResult) -> None:
-        encoder.show(Found(result.time.milliseconds, result.model, result.time.height, result.detections))
+        if result.time.noted >= encoder.opened_at:  # times of earlier connections say nothing in this one
+            time = result.time
+            encoder.show(Found(time.milliseconds, result.model, time.height, result.detections))
 
     return draw

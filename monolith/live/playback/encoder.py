@@ -26,7 +26,7 @@ from monolith.domain.detection import Detection
 from monolith.frames.annotate import annotate
 from monolith.frames.letterbox import even_canvas, scaled_detection
 from monolith.ingest.errors import SourceError
-from monolith.ingest.reader import check_dimensions
+from monolith.ingest.reader import Limits, check_dimensions, pixel_option
 from monolith.live.packets import CLOCK_RATE, LivePacket, VideoFormat
 from monolith.live.playback.clock import milliseconds
 from monolith.live.playback.messages import (
@@ -43,6 +43,8 @@ from monolith.live.playback.messages import (
 )
 
 _NICENESS: Final = 5
+_LARGEST: Final = Limits(side=8192, pixels=1 << 25)
+"""Live pictures that are decoded for viewers: 8K. A packet may claim more than it holds."""
 _TICK: Final = Fraction(1, CLOCK_RATE)
 _GROUP_TICKS: Final = 2 * CLOCK_RATE
 _BITS_PER_PIXEL: Final = 0.1
@@ -70,6 +72,8 @@ _OPTIONS: Final[dict[str, dict[str, str]]] = {
         "auto-alt-ref": "0",
     },
 }
+_DECODERS: Final[dict[str, tuple[str, dict[str, str]]]] = {"av1": ("libdav1d", {"max_frame_delay": "1"})}
+"""Name and options. FFmpeg's own decoder of AV1 needs hardware; other codecs' decoders are named as they are."""
 _ENCODERS: Final = {"h264": "libx264", "vp8": "libvpx"}
 
 
@@ -116,8 +120,10 @@ class Decoder:
 
 
 def _decoder_of(video: VideoFormat) -> VideoCodecContext:
-    context: Any = av.CodecContext.create(video.codec, "r")
+    name, options = _DECODERS.get(video.codec, (video.codec, {}))
+    context: Any = av.CodecContext.create(name, "r")
     assert isinstance(context, VideoCodecContext)
+    context.options = {"max_pixels": pixel_option(_LARGEST), **options}
     if video.configuration:
         context.extradata = video.configuration
     context.thread_type = "SLICE"
@@ -140,13 +146,13 @@ class PictureEncoder:
 
     def encode(self, picture: VideoFrame) -> list[Packet[Any]]:
         """Raises FFmpegError, SourceError."""
-        check_dimensions(picture.width, picture.height)
+        check_dimensions(picture.width, picture.height, _LARGEST)
         pts = picture.pts or 0
         if pts <= self._last_pts and self._context is not None:
             self._context = None
         width, height = self._size(picture)
         if self._context is None or (self._context.width, self._context.height) != (width, height):
-            self._context = _encoder_of(self._begin.codec, width, height)
+            self._context = _encoder_of(self._begin, width, height)
             self._asked = True
         scaled = self._drawn(picture, width, height)
         scaled.pts, scaled.time_base, scaled.pict_type = pts, _TICK, self._type(pts)
@@ -172,10 +178,12 @@ class PictureEncoder:
         return PictureType.NONE
 
 
-def _encoder_of(codec: str, width: int, height: int) -> VideoCodecContext:
+def _encoder_of(begin: Begin, width: int, height: int) -> VideoCodecContext:
+    codec = begin.codec
     context: Any = av.CodecContext.create(_ENCODERS[codec], "w")
     assert isinstance(context, VideoCodecContext)
     bitrate = max(_LEAST_BITRATE, round(width * height * _NOMINAL_RATE * _BITS_PER_PIXEL))
+    bitrate = min(bitrate, begin.most_bits or bitrate)
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.time_base, context.framerate = _TICK, Fraction(_NOMINAL_RATE)
     options = dict(_OPTIONS[codec])
@@ -194,7 +202,7 @@ class Encoder:
     def __init__(self, link: ParentLink) -> None:
         self._link = link
         self._decoder = Decoder()
-        self._damaged = False
+        self._damage = ""
 
     def run(self) -> None:
         """Raises ParentGoneError."""
@@ -223,15 +231,15 @@ class Encoder:
             for coded in encoder.encode(picture):
                 assert coded.pts is not None
                 self._say(Encoded(bytes(coded), coded.pts, coded.is_keyframe, packet.arrived))
-        self._say(Taken(late, self._damaged))
+        self._say(Taken(late, self._damage))
 
     def _pictures(self, packet: LivePacket) -> list[VideoFrame]:
         """None of a packet that cannot be decoded: the next keyframe mends it."""
-        self._damaged = False
+        self._damage = ""
         try:
             return self._decoder.pictures(packet)
-        except FFmpegError:
-            self._damaged = True
+        except FFmpegError as error:
+            self._damage = str(error) or type(error).__name__
             return []
 
     def _hear(self) -> ToEncoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,13 @@ _FRAMES_KEPT: Final = 512
 
 
 class FrameTime(msgspec.Struct, frozen=True):
-    """`milliseconds`: of the source's own time; `width`, `height`: pixels of the stored frame, which boxes refer to."""
+    """`milliseconds`: of the source's own time; `width`, `height`: pixels of the stored frame, which boxes refer to;
+    `noted`: when it was decoded, by the monotonic clock."""
 
     milliseconds: int
     width: int
     height: int
+    noted: float
 
 
 class _Watched:
@@ -41,8 +44,8 @@ class FrameTimes:
         if watched is None or ready.source_time is None:
             return
         frame = ready.frame
-        time = FrameTime(round(ready.source_time * 1000), frame.width, frame.height)
-        watched.frames[frame.frame_number] = time
+        found = FrameTime(round(ready.source_time * 1000), frame.width, frame.height, time.monotonic())
+        watched.frames[frame.frame_number] = found
         if len(watched.frames) > _FRAMES_KEPT:
             watched.frames.popitem(last=False)
 

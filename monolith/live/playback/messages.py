@@ -15,6 +15,7 @@ OutCodec: TypeAlias = Literal["h264", "vp8"]
 
 class Begin(msgspec.Struct, frozen=True, tag="begin"):
     """The first message. Pictures are scaled down to `max_height`; `overlay`: with what was `Found` drawn in.
+    `most_bits`: a second, at most, and at least 50 000; 0: as many as pictures of their size want.
 
     A picture that is later than `latest` seconds behind the arrival of its packet is decoded, but not encoded.
     """
@@ -23,6 +24,7 @@ class Begin(msgspec.Struct, frozen=True, tag="begin"):
     overlay: bool
     max_height: int
     latest: float
+    most_bits: int = 0
 
 
 class Found(msgspec.Struct, frozen=True, tag="found"):
@@ -60,10 +62,11 @@ class Encoded(msgspec.Struct, frozen=True, tag="encoded"):
 
 
 class Taken(msgspec.Struct, frozen=True, tag="taken"):
-    """A packet has been worked off. `late`: pictures of it that were not encoded; `damaged`: none could be decoded."""
+    """A packet has been worked off. `late`: pictures of it that were not encoded; `damage`: why none could be
+    decoded; empty where it could."""
 
     late: int = 0
-    damaged: bool = False
+    damage: str = ""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from typing import Final
 
 import msgspec
@@ -27,9 +28,12 @@ from monolith.processes import ChildDiedError, ChildProcess
 
 _MODULE: Final = "monolith.live.playback.encoder"
 _START_SECONDS: Final = 30.0
-_ANSWER_SECONDS: Final = 20.0
+_ANSWER_SECONDS: Final = 5.0
 """A process that works off no packet for so long hangs."""
 _STOP_SECONDS: Final = 2.0
+_DAMAGED_KEYFRAMES: Final = 3
+_PACKETS_IN_VAIN: Final = 300
+"""So many in a row of which no picture comes, and none ever will."""
 _IN_FLIGHT: Final = 4
 _WAITING_FOUND: Final = 64
 KEYFRAME_SECONDS: Final = 0.5
@@ -57,11 +61,20 @@ class SharedEncoder:
         self._commands: asyncio.Queue[Keyframe | Found] = asyncio.Queue(_WAITING_FOUND)
         self._keyframe_asked = float("-inf")
         self._sending = asyncio.Lock()
+        self._in_work: deque[bool] = deque()
+        self._damaged_keyframes = self._in_vain = 0
         self._task: asyncio.Task[None] | None = None
         self.output = LiveFeed(feed.video_id)
         self.pid: int | None = None
         self.late = 0
         """Pictures that were left out because the process was behind."""
+        self.damaged = 0
+        """Packets that could not be decoded."""
+
+    @property
+    def opened_at(self) -> float:
+        """When the connection began whose pictures are encoded, by the monotonic clock."""
+        return self._feed.opened_at
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"encoder of {self._feed.video_id}")
@@ -131,6 +144,7 @@ class SharedEncoder:
             async for packet in reader:
                 await asyncio.sleep(self._early(packet))
                 await self._room()
+                self._in_work.append(packet.keyframe)
                 await self._say(child, Decode(packet))
 
     def _early(self, packet: LivePacket) -> float:
@@ -149,14 +163,26 @@ class SharedEncoder:
         while True:
             match message := await _hear(child):
                 case Encoded():
+                    self._damaged_keyframes = self._in_vain = 0
                     self.output.publish(self._packet(message))
                 case Taken():
-                    self.late += message.late
+                    self._count(message)
                     self._window.release()
                 case Failed():
                     raise EncodingError(message.reason)
                 case Started():
                     raise EncodingError("the encoder process started twice")
+
+    def _count(self, taken: Taken) -> None:
+        """Raises EncodingError where nothing that comes can be decoded."""
+        keyframe, damaged = self._in_work.popleft(), bool(taken.damage)
+        self.late += taken.late
+        self.damaged += damaged
+        self._in_vain = 0 if taken.late else self._in_vain + 1
+        self._damaged_keyframes += keyframe and damaged
+        if self._damaged_keyframes >= _DAMAGED_KEYFRAMES or self._in_vain >= _PACKETS_IN_VAIN:
+            why = taken.damage or f"{self._in_vain} packets hold no picture"
+            raise EncodingError(f"nothing that comes can be decoded: {why}")
 
     def _packet(self, picture: Encoded) -> LivePacket:
         return LivePacket(

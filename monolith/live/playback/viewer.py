@@ -1,12 +1,14 @@
-"""The pictures that one viewer gets: from the publisher as they are, or from the shared encoder, whichever fits now."""
+"""The pictures that one viewer gets: from the publisher as they are, or from a shared encoder, whichever fits now;
+smaller ones, or keyframes alone, while the viewer's network carries no more."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from fractions import Fraction
 from typing import Any, Final
 
@@ -18,19 +20,29 @@ from monolith.live.feeds import LiveFeed, LiveReader
 from monolith.live.packets import CLOCK_RATE, LivePacket
 from monolith.live.playback.broadcast import Broadcast
 from monolith.live.playback.clock import ViewerClock
+from monolith.live.playback.encoder_places import NoEncoderError
 from monolith.live.playback.h264 import annex_b
+from monolith.live.playback.link import Level, Quality
 from monolith.live.playback.messages import OutCodec
 from monolith.live.playback.pass_through import can_pass, packet_passes
+from monolith.live.playback.sender import ViewerSender
+from monolith.live.playback.shared_encoder import SharedEncoder
 
 _TICK: Final = Fraction(1, CLOCK_RATE)
 _RTP_MASK: Final = 0xFFFFFFFF
-_PAST_BITS_PER_SECOND: Final = 40e6
-"""How fast a group of pictures that is past is sent: all at once, it would overflow sockets on its way."""
 _FIRST_SECONDS: Final = 3.0
 _FAILURES: Final = 3
 _RETRY_SECONDS: Final = 1.0
 _AGAIN_SECONDS: Final = 1.0
-"""At most once in so many seconds a viewer who lost pictures begins anew with the newest group."""
+"""At most once in so many seconds a viewer who lost pictures begins anew with the newest group, or asks for a keyframe,
+which all who share an encoder pay for."""
+_SMALLER: Final = 0.75
+"""Smaller pictures are encoded for a viewer where they take at most such a share of the full ones' bits."""
+_EARLY_SECONDS: Final = 0.3
+"""So far into a group of pictures one may go over to it: what is past of it comes on top."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class ViewerTrack(MediaStreamTrack):
@@ -47,23 +59,64 @@ class ViewerTrack(MediaStreamTrack):
         self.sent = 0
         self.dropped = 0
         """Packets that this viewer was too slow for."""
+        self.left_out = 0
+        """Pictures that were not sent, since the viewer's network carries no more."""
+        self.keyframe_requests = 0
+        """How often the viewer asked for a keyframe."""
+        self.quality = Quality(time.monotonic())
+        self.sender: ViewerSender | None = None
         self._broadcast = broadcast
-        self._overlay = overlay
+        self.overlay = overlay
         self._on_sent = on_sent
-        self._sender: RTCRtpSender | None = None
         self._origin: int | None = None
         self._last_ticks: int | None = None
         self._sent_at: float | None = None
         self._feed: LiveFeed | None = None
         self._lost = False
-        self._began_at = float("-inf")
+        self._began_at = self._asked_at = float("-inf")
+        self._small_helps = False
         self._ask_keyframe: Callable[[], object] = _nothing
         self._packets = self._all_packets()
 
     def sent_by(self, sender: RTCRtpSender) -> None:
-        """Hear from `sender` of pictures that the viewer lost. aiortc tells only an encoder of its own."""
-        self._sender = sender
-        sender._send_keyframe = self._pictures_lost  # type: ignore[method-assign]
+        """Hear from `sender` what the viewer reports."""
+        self.sender = ViewerSender(sender, self)
+
+    def estimated(self, bitrate: int) -> None:
+        """By the viewer: bits/s that its network carries."""
+        self.quality.evidence.estimated(bitrate, time.monotonic())
+
+    def reported(self, lost: float) -> None:
+        """By the viewer: share of the packets that never came."""
+        self.quality.evidence.reported(lost, time.monotonic())
+
+    def pictures_lost(self) -> None:
+        """By the viewer, who needs a keyframe."""
+        now = time.monotonic()
+        self._lost = True
+        self.keyframe_requests += 1
+        self.quality.evidence.pictures_lost(now)
+        if now - self._asked_at >= _AGAIN_SECONDS:
+            self._asked_at = now
+            self._ask_keyframe()
+
+    @property
+    def opened_at(self) -> float:
+        """When the connection began that is shown, by the monotonic clock; what is known of pictures from before says
+        nothing about its own."""
+        return 0.0 if self._feed is None else self._feed.opened_at
+
+    def counts(self) -> dict[str, int]:
+        """Since the viewer came; `keyframe_requests`, `resent` and `not_resent` packets: as the viewer asked."""
+        sender = self.sender
+        return {
+            "dropped": self.dropped,
+            "left_out": self.left_out,
+            "steps_down": self.quality.steps_down,
+            "keyframe_requests": self.keyframe_requests,
+            "resent": 0 if sender is None else sender.resent,
+            "not_resent": 0 if sender is None else sender.not_resent,
+        }
 
     def rtp_timestamp(self, source_milliseconds: int) -> int | None:
         """Of the picture at this time of its source, if this viewer got it."""
@@ -73,14 +126,19 @@ class ViewerTrack(MediaStreamTrack):
     async def recv(self) -> Packet[Any]:
         self._learn_origin()
         self._on_sent()
+        if self.sender is not None:
+            self.sender.pace(self._pace)
         packet = await anext(self._packets, None) if self.readyState == "live" else None
         if packet is None:
             self.stop()
             raise MediaStreamError
-        self._last_ticks = self.clock.ticks(packet.pts)
+        self._last_ticks = self.clock.ticks(packet.pts, packet.arrived)
         self._sent_at = time.monotonic()
         self.sent += 1
-        coded: Packet[Any] = Packet(annex_b(packet))
+        data = annex_b(packet)
+        if not self.clock.hurries:
+            self.quality.evidence.sent(len(data), self._sent_at)
+        coded: Packet[Any] = Packet(data)
         coded.pts, coded.time_base = self._last_ticks, _TICK
         return coded
 
@@ -91,31 +149,64 @@ class ViewerTrack(MediaStreamTrack):
 
     def _learn_origin(self) -> None:
         """aiortc adds a random number to all times; what it made of the last one tells it."""
-        if self._origin is None and self._last_ticks is not None and self._sender is not None:
-            sent: int = self._sender._RTCRtpSender__rtp_timestamp  # type: ignore[attr-defined]
-            self._origin = (sent - self._last_ticks) & _RTP_MASK
-
-    def _pictures_lost(self) -> None:
-        self._lost = True
-        self._ask_keyframe()
+        if self._origin is None and self._last_ticks is not None and self.sender is not None:
+            self._origin = (self.sender.rtp_timestamp - self._last_ticks) & _RTP_MASK
 
     async def _all_packets(self) -> AsyncGenerator[LivePacket, None]:
         failures = 0
         while failures < _FAILURES and (feed := await self._broadcast.publisher()) is not None:
             before = self.sent
             await _first_picture(feed)
-            async with aclosing(self._of(feed)) as packets:
+            small = self._is_small
+            async with aclosing(self._of(feed, small=small)) as packets:
                 async for packet in packets:
-                    yield packet
+                    if packet.keyframe or self.quality.level is not Level.KEYFRAMES:
+                        yield packet
+                    else:
+                        self.left_out += 1
+                    if self._judge(feed, packet) and self._is_small is not small:
+                        break
             if feed.ended and not feed.reason:  # by its publisher, in order: nothing more comes
                 return
-            failures = 0 if self.sent > before else failures + 1
+            failures = 0 if self.sent > before or self._is_small is not small else failures + 1
             await asyncio.sleep(_RETRY_SECONDS if failures else 0)
 
-    def _of(self, feed: LiveFeed) -> AsyncGenerator[LivePacket, None]:
-        if not self._overlay and can_pass(feed, self.codec, self._broadcast.options.longest_group):
+    def _pace(self) -> float:
+        rate = self._feed.bit_rate if self._feed is not None else 0.0
+        if self._is_small:
+            rate = self._broadcast.options.small_bits
+        return self.quality.pace(time.monotonic(), rate)
+
+    @property
+    def _is_small(self) -> bool:
+        """Whether smaller pictures are read."""
+        return self.quality.level is not Level.FULL and self._small_helps
+
+    def _judge(self, feed: LiveFeed, packet: LivePacket) -> bool:
+        """Whether the level has changed, after `packet`. Keyframes alone are left, and smaller pictures too, where more
+        begins soon."""
+        level = self.quality.level
+        if level is Level.FULL:
+            bits, rate = self._broadcast.options.small_bits, feed.bit_rate or self.quality.evidence.rate
+            helps = feed.ask_keyframe is not None or bits < rate * _SMALLER
+            self._small_helps = helps and self._broadcast.may_encode(
+                feed, self.codec, overlay=self.overlay, small=True
+            )
+        elif level is Level.KEYFRAMES and not packet.keyframe:
+            return False
+        elif (
+            level is Level.SMALL
+            and feed.ask_keyframe is None
+            and _seconds(feed.newest_group) > _EARLY_SECONDS
+        ):
+            return self.quality.judge_down(time.monotonic())
+        return self.quality.judge(time.monotonic(), small=self._small_helps)
+
+    def _of(self, feed: LiveFeed, *, small: bool) -> AsyncGenerator[LivePacket, None]:
+        passes = not self.overlay and can_pass(feed, self.codec, self._broadcast.options.longest_group)
+        if passes and not small:
             return self._passed(feed)
-        return self._encoded(feed)
+        return self._encoded(feed, small=small)
 
     async def _passed(self, feed: LiveFeed) -> AsyncGenerator[LivePacket, None]:
         """As they come, until they cannot be passed any more, or the viewer is to begin anew."""
@@ -129,31 +220,30 @@ class ViewerTrack(MediaStreamTrack):
         past = group if whole else []
         async with feed.read(past=whole) as reader:
             self._begin(feed, past)
-            async for packet in self._counted(reader, len(past)):
+            async for packet in self._counted(reader):
                 if not packet_passes(packet, self.codec) or self._begins_anew(feed):
                     return
                 self._lost = self._lost and not packet.keyframe
                 yield packet
 
-    async def _encoded(self, feed: LiveFeed) -> AsyncGenerator[LivePacket, None]:
-        async with self._broadcast.encoded(feed, self.codec, overlay=self._overlay) as encoder:
+    async def _encoded(self, feed: LiveFeed, *, small: bool) -> AsyncGenerator[LivePacket, None]:
+        shared = self._broadcast.encoded(feed, self.codec, overlay=self.overlay, small=small)
+        async with _unless_full(shared) as encoder:
+            if encoder is None:
+                return
             self._ask_keyframe = encoder.ask_keyframe
             fresh = encoder.ask_keyframe()
             past = [] if fresh else encoder.output.newest_group
             async with encoder.output.read(past=not fresh) as reader:
                 self._begin(feed, past)
-                async for packet in self._counted(reader, len(past)):
+                async for packet in self._counted(reader):
                     yield packet
 
-    async def _counted(self, reader: LiveReader, past: int) -> AsyncIterator[LivePacket]:
-        """What is past not faster than networks bear."""
+    async def _counted(self, reader: LiveReader) -> AsyncIterator[LivePacket]:
         dropped = 0
         async for packet in reader:
             self.dropped, dropped = self.dropped + reader.dropped - dropped, reader.dropped
             yield packet
-            if past:
-                past -= 1
-                await asyncio.sleep(len(packet.data) * 8 / _PAST_BITS_PER_SECOND)
 
     def _begin(self, feed: LiveFeed, past: list[LivePacket]) -> None:
         elapsed = None
@@ -165,7 +255,8 @@ class ViewerTrack(MediaStreamTrack):
     def _begins_anew(self, feed: LiveFeed) -> bool:
         """Whether pictures were lost, and none will come soon that mends it."""
         waited = time.monotonic() - self._began_at >= _AGAIN_SECONDS
-        return self._lost and waited and feed.ask_keyframe is None
+        whole = self.quality.level is not Level.KEYFRAMES
+        return self._lost and waited and whole and feed.ask_keyframe is None
 
 
 async def _first_picture(feed: LiveFeed) -> None:
@@ -177,6 +268,21 @@ async def _first_picture(feed: LiveFeed) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_FIRST_SECONDS), feed.read() as reader:
             await anext(reader, None)
+
+
+@asynccontextmanager
+async def _unless_full(
+    shared: AbstractAsyncContextManager[SharedEncoder],
+) -> AsyncIterator[SharedEncoder | None]:
+    """None where there may be no more encoders."""
+    async with AsyncExitStack() as stack:
+        try:
+            encoder = await stack.enter_async_context(shared)
+        except NoEncoderError as error:
+            logger.warning("a viewer gets no pictures now: %s", error)
+            yield None
+        else:
+            yield encoder
 
 
 def _seconds(group: list[LivePacket]) -> float:

@@ -25,11 +25,9 @@ _CLOSE_SECONDS: Final = 5.0
 logger = logging.getLogger(__name__)
 
 
-def new_peer(ice: IceOptions) -> RTCPeerConnection:
-    """Close it by `close_peer`."""
-    return RTCPeerConnection(
-        RTCConfiguration(iceServers=ice.for_aiortc(), bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
-    )
+def new_peer() -> RTCPeerConnection:
+    """Close it by `close_peer`. STUN and TURN servers are not aiortc's business (`answer`)."""
+    return RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
 
 
 async def take_offer(peer: RTCPeerConnection, offer: str) -> None:
@@ -45,12 +43,18 @@ async def take_offer(peer: RTCPeerConnection, offer: str) -> None:
 
 
 async def answer(peer: RTCPeerConnection, ice: IceOptions) -> tuple[str, RuledConnection]:
-    """The answer to the offer taken, with all of our candidates; and the way to the peer."""
+    """The answer to the offer taken, with all of our candidates; and the way to the peer.
+
+    Raises OfferError, NoAddressError.
+    """
     transports = [one.receiver.transport.transport for one in peer.getTransceivers()]
     if peer.sctp is not None:
         transports.append(peer.sctp.transport.transport)
     connections = {id(one.iceGatherer): RuledConnection.rule(one.iceGatherer, ice) for one in transports}
-    await peer.setLocalDescription(await peer.createAnswer())
+    try:
+        await peer.setLocalDescription(await peer.createAnswer())
+    except (ValueError, AssertionError) as error:
+        raise OfferError(f"no answer fits the offer: {error}") from error
     return peer.localDescription.sdp, next(iter(connections.values()))
 
 

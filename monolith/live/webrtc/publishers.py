@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from monolith.live.feeds import FeedBusyError, LiveFeed
+from monolith.live.webrtc.ice import NoAddressError
 from monolith.live.webrtc.publishing import PublisherConnection, WebRtcOptions
-from monolith.live.webrtc.sdp import Fragment, NoCommonCodecError, OfferError
+from monolith.live.webrtc.sdp import NoCommonCodecError, OfferError
 
 _END_SECONDS: Final = 8.0
 _REFUSALS: Final = ("malformed", "no codec", "busy", "too many")
@@ -45,7 +46,7 @@ class WebRtcPublishers:
     async def begin(self, video_id: str, offer: bytes) -> tuple[PublisherConnection, str]:
         """A new connection, and the answer to `offer`.
 
-        Raises OfferError, NoCommonCodecError, FeedBusyError, TooManyPublishersError, TimeoutError.
+        Raises OfferError, NoCommonCodecError, FeedBusyError, TooManyPublishersError, NoAddressError, TimeoutError.
         """
         if self._ending or len(self._tasks) >= self.options.publishers:
             self.refused["too many"] += 1
@@ -70,10 +71,6 @@ class WebRtcPublishers:
         connection = self._connections.get(session_id)
         return connection if connection is not None and connection.video_id == video_id else None
 
-    async def trickle(self, connection: PublisherConnection, body: bytes) -> None:
-        """Raises OfferError."""
-        await connection.trickle(Fragment(body))
-
     def states(self) -> dict[str, float]:
         connected = sum(one.connected for one in self._connections.values())
         return {"connected": connected, "connecting": len(self._tasks) - connected}
@@ -90,7 +87,7 @@ class WebRtcPublishers:
     ) -> None:
         try:
             await self._publish(connection, offer, answered)
-        except (OfferError, NoCommonCodecError, FeedBusyError, TimeoutError) as error:
+        except (OfferError, NoCommonCodecError, FeedBusyError, NoAddressError, TimeoutError) as error:
             self._refuse(error, answered)
         except Exception as error:
             logger.exception("a WebRTC publisher's connection failed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from aiortc import RTCIceCandidate
@@ -22,6 +22,12 @@ _MOST: Final = {
 """So many lines of a kind may an offer have: reading some of them takes time by the square of their number."""
 _MOST_LINES: Final = 4096
 _CANDIDATES: Final = 32
+_PORTS: Final = range(1, 1 << 16)
+_BROADCAST: Final = IPv4Address("255.255.255.255")
+_DIRECTIONS: Final = ("a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive")
+_OF_ICE: Final = ("a=candidate:", "a=ice-ufrag:", "a=ice-pwd:")
+_OF_DTLS: Final = ("a=fingerprint:", "a=setup:")
+_BUNDLE_ONLY: Final = "a=bundle-only"
 _PARSER_ERRORS: Final = (
     ValueError, AssertionError, KeyError, IndexError, AttributeError, StopIteration, TypeError
 )  # fmt: skip
@@ -45,7 +51,7 @@ def check_offer(body: bytes) -> tuple[str, SessionDescription]:
         raise OfferError("the offer is not SDP: it begins with `v=0`")
     lines = useful_lines(text)
     _check_counts(lines)
-    offer = "\r\n".join(lines) + "\r\n"
+    offer = "\r\n".join(_bundled(_with_directions(lines))) + "\r\n"
     try:
         description = SessionDescription.parse(offer)
     except _PARSER_ERRORS as error:
@@ -54,6 +60,7 @@ def check_offer(body: bytes) -> tuple[str, SessionDescription]:
         raise OfferError("the offer has no media (no `m=` line)")
     for media in description.media:
         _check_media(media)
+    _check_names(description)
     return offer, description
 
 
@@ -149,6 +156,74 @@ def _check_counts(lines: list[str]) -> None:
             raise OfferError(f"the offer has more than {most} lines `{start}`")
 
 
+def _with_directions(lines: list[str]) -> list[str]:
+    """Each part says its direction, as aiortc wants it: what the whole says where it does not, else `sendrecv` (RFC
+    8866, section 6.7)."""
+    made: list[str] = []
+    usual, said = "a=sendrecv", True
+    for line in [*lines, "m="]:
+        if line.startswith("m="):
+            made += [] if said else [usual]
+            said = False
+        elif line in _DIRECTIONS:
+            usual = line if not any(one.startswith("m=") for one in made) else usual
+            said = True
+        made.append(line)
+    return made[:-1]
+
+
+def _bundled(lines: list[str]) -> list[str]:
+    """Every part of a bundle (RFC 9143) with the ICE session and the candidates of its first one, as only those will be
+    used: aiortc goes by those of the last. Those that are `bundle-only` say nothing of their own."""
+    head, *parts = _parts(lines)
+    group = next((line.split()[1:] for line in head if line.startswith("a=group:BUNDLE ")), [])
+    by_mid = {line[6:]: part for part in parts for line in part if line.startswith("a=mid:")}
+    first = by_mid.get(group[0]) if group else None
+    if first is None:
+        return lines
+    way = [line for line in first if line.startswith(_OF_ICE)]
+    for mid in group[1:]:
+        if (part := by_mid.get(mid)) is not None and part is not first:
+            part[:] = [line for line in _alive(part, first) if not line.startswith(_OF_ICE)] + way
+    return [line for part in (head, *parts) for line in part]
+
+
+def _alive(part: list[str], first: list[str]) -> list[str]:
+    """What is `bundle-only` has port 0, and leaves out what the first part of its bundle says (RFC 9143, section 6;
+    RFC 9429, section 5.2.1)."""
+    if _BUNDLE_ONLY not in part:
+        return part
+    made = [re.sub(r"^(m=\S+) 0 ", r"\1 9 ", part[0]), *(line for line in part[1:] if line != _BUNDLE_ONLY)]
+    for start in _OF_DTLS:
+        if not any(line.startswith(start) for line in made):
+            made += [line for line in first if line.startswith(start)]
+    if not part[0].startswith("m=application") and "a=rtcp-mux" not in made:
+        made.append("a=rtcp-mux")
+    return made
+
+
+def _parts(lines: list[str]) -> list[list[str]]:
+    """The lines of the whole, and those of each `m=`."""
+    found: list[list[str]] = [[]]
+    for line in lines:
+        if line.startswith("m="):
+            found.append([])
+        found[-1].append(line)
+    return found
+
+
+def _check_names(description: SessionDescription) -> None:
+    """aiortc finds the parts of an offer by their names."""
+    names = [media.rtp.muxId for media in description.media]
+    if len(set(names)) < len(names):
+        raise OfferError("every `m=` line of the offer needs an `a=mid` of its own")
+    if sum(media.kind == "application" for media in description.media) > 1:
+        raise OfferError("the offer has more than one `m=application`: one takes all data channels")
+    for group in description.group:
+        if group.semantic == "BUNDLE" and not set(map(str, group.items)) <= set(names):
+            raise OfferError("`a=group:BUNDLE` of the offer names an `a=mid` that no `m=` line has")
+
+
 def _check_media(media: object) -> None:
     kind = getattr(media, "kind", "")
     if kind not in ("audio", "video", "application"):
@@ -163,13 +238,18 @@ def _check_media(media: object) -> None:
 
 
 def _is_usable(candidate: str) -> bool:
+    """Whether there may be a peer: by UDP, at an address of one host that is good beyond its link."""
     parts = candidate.split()
     if len(parts) < 8 or parts[2].lower() != "udp":
         return False
     try:
-        return bool(ip_address(parts[4]))
+        address, port = ip_address(parts[4]), int(parts[5])
     except ValueError:
         return False
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    nowhere = address.is_unspecified or address.is_multicast or address.is_link_local or address == _BROADCAST
+    return port in _PORTS and not nowhere
 
 
 def _told(error: Exception) -> str:

@@ -11,7 +11,7 @@ Rules that peers rely on, each of them met in practice:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Final
 
 import msgspec
@@ -76,22 +76,25 @@ class ChunkReader:
         self._rest = b""
         self.held = 0
 
-    def receive(self, data: bytes) -> Iterator[Message]:
+    def receive(self, data: bytes) -> Generator[Message, None, None]:
         """The messages that are complete with `data`, one by one: what the reader of one sets (`chunk_size`, `abort`)
-        holds for the next. Exhaust it before the next call. Raises ProtocolError."""
+        holds for the next. Exhaust or close it before the next call, which goes on where it was closed. Raises
+        ProtocolError."""
         data = self._rest + data
         self._rest = b""
         at, end = 0, len(data)
-        while at < end:
-            if not self._left:
-                try:
-                    at = self._header(data, at)
-                except _IncompleteError:
-                    break
-            at = self._payload(data, at)
-            if not self._left and len(self._current.payload or b"") == self._current.length:
-                yield self._complete()
-        self._rest = data[at:]
+        try:
+            while at < end:
+                if not self._left:
+                    try:
+                        at = self._header(data, at)
+                    except _IncompleteError:
+                        break
+                at = self._payload(data, at)
+                if not self._left and len(self._current.payload or b"") == self._current.length:
+                    yield self._complete()
+        finally:
+            self._rest = data[at:]
 
     def abort(self, chunk_id: int) -> None:
         """Forget the unfinished message of a chunk stream, if there is one."""

@@ -10,9 +10,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `max_message_size`: one video or audio message, once a publish was asked for; everything else is bounded by
     `max_command_size`. `max_held_size`: all messages together that have begun and not ended. `min_chunk_size`: smaller
-    chunks would cost more work than pictures. A large chunk costs nothing, since a message bounds it.
+    chunks would cost more work than pictures. A large chunk costs nothing, since a message bounds it: sizes above
+    `max_chunk_size`, which no message exceeds, mean the same (RTMP 1.0, section 5.4.1).
     `max_chunk_streams`, `max_streams`: chunk streams and message streams at a time. `window_size`: bytes after which
     an Acknowledgement is sent, until the publisher sets another. `max_unsent_size`: answers that nobody fetched.
+
+    Small messages cost more work than their bytes tell, so work is counted in messages: media and control are one each,
+    commands and data one more for each `command_unit` bytes. `max_at_once`: about so many are gone through at a time;
+    `max_parts`: tags in an aggregate. Until a publish is accepted the whole connection has `max_unpublished_size` bytes
+    and `max_unpublished_messages`: as much as may come with a request before reading can be stopped.
     """
 
     max_message_size: int = 8 << 20
@@ -26,3 +32,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_string_length: int = 8192
     max_depth: int = 16
     max_unsent_size: int = 256 << 10
+    command_unit: int = 64
+    max_at_once: int = 256
+    max_parts: int = 1024
+    max_unpublished_size: int = 512 << 10
+    max_unpublished_messages: int = 1024

@@ -84,10 +84,14 @@ def number(message: Message) -> int:
     return int.from_bytes(message.payload[:4], "big")
 
 
-def parts_of_aggregate(message: Message) -> Iterator[Message]:
-    """The messages in an aggregate: FLV tags, whose times count from that of the first. Raises ProtocolError."""
-    payload, at, first = message.payload, 0, None
+def parts_of_aggregate(message: Message, most: int) -> Iterator[Message]:
+    """The messages in an aggregate: FLV tags, whose times count from that of the first. Raises ProtocolError, also for
+    more than `most` tags."""
+    payload, at, first, tags = message.payload, 0, None, 0
     while at < len(payload):
+        tags += 1
+        if tags > most:
+            raise ProtocolError(f"an aggregate message of more than {most} tags")
         header = payload[at : at + _TAG_HEADER]
         size = int.from_bytes(header[1:4], "big")
         body = payload[at + _TAG_HEADER : at + _TAG_HEADER + size]

@@ -9,6 +9,7 @@ Sources: Adobe, "Real-Time Messaging Protocol (RTMP) specification", version 1.0
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Final
 
 from monolith.protocols.errors import ProtocolError
@@ -28,7 +29,9 @@ from monolith.protocols.rtmp.limits import Limits
 from monolith.protocols.rtmp.messages import Output
 
 DEFAULT_LIMITS: Final = Limits()
+_MOST_CHUNK_SIZE: Final = 0x7FFFFFFF
 _MEDIA: Final = frozenset({messages.AUDIO, messages.VIDEO, messages.AGGREGATE})
+_COMMANDS: Final = frozenset({messages.COMMAND, messages.COMMAND_AMF3, messages.DATA, messages.DATA_AMF3})
 
 
 class SessionError(ProtocolError):
@@ -43,6 +46,10 @@ class ServerSession:
     """Feed `receive` with what came, then send `data_to_send`; after each answer, too.
 
     Timeouts, and what happens when the connection breaks, are the caller's.
+
+    `more`: whether messages wait that came and were not gone through, since they are many: call `receive` again, with
+    no bytes or with those that came meanwhile. `messages`: how many were gone through, counted by the work that they
+    make (see `Limits`).
     """
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -55,7 +62,10 @@ class ServerSession:
         self._window = limits.window_size
         self._received = 0
         self._acknowledged = 0
+        self._admitted = False
         self._dead = False
+        self.more = False
+        self.messages = 0
 
     @property
     def held(self) -> int:
@@ -63,14 +73,15 @@ class ServerSession:
         return self._chunks.held
 
     def receive(self, data: bytes | memoryview) -> list[Event]:
-        """The events in what came, however it was cut. Raises SessionError, a ProtocolError, once (events that came
-        before the error in the same call are in its `events`); later calls find nothing."""
+        """The events in what came, however it was cut; of very many messages the first ones (see `more`). Raises
+        SessionError, a ProtocolError, once (events that came before the error in the same call are in its `events`);
+        later calls find nothing."""
         if self._dead:
             return []
         try:
             self._receive(bytes(data))
         except ProtocolError as error:
-            self._dead = True
+            self._dead, self.more = True, False
             raise SessionError(str(error), tuple(self._taken())) from error
         return self._taken()
 
@@ -79,7 +90,8 @@ class ServerSession:
         return self._output.take()
 
     def accept_publish(self, request: PublishRequested) -> None:
-        """Tell the peer to go on (NetStream.Publish.Start). Nothing happens where it gave up meanwhile."""
+        """Tell the peer to go on (NetStream.Publish.Start). It is told nothing where it gave up meanwhile."""
+        self._admitted = True
         self._connection.accept(request)
 
     def refuse(self, request: PublishRequested, code: str, description: str) -> None:
@@ -114,13 +126,36 @@ class ServerSession:
         self._received += len(data)
         if not self._handshake.done:
             data = self._shake(data)
-        for message in self._chunks.receive(data):
-            self._message(message)
-            if self._output.size > self._limits.max_unsent_size:
-                raise ProtocolError(f"requests whose answers fill {self._output.size} bytes at a time")
+        self._go_through(data)
+        if self._received > self._limits.max_unpublished_size and not self._admitted:
+            raise ProtocolError(
+                f"more than {self._limits.max_unpublished_size} bytes before a publish was accepted"
+            )
         if self._handshake.done and self._received - self._acknowledged >= self._window:
             self._acknowledged = self._received
             self._output.acknowledge(self._received)
+
+    def _go_through(self, data: bytes) -> None:
+        enough = self.messages + self._limits.max_at_once
+        with closing(self._chunks.receive(data)) as found:
+            for message in found:
+                self._message(message)
+                if self._output.size > self._limits.max_unsent_size:
+                    raise ProtocolError(f"requests whose answers fill {self._output.size} bytes at a time")
+                self.more = self.messages >= enough
+                if self.more:
+                    return
+        self.more = False
+
+    def _count(self, message: Message) -> None:
+        """Of the work that it makes."""
+        size, limits = len(message.payload), self._limits
+        units = 1 + (size // limits.command_unit if message.type_id in _COMMANDS else 0)
+        self.messages += units
+        if self.messages > limits.max_unpublished_messages and not self._admitted:
+            raise ProtocolError(
+                f"more than {limits.max_unpublished_messages} messages before a publish was accepted"
+            )
 
     def _shake(self, data: bytes) -> bytes:
         answer, behind = self._handshake.receive(data)
@@ -131,11 +166,12 @@ class ServerSession:
 
     def _message(self, message: Message) -> None:
         """Types that are not named here mean nothing to a server of publishers."""
+        self._count(message)
         kind = message.type_id
         if kind in (messages.VIDEO, messages.AUDIO):
             self._media(message)
         elif kind == messages.AGGREGATE:
-            for part in messages.parts_of_aggregate(message):
+            for part in messages.parts_of_aggregate(message, self._limits.max_parts):
                 self._message(part)
         elif kind in (messages.COMMAND, messages.COMMAND_AMF3):
             self._connection.command(commands.parse(_amf0(message), self._limits), message.stream_id)
@@ -181,10 +217,10 @@ class ServerSession:
             self._output.user_control(messages.PONG, message.payload[2:6])
 
     def _set_chunk_size(self, size: int) -> None:
-        least, most = self._limits.min_chunk_size, self._limits.max_chunk_size
-        if not least <= size <= most:
-            raise ProtocolError(f"a chunk size of {size} bytes; there must be {least} to {most}")
-        self._chunks.chunk_size = size
+        least = self._limits.min_chunk_size
+        if not least <= size <= _MOST_CHUNK_SIZE:
+            raise ProtocolError(f"a chunk size of {size} bytes; there must be {least} to {_MOST_CHUNK_SIZE}")
+        self._chunks.chunk_size = min(size, self._limits.max_chunk_size)
 
     def _set_window(self, size: int) -> None:
         if size == 0:

@@ -52,6 +52,7 @@ from monolith.readmodels.rendering import label_of
 from monolith.secret_urls import SecretUrls
 from monolith.settings import Settings
 from monolith.storage import FileStorage, FrameGoneError
+from tests.program import plain_client
 
 DEADLINE = 10.0
 
@@ -100,6 +101,7 @@ class _Entrance(NamedTuple):
 
     port: int = 1935
     problem: str = ""
+    public_url: str | None = None
 
 
 def annotate(jpeg: bytes, detections: Sequence[Detection]) -> bytes:
@@ -201,5 +203,5 @@ async def running_api(
         api.server = await ApiServer.start(api.app, stopping=services.stopping, port=0)
         stack.push_async_callback(api.server.stop)
         url = f"http://127.0.0.1:{api.server.port}"
-        api.client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=DEADLINE))
+        api.client = await stack.enter_async_context(plain_client(base_url=url, timeout=DEADLINE))
         yield api

@@ -18,6 +18,8 @@ OPEN = {
     "/docs",
     "/asyncapi",
     "/asyncapi.json",
+    "/live",
+    "/publish",
     "/sign-in",
     "/web/{name}",
     "/openapi.json",

@@ -199,8 +199,11 @@ async def test_an_interrupted_life_goes_on_in_the_next(world: World) -> None:
 
 
 async def test_finished_videos_are_not_looked_at_again(world: World) -> None:
-    async with world.running():
+    async with world.running() as manager:
         await world.until(await world.upload(), "completed")
+        async with asyncio.timeout(10):
+            while manager.open_videos():
+                await asyncio.sleep(0.005)
     snapshot = await world.snapshots.load()
     assert snapshot.counts == {}
     assert snapshot.position == await world.store.head()

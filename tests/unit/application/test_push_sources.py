@@ -126,7 +126,33 @@ async def test_what_waited_too_long_is_passed_over(pushed: Pushed) -> None:
             feed.publish(packet(number, keyframe=number % 50 == 0))
         following = pushed.sources.read("v", look=False)
         feed.end()
-    assert await numbers(following) == list(range((many - 1) // 50 * 50, many))
+    newest = (many - 1) // 50 * 50
+    assert await numbers(following) == list(range(newest, many))
+    assert following is not None and following.take_lost() == newest
+
+
+async def test_what_nobody_followed_before_the_publisher_came_again_was_missed(pushed: Pushed) -> None:
+    sources = pushed.sources
+    for count in (20, 30):
+        async with sources.publisher("v") as feed:
+            for number in range(count):
+                feed.publish(packet(number, keyframe=number == 5))
+    async with sources.publisher("v") as feed:
+        feed.publish(packet(0, keyframe=True))
+        first = sources.read("v", look=False)
+        feed.publish(packet(1))
+        again = sources.read("v", look=False)
+        feed.end()
+    assert await numbers(first) == [0, 1] and await numbers(again) == [0, 1]
+    assert first is not None and first.take_lost() == 15 + 25
+    assert again is not None and again.take_lost() == 0
+
+
+async def test_who_sent_no_picture_is_not_followed(pushed: Pushed) -> None:
+    async with pushed.sources.publisher("v") as feed:
+        feed.end()
+    assert not await pushed.sources.wait("v", 0)
+    assert pushed.sources.read("v", look=False) is None
 
 
 async def test_what_a_publisher_left_can_be_followed_once(pushed: Pushed) -> None:
@@ -144,14 +170,33 @@ async def test_waiting_ends_with_a_publisher_or_in_time(pushed: Pushed) -> None:
     sources = pushed.sources
     waiting = asyncio.create_task(sources.wait("v", 30))
     assert not await sources.wait("v", 0.01)
-    async with asyncio.timeout(5), sources.publisher("v"):
+    async with asyncio.timeout(5), sources.publisher("v") as feed:
+        feed.publish(packet(0))
+        assert not await sources.wait("v", 0.01)  # no keyframe, no picture
+        assert sources.read("v", look=True) is None
+        feed.publish(packet(1, keyframe=True))
         assert await waiting
         assert await sources.wait("v", 0)
-        sources.give_up("v")
+        assert not sources.give_up("v")
         assert await sources.wait("v", 0)  # it is still there
-    sources.give_up("v")
+    assert not sources.give_up("v")
+    assert await sources.wait("v", 0)  # it may have been our decoder that failed
+    assert not sources.give_up("v"), "its connection broke: it may come again"
     assert not await sources.wait("v", 0)
     assert sources_are_quiet(sources)
+
+
+@pytest.mark.parametrize("pictures", [0, 3])
+async def test_pictures_that_nobody_can_decode_are_the_last_ones_of_who_ended_in_order(
+    pushed: Pushed, pictures: int
+) -> None:
+    sources = pushed.sources
+    async with sources.publisher("v") as feed:
+        for number in range(pictures):
+            feed.publish(packet(number, keyframe=number == 0))
+        feed.end()
+    assert [sources.give_up("v"), sources.give_up("v")] == [False, pictures > 0]
+    assert not await sources.wait("v", 0)
 
 
 async def test_a_video_that_is_over_sends_its_publisher_away(pushed: Pushed) -> None:

@@ -73,6 +73,24 @@ async def test_videos_take_turns() -> None:
     assert [job.video_id for job in work.started[:6]] == list("abcabc")
 
 
+async def test_a_video_that_needs_nothing_more_is_forgotten() -> None:
+    """It counts as new when it comes again."""
+    work = Work()
+    async with Scheduler(work.run, work.give_up, {SegmentJob: 1}) as scheduler:
+        for video_id in "abc":
+            scheduler.offer(video_id, segments(video_id, 1))
+        for _ in range(2):
+            await settle()
+            work.finish(work.started[-1])
+        await settle()
+        scheduler.offer("b", [])
+        for video_id in "ab":
+            scheduler.offer(video_id, segments(video_id, 2)[1:])
+        work.finish(work.started[-1])
+        await settle()
+        assert [job.video_id for job in work.started] == ["a", "b", "c", "b"]
+
+
 async def test_a_slow_lane_does_not_hold_up_another() -> None:
     work = Work()
     async with Scheduler(work.run, work.give_up, {SegmentJob: 1, ProbeJob: 1}) as scheduler:

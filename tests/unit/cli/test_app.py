@@ -66,7 +66,9 @@ def test_a_wrong_variable_is_named(
     )
 
 
-@pytest.mark.parametrize("command", ["", "serve", "analyze", "settings", "models list", "models verify"])
+@pytest.mark.parametrize(
+    "command", ["", "serve", "analyze", "settings", "models list", "models verify", "endpoint rtmp"]
+)
 def test_every_command_has_help_with_an_example(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

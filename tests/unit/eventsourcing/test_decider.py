@@ -167,3 +167,10 @@ def test_a_cache_holds_the_states_used_last_and_never_an_older_one() -> None:
     assert (cache.get("a"), cache.get("b")) == (Loaded(3, 5), None)
     cache.put("long", Loaded(9, 1000))
     assert (cache.get("a"), cache.get("long")) == (None, Loaded(9, 1000))
+
+
+def test_a_cache_holds_so_many_states_at_most_however_few_events_they_have() -> None:
+    cache = StateCache[int](100, max_states=2)
+    for name in ("a", "b", "a", "c"):
+        cache.put(name, Loaded(1, 0))
+    assert [cache.get(name) for name in "abc"] == [Loaded(1, 0), None, Loaded(1, 0)]

@@ -5,8 +5,17 @@ from collections.abc import Iterable
 
 import pytest
 
-from monolith.live.feeds import GROUP_SECONDS, READER_SECONDS, FeedBusyError, LiveFeed, LiveFeeds, LiveReader
-from monolith.live.packets import CLOCK_RATE, LivePacket, VideoFormat
+from monolith.live.feeds import (
+    GROUP_BYTES,
+    GROUP_SECONDS,
+    READER_BYTES,
+    READER_SECONDS,
+    FeedBusyError,
+    LiveFeed,
+    LiveFeeds,
+    LiveReader,
+)
+from monolith.live.packets import CLOCK_RATE, PACKET_BYTES, LivePacket, VideoFormat
 
 FORMAT = VideoFormat("h264", b"avcC")
 FRAME = CLOCK_RATE // 25
@@ -75,6 +84,53 @@ async def test_a_reader_that_caught_up_goes_on_at_the_next_keyframe() -> None:
     assert reader.dropped == 6
 
 
+async def test_a_reader_tells_what_it_lost_where_it_lost_it() -> None:
+    feed = LiveFeed("v")
+    reader = feed.read()
+    most = int(READER_SECONDS * 25)
+    publish(feed, range(3))
+    publish(feed, range(3, most + 20), keyframes=(3,))
+    assert (reader.lost, reader.take_lost()) == (16, 0)
+    for number in range(3, most + 4):
+        assert ((await anext(reader)).pts // FRAME, reader.take_lost()) == (number, 0)
+    publish(feed, range(most + 20, most + 30), keyframes=(most + 25,))
+    assert ((await anext(reader)).pts // FRAME, reader.take_lost()) == (most + 25, 21)
+    reader.miss(7)
+    assert ((await anext(reader)).pts // FRAME, reader.take_lost()) == (most + 26, 7)
+    assert (reader.lost, reader.take_lost()) == (0, 0)
+
+
+async def test_what_is_lost_behind_the_last_packet_is_told_at_the_end() -> None:
+    feed = LiveFeed("v")
+    reader = feed.read()
+    publish(feed, range(int(READER_SECONDS * 25) + 20), keyframes=(0,))
+    feed.end()
+    await rest(reader)
+    assert (reader.take_lost(), reader.take_lost()) == (19, 0)
+
+
+async def test_many_packets_of_one_time_take_bounded_memory() -> None:
+    feed = LiveFeed("v")
+    reader = feed.read()
+    small = LivePacket(FORMAT, b"1", 0, 0, False, 0.0)
+    feed.publish(packet(0, keyframe=True))
+    many = (READER_BYTES + GROUP_BYTES) // PACKET_BYTES
+    for _ in range(many):
+        feed.publish(small)
+    assert feed.newest_group == []
+    assert reader.waiting + reader.lost == many + 1
+    assert reader.waiting * small.cost <= READER_BYTES + GROUP_BYTES
+
+
+async def test_configurations_take_bounded_memory_too() -> None:
+    feed = LiveFeed("v")
+    reader = feed.read()
+    for number in range(100):
+        large = VideoFormat("h264", number.to_bytes(1) + bytes(1 << 20))
+        feed.publish(LivePacket(large, b"1", 0, 0, number == 0, 0.0))
+    assert (reader.waiting, reader.lost, feed.newest_group) == (31, 69, [])
+
+
 async def test_a_group_that_is_too_long_is_not_kept() -> None:
     feed = LiveFeed("v")
     publish(feed, range(int(GROUP_SECONDS * 25) + 5), keyframes=(0,))
@@ -92,3 +148,37 @@ def test_a_video_has_one_publisher() -> None:
     second = feeds.open("v")
     feeds.close(first)
     assert feeds.get("v") is second
+
+
+async def test_a_publisher_who_can_be_asked_is_asked_for_a_keyframe() -> None:
+    """By who joins where no group is kept, and by who has worked off what waited after a loss; by nobody else."""
+    feed, asked = LiveFeed("v"), 0
+
+    def ask() -> None:
+        nonlocal asked
+        asked += 1
+
+    feed.ask_keyframe = ask
+    slow = feed.read()
+    long = int((GROUP_SECONDS + 1) * 25)
+    publish(feed, range(long), keyframes=(0,))
+    assert (asked, feed.newest_group) == (0, [])
+    async with asyncio.timeout(5):
+        for _ in range(int(READER_SECONDS * 25) + 1):
+            await anext(slow)
+    publish(feed, (long,))
+    assert asked == 1
+    late = feed.read()
+    publish(feed, (long + 1,), keyframes=(long + 1,))
+    assert asked == 1
+    feed.end()
+    assert await rest(slow) == await rest(late) == [long + 1]
+
+
+async def test_a_publisher_is_asked_by_who_joins_where_no_group_is_kept() -> None:
+    feed, asked = LiveFeed("v"), []
+    publish(feed, range(int((GROUP_SECONDS + 1) * 25)), keyframes=(0,))
+    feed.ask_keyframe = lambda: asked.append(True)
+    async with feed.read():
+        publish(feed, (1000,))
+    assert asked

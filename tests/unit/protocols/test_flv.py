@@ -100,15 +100,32 @@ def test_modifiers_are_bounded() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"\x03" + b"hvc1" + b"\x07" + PICTURE,
+        b"\x03" + b"hvc1" + b"\x00" + PICTURE,
         b"\x13" + b"hvc1" + track(0, PICTURE) + track(1, b"other"),
         b"\x13" + b"hvc1" + track(1, b"other") + track(0, PICTURE),
-        b"\x13" + b"hvc1" + track(2, PICTURE) + track(1, b"other"),
         b"\x23" + b"av01" + track(3, b"other") + b"hvc1" + track(0, PICTURE),
     ],
 )
-def test_of_several_tracks_one_is_taken(body: bytes) -> None:
+def test_of_several_tracks_the_default_one_is_taken(body: bytes) -> None:
     assert parse_video(b"\x96" + body, 40) == frame("hevc")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x03" + b"hvc1" + b"\x01" + PICTURE,
+        b"\x13" + b"hvc1" + track(2, PICTURE) + track(1, b"other"),
+        b"\x23" + b"vvc1" + track(3, b"other") + b"hvc1" + track(1, PICTURE),
+    ],
+)
+def test_other_tracks_are_passed_over(body: bytes) -> None:
+    assert parse_video(b"\x96" + body, 40) is None
+
+
+def test_tracks_are_bounded() -> None:
+    assert parse_video(b"\x96\x13hvc1" + track(1, b"") * 256, 0) is None
+    with pytest.raises(ProtocolError, match="a video tag with more than 256 tracks"):
+        parse_video(b"\x96\x13hvc1" + track(1, b"") * 257, 0)
 
 
 def test_tracks_in_another_mode() -> None:

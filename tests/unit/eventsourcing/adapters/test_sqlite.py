@@ -11,7 +11,8 @@ import apsw
 import pytest
 
 from eventsourcing.adapters import _sqlite_writer
-from eventsourcing.adapters.sqlite import SqliteEventStore
+from eventsourcing.adapters._sqlite_database import READER_CACHE_KB, WRITER_CACHE_KB
+from eventsourcing.adapters.sqlite import READERS, SqliteEventStore
 from eventsourcing.errors import StoreUnavailableError, WrongExpectedVersionError
 from eventsourcing.events import CaughtUp, NewEvent
 from eventsourcing.versions import ANY, NO_STREAM
@@ -153,6 +154,19 @@ async def test_settings_of_the_file(store: SqliteEventStore, tmp_path: Path) -> 
     assert _pragma(path, "auto_vacuum") == 2
     assert _pragma(path, "user_version") == 1
     assert (tmp_path / "events.db-wal").exists()
+
+
+async def test_what_is_kept_of_the_file_in_memory_does_not_grow_with_it(store: SqliteEventStore) -> None:
+    before = apsw.memory_used()
+    for number in range(16):
+        await store.append(f"big-{number}", [big(20_000) for _ in range(64)], expected_version=ANY)
+    for _ in range(4):
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(16):
+                tasks.create_task(store.read_stream(f"big-{number}"))
+    kept = apsw.memory_used() - before
+    most = (WRITER_CACHE_KB + READERS * READER_CACHE_KB) * 1024
+    assert most / 4 < kept < most * 1.25
 
 
 async def test_the_log_is_checkpointed_under_looping_readers(tmp_path: Path) -> None:

@@ -82,3 +82,17 @@ def test_times_always_grow(readers: list[tuple[int, int, float | None]]) -> None
         at += coming
     assert all(later > earlier for earlier, later in itertools.pairwise(times))
     assert times[0] >= 0
+
+
+def test_what_is_remembered_of_a_picture() -> None:
+    clock = ViewerClock()
+    past = packets(range(10, 15))
+    clock.begin(past, 0.0)
+    for one in past:
+        clock.ticks(one.pts, arrived=float(one.pts))
+    clock.ticks(15 * FRAME, arrived=7.5)
+    assert [clock.in_step(milliseconds(number * FRAME)) for number in range(9, 17)] == [
+        False, False, False, False, False, True, True, False
+    ]  # fmt: skip
+    assert clock.arrived(milliseconds(15 * FRAME)) == 7.5
+    assert clock.arrived(milliseconds(16 * FRAME)) is None

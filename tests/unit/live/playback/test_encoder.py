@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import resource
+import struct
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from monolith.domain.detection import ObjectDetection
-from monolith.live.packets import CLOCK_RATE
+from monolith.live.packets import CLOCK_RATE, LivePacket, VideoFormat
 from monolith.live.playback.encoder import Boxes, Decoder, PictureEncoder
 from monolith.live.playback.messages import Begin, Found, OutCodec
 from tests.live_clips import packets_of
@@ -109,7 +112,13 @@ def test_boxes_are_drawn_into_their_picture() -> None:
 
 @pytest.mark.parametrize(
     ("codec", "suffix"),
-    [("libx264", ".mp4"), ("libx265", ".mp4"), ("libvpx", ".webm"), ("libvpx-vp9", ".mp4")],
+    [
+        ("libx264", ".mp4"),
+        ("libx265", ".mp4"),
+        ("libvpx", ".webm"),
+        ("libvpx-vp9", ".mp4"),
+        ("libsvtav1", ".mp4"),
+    ],
 )
 def test_what_publishers_send_is_decoded_with_its_times(tmp_path: Path, codec: str, suffix: str) -> None:
     packets = packets_of(make_video(tmp_path, Recipe(suffix=suffix, codec=codec, frames=20)))
@@ -118,3 +127,14 @@ def test_what_publishers_send_is_decoded_with_its_times(tmp_path: Path, codec: s
     numbers = [read_barcode(np.asarray(one.to_ndarray(format="rgb24"), np.uint8)) for one in pictures]
     assert len(numbers) >= 16
     assert [one.pts for one in pictures] == [packets[number - 1].pts for number in numbers]
+
+
+def test_a_picture_that_claims_to_be_huge_takes_no_memory() -> None:
+    encoder = PictureEncoder(begin("vp8"))
+    (coded,) = encoder.encode(picture(1, 0, 64, 64))
+    data = bytes(coded)
+    huge = data[:6] + struct.pack("<HH", 16_000, 16_000) + data[10:]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(FFmpegError):
+        Decoder().pictures(LivePacket(VideoFormat("vp8"), huge, 0, 0, True, 0.0))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10

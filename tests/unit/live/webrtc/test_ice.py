@@ -7,15 +7,24 @@ import socket
 from ipaddress import ip_address
 
 import pytest
+from aioice import stun
+from aioice.candidate import Candidate
 from aioice.ice import Connection
 from aiortc.rtcicetransport import RTCIceGatherer
 
 from monolith.live.webrtc import ice
-from monolith.live.webrtc.ice import IceOptions, RuledConnection, local_addresses, ports_to_try
+from monolith.live.webrtc.ice import (
+    REMOTE_CANDIDATES,
+    IceOptions,
+    NoAddressError,
+    RuledConnection,
+    local_addresses,
+    ports_to_try,
+)
 
 
 async def gathered(options: IceOptions) -> tuple[RuledConnection, list[tuple[str, int]]]:
-    gatherer = RTCIceGatherer(iceServers=options.for_aiortc())
+    gatherer = RTCIceGatherer(iceServers=[])
     connection = RuledConnection.rule(gatherer, options)
     await gatherer.gather()
     return connection, [(one.host, one.port) for one in connection.local_candidates]
@@ -53,10 +62,15 @@ async def test_ports_are_of_the_range_and_the_next_free_one_is_taken() -> None:
         assert len(set(ports)) == 2
         assert all(first < port <= last for port in ports)
         only = IceOptions(interfaces=("127.0.0.1",), ports=(first, first))
-        none_left, found = await gathered(only)
-        assert found == []
-    for connection, _ in [*both, (none_left, found)]:
+        with pytest.raises(NoAddressError, match=f"all UDP ports from {first} to {first} are taken"):
+            await gathered(only)
+    for connection, _ in both:
         await connection.close()
+
+
+async def test_an_interface_that_is_not_there_is_named() -> None:
+    with pytest.raises(NoAddressError, match=r"VIDEO_ANALYSIS_ICE_INTERFACES \(eth9, 192.0.2.1\)"):
+        await gathered(IceOptions(interfaces=("eth9", "192.0.2.1")))
 
 
 def test_any_port_is_asked_of_the_system() -> None:
@@ -105,11 +119,55 @@ def test_servers_are_told_with_their_passwords() -> None:
         '<turn:turn.example.org:3478?transport=udp>; rel="ice-server"; username="camera"; credential="se\\"cret";'
         ' credential-type="password"',
     ]
-    stun, turn = options.for_aiortc()
-    assert (stun.urls, stun.username) == ("stun:stun.example.org:3478", None)
-    assert (turn.username, turn.credential) == ("camera", 'se"cret')
 
 
-def test_without_servers_none_is_asked() -> None:
-    assert IceOptions().for_aiortc() == []
+def test_without_servers_none_is_told() -> None:
     assert IceOptions().links() == []
+
+
+def candidate(host: str, port: int) -> Candidate:
+    return Candidate("1", 1, "udp", 2130706431, host, port, "host")
+
+
+async def test_no_more_than_a_few_addresses_are_asked_in_all() -> None:
+    connection, _ = await gathered(IceOptions(interfaces=("127.0.0.1",)))
+    for number in range(3 * REMOTE_CANDIDATES):
+        await connection.add_remote_candidate(candidate("192.0.2.7", 5000 + number))
+    assert len(connection.remote_candidates) == REMOTE_CANDIDATES
+    await connection.close()
+
+
+async def test_loopback_is_asked_only_where_it_is_used() -> None:
+    beyond = [address for address in local_addresses(()) if not ip_address(address).is_loopback]
+    if not beyond:
+        pytest.skip("this machine has loopback only")
+    for interface, asked in (("127.0.0.1", 1), (beyond[0], 0)):
+        connection, _ = await gathered(IceOptions(interfaces=(interface,)))
+        await connection.add_remote_candidate(candidate("127.0.0.1", 1935))
+        connection._pair_remote_candidate(connection.remote_candidates[0])
+        assert len(connection._check_list) == asked
+        await connection.close()
+
+
+async def test_a_stranger_is_no_sign_of_life() -> None:
+    connection, found = await gathered(IceOptions(interfaces=("127.0.0.1",)))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        await connection.add_remote_candidate(candidate(*peer.getsockname()))
+        connection._pair_remote_candidate(connection.remote_candidates[0])
+        _nominated(connection)
+        connection.heard_at = 0.0
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(b"x", found[0])
+            stranger.sendto(bytes(stun.Message(stun.Method.BINDING, stun.Class.REQUEST)), found[0])
+        assert await _received(connection) == b"x"
+        assert connection.heard_at == 0.0
+        peer.sendto(b"y", found[0])
+        assert await _received(connection) == b"y"
+        assert connection.heard_at > 0.0
+    await connection.close()
+
+
+async def _received(connection: RuledConnection) -> bytes:
+    async with asyncio.timeout(5):
+        return await Connection.recv(connection)

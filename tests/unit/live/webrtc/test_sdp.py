@@ -3,7 +3,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.sdp import MediaDescription
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,9 +31,63 @@ async def test_an_offer_is_understood() -> None:
     assert f"a=ice-ufrag:{username_of(description)}\r\n" in text
 
 
+async def test_what_is_bundled_goes_by_the_candidates_of_the_first() -> None:
+    """A peer may have a socket for each part until it is answered, and goes on with the first one's."""
+    first, second, third = re.split(r"(?=^m=)", await offer("video", "audio"), flags=re.MULTILINE)
+    third = re.sub(r"(a=ice-ufrag:).*", r"\1other", third).replace(" typ host", " typ srflx")
+    _, description = check_offer(f"{first}{second}{third}".encode())
+    assert [kinds(media) for media in description.media] == [{"host"}, {"host"}]
+    assert username_of(description) != "other"
+    assert len({media.ice.usernameFragment for media in description.media if media.ice}) == 1
+    _, apart = check_offer(f"{first}{second}{third}".replace("a=group:BUNDLE 0 1\r\n", "").encode())
+    assert kinds(apart.media[1]) == {"srflx"}
+
+
+def kinds(media: MediaDescription) -> set[str]:
+    return {one.type for one in media.ice_candidates}
+
+
 async def test_who_only_receives_sends_no_video() -> None:
     for text in (await offer("video", direction="recvonly"), await offer("audio")):
         assert not sends_video(check_offer(text.encode())[1])
+
+
+@pytest.mark.parametrize(("of_the_whole", "sends"), [("", True), ("a=sendonly", True), ("a=recvonly", False)])
+async def test_a_direction_that_is_not_said_is_that_of_the_whole_or_both(
+    of_the_whole: str, sends: bool
+) -> None:
+    said = await offer("video", "audio")
+    text = said.replace("a=sendonly\r\n", "").replace("t=0 0\r\n", f"t=0 0\r\n{of_the_whole}\r\n")
+    lines, description = check_offer(text.encode())
+    assert sends_video(description) is sends
+    assert {media.direction for media in description.media} == {(of_the_whole or "a=sendrecv")[2:]}
+    taken = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    await taken.setRemoteDescription(RTCSessionDescription(lines, "offer"))
+    assert (await taken.createAnswer()).sdp
+    await taken.close()
+
+
+async def test_parts_need_names_of_their_own() -> None:
+    text = await offer("video", "audio")
+    for changed, why in (
+        (text.replace("a=mid:1", "a=mid:0"), "an `a=mid` of its own"),
+        (text.replace("a=mid:1\r\n", "").replace("a=mid:0\r\n", ""), "an `a=mid` of its own"),
+        (text.replace("BUNDLE 0 1", "BUNDLE 7 1"), "names an `a=mid` that no `m=` line has"),
+    ):
+        with pytest.raises(OfferError, match=why):
+            check_offer(changed.encode())
+
+
+async def test_one_part_takes_all_data_channels() -> None:
+    peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    peer.createDataChannel("results")
+    await peer.setLocalDescription(await peer.createOffer())
+    text = peer.localDescription.sdp
+    await peer.close()
+    part = text[text.index("m=") :].replace("a=mid:0", "a=mid:1")
+    assert check_offer(text.encode())
+    with pytest.raises(OfferError, match="more than one `m=application`"):
+        check_offer((text + part).encode())
 
 
 async def test_candidates_that_cannot_be_asked_are_left_out() -> None:
@@ -162,3 +217,46 @@ a=ssrc:1 cname:x
 a=ssrc:2 cname:x
 """.splitlines()
 )
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "169.254.169.254 80",
+        "::ffff:169.254.169.254 80",
+        "fe80::1 5000",
+        "224.0.0.1 5000",
+        "ff02::1 5000",
+        "255.255.255.255 5000",
+        "0.0.0.0 5000",
+        "192.0.2.7 0",
+        "192.0.2.7 99999",
+    ],
+)
+async def test_nothing_is_sent_where_no_peer_can_be(where: str) -> None:
+    candidate = CANDIDATE.replace("192.0.2.7 50000", where)
+    lines, _ = check_offer((await offer("video") + candidate + "\r\n").encode())
+    assert candidate not in lines
+    assert Fragment(candidate.encode()).candidates == []
+
+
+async def bundle_only(*dropped: str) -> bytes:
+    """Sound, and pictures that are bundled with it or not sent at all."""
+    whole, sound, pictures = re.split(r"(?=^m=)", await offer("audio", "video"), flags=re.MULTILINE)
+    lines = [line for line in pictures.splitlines() if not line.startswith(dropped)]
+    lines[0] = re.sub(r"^m=video \d+", "m=video 0", lines[0])
+    return (whole + sound + "\r\n".join([*lines, "a=bundle-only", ""])).encode()
+
+
+OF_THE_FIRST = ("a=ice-", "a=fingerprint", "a=setup", "a=rtcp-mux", "a=candidate", "a=end-of-candidates")
+
+
+@pytest.mark.parametrize("dropped", [("a=end-of",), OF_THE_FIRST], ids=["repeated", "left out"])
+async def test_parts_that_are_bundled_or_nothing_are_taken(dropped: tuple[str, ...]) -> None:
+    lines, description = check_offer(await bundle_only(*dropped))
+    assert sends_video(description)
+    taken = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    await taken.setRemoteDescription(RTCSessionDescription(lines, "offer"))
+    answered = (await taken.createAnswer()).sdp
+    assert re.search(r"^m=video [1-9]", answered, re.MULTILINE) and "a=group:BUNDLE 0 1" in answered
+    await taken.close()

@@ -50,10 +50,18 @@ def session_of(data: bytes = b"", limits: Limits = SMALL) -> tuple[ServerSession
 
 
 def receive(session: ServerSession, data: bytes) -> list[Event]:
-    events = session.receive(data)
+    events = everything(session, data)
     for event in events:
         if isinstance(event, PublishRequested):
             session.accept_publish(event)
+    return events
+
+
+def everything(session: ServerSession, data: bytes) -> list[Event]:
+    """However many messages there are."""
+    events = session.receive(data)
+    while session.more:
+        events += session.receive(b"")
     return events
 
 
@@ -62,7 +70,7 @@ def told(pieces: Iterable[bytes], limits: Limits = SMALL) -> tuple[list[Event], 
     session, events = ServerSession(limits), []
     for piece in pieces:
         try:
-            events += session.receive(piece)
+            events += everything(session, piece)
         except SessionError as error:
             return [*events, *error.events], str(error)
         finally:
@@ -75,7 +83,7 @@ def refusal(data: bytes, limits: Limits = SMALL) -> str:
     """Why a session ends that receives `data` after a usual beginning up to the first media."""
     session, _ = session_of(RtmpPublisher().begin(), limits)
     try:
-        session.receive(data)
+        everything(session, data)
     except ProtocolError as error:
         return str(error)
     raise AssertionError("nothing was refused")

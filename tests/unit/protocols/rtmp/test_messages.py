@@ -18,7 +18,7 @@ def tag(type_id: int, time: int, body: bytes) -> bytes:
 
 
 def parts(payload: bytes, time: int = 1000) -> list[Message]:
-    return list(parts_of_aggregate(Message(22, 1, time, payload)))
+    return list(parts_of_aggregate(Message(22, 1, time, payload), 3))
 
 
 def test_control_messages() -> None:
@@ -75,3 +75,9 @@ def test_an_aggregate_may_be_empty_and_end_without_its_last_pointer() -> None:
 def test_an_aggregate_may_not_end_in_a_tag(size: int) -> None:
     with pytest.raises(ProtocolError, match="an aggregate message ends in the middle of a tag"):
         parts(tag(9, 0, b"picture")[:size])
+
+
+def test_an_aggregate_may_have_so_many_tags() -> None:
+    assert len(parts(tag(8, 0, b"s") * 3)) == 3
+    with pytest.raises(ProtocolError, match="an aggregate message of more than 3 tags"):
+        parts(tag(8, 0, b"") + tag(22, 0, b"") * 3)

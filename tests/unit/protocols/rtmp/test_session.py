@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monolith.protocols.rtmp.events import (
@@ -17,11 +19,12 @@ from monolith.protocols.rtmp.events import (
 )
 from monolith.protocols.rtmp.limits import Limits
 from monolith.protocols.rtmp.session import ServerSession, SessionError
-from tests.peers.rtmp_publisher import RtmpPublisher, amf, answers, control, user_control
+from tests.peers.rtmp_publisher import RtmpPublisher, amf, answers, chunk_header, control, user_control
 from tests.unit.protocols.rtmp.recordings import (
     FRAME,
     KEYFRAME,
     SMALL,
+    everything,
     receive,
     refusal,
     session_of,
@@ -63,6 +66,7 @@ def test_it_may_be_cut_into_pieces_of_any_size(size: int) -> None:
 
 
 @given(st.lists(st.integers(0, len(USUAL)), max_size=30).map(sorted))
+@settings(deadline=None)
 def test_it_may_be_cut_anywhere(cuts: list[int]) -> None:
     ends = [*cuts, len(USUAL)]
     assert told(USUAL[start:end] for start, end in zip([0, *cuts], ends, strict=True)) == told([USUAL])
@@ -154,15 +158,15 @@ def test_metadata_count_where_something_is_published() -> None:
     assert after(PUBLISHER.command("closeStream", None, stream_id=1) + PUBLISHER.metadata({"a": 1}))[1:] == []
 
 
-@pytest.mark.parametrize("size", [64, 4096, 0xFFFFFF])
+@pytest.mark.parametrize("size", [64, 4096, 0xFFFFFF, 0x1000000, 0x7FFFFFFF])
 def test_chunk_sizes(size: int) -> None:
     publisher = RtmpPublisher()
     assert len(after(publisher.set_chunk_size(size) + publisher.video(bytes(1000), 0))) == 1
 
 
-@pytest.mark.parametrize("size", [0, 63, 0x1000000, 0x80000080])
+@pytest.mark.parametrize("size", [0, 63, 0x80000000, 0x80000080])
 def test_chunk_sizes_have_limits(size: int) -> None:
-    assert refusal(control(1, size)) == f"a chunk size of {size} bytes; there must be 64 to 16777215"
+    assert refusal(control(1, size)) == f"a chunk size of {size} bytes; there must be 64 to 2147483647"
 
 
 def test_an_aborted_message_never_comes() -> None:
@@ -202,8 +206,9 @@ def test_what_is_wrong_is_refused(data: bytes, reason: str) -> None:
 
 def test_the_default_limits_allow_large_pictures() -> None:
     publisher = RtmpPublisher()
-    data = publisher.begin() + publisher.set_chunk_size(65536) + publisher.video(bytes(8 << 20), 0)
-    assert isinstance(ServerSession().receive(data)[-1], VideoMessage)
+    session, _ = session_of(publisher.begin(), Limits())
+    data = publisher.set_chunk_size(65536) + publisher.video(bytes(8 << 20), 0)
+    assert isinstance(session.receive(data)[-1], VideoMessage)
 
 
 def test_answers_that_nobody_fetches_are_bounded() -> None:
@@ -232,3 +237,100 @@ def test_nothing_is_acknowledged_within_the_handshake() -> None:
     session = ServerSession(Limits(window_size=100))
     session.receive(PUBLISHER.hello()[:2000])
     assert len(session.data_to_send()) == 3073
+
+
+ONE_BYTE_MESSAGES = chunk_header(0, 5, size=0, type_id=99) + chunk_header(3, 5) * 9999
+SOUNDS = PUBLISHER.audio(b"s", 0) + (chunk_header(3, 4) + b"s") * 4999
+
+
+def test_many_messages_are_gone_through_a_part_at_a_time() -> None:
+    limits = Limits(max_at_once=100)
+    session, _ = session_of(RtmpPublisher().begin(), limits)
+    counts = [len(session.receive(SOUNDS))]
+    while session.more:
+        counts.append(len(session.receive(b"")))
+    assert (max(counts), sum(counts)) == (100, 5000)
+    assert [type(event) for event in session.receive(PUBLISHER.audio(b"s", 5))] == [AudioMessage]
+
+
+def test_what_comes_while_messages_wait_is_behind_them() -> None:
+    session, _ = session_of(RtmpPublisher().begin(), Limits(max_at_once=2))
+    pictures = [PUBLISHER.video(b"x", number) for number in range(7)]
+    events = session.receive(b"".join(pictures[:5]))
+    for picture in pictures[5:]:
+        assert session.more
+        events += session.receive(picture)
+    events += everything(session, b"")
+    assert [event.timestamp_ms for event in events if isinstance(event, VideoMessage)] == list(range(7))
+
+
+def test_the_parts_of_an_aggregate_are_messages() -> None:
+    tag = b"\x08\0\0\x01" + bytes(7) + b"s" + bytes(4)
+    session, _ = session_of(RtmpPublisher().begin(), Limits(max_at_once=10))
+    aggregate = PUBLISHER.message(22, tag * 50, stream_id=1)
+    assert len(session.receive(aggregate * 2)) == 50
+    assert session.more
+    assert refusal(PUBLISHER.message(22, tag * 1025, stream_id=1), Limits()) == (
+        "an aggregate message of more than 1024 tags"
+    )
+
+
+def test_commands_are_more_work_by_their_size() -> None:
+    limits = Limits(max_at_once=10)
+    session, _ = session_of(RtmpPublisher().begin(), limits)
+    long = PUBLISHER.message(
+        18, amf("onMetaData", {str(number): None for number in range(1000)}), stream_id=1
+    )
+    assert len(session.receive(long * 2)) == 1
+    assert session.more and len(session.receive(b"")) == 1
+
+
+@pytest.mark.parametrize("begun", [RtmpPublisher().hello(), RtmpPublisher().begin()])
+def test_little_may_come_before_a_publish_is_accepted(begun: bytes) -> None:
+    """A message may be one byte, and makes as much work as a large one."""
+    session = ServerSession()
+    everything(session, begun)
+    session.data_to_send()
+    pongs = 0
+    with pytest.raises(SessionError, match="more than 1024 messages before a publish was accepted"):
+        for _ in range(2000):
+            session.receive(user_control(6, b"time"))
+            pongs += len(session.data_to_send()) // 18
+    assert 900 < pongs <= 1024
+    with pytest.raises(SessionError, match="more than 1024 messages before a publish was accepted"):
+        everything(ServerSession(), begun + ONE_BYTE_MESSAGES)
+
+
+def test_few_bytes_may_come_before_a_publish_is_accepted() -> None:
+    """Unfinished messages, too."""
+    session = ServerSession()
+    session.receive(RtmpPublisher().hello() + RtmpPublisher().connect())
+    held = []
+    with pytest.raises(SessionError, match="more than 524288 bytes before a publish was accepted"):
+        for chunk_id in itertools.count(4):
+            session.receive(chunk_header(0, chunk_id, size=60_000, type_id=20) + bytes(128))
+            for _ in range(400):
+                session.receive(chunk_header(3, chunk_id) + bytes(128))
+                held.append(session.held)
+    assert 400_000 < max(held) <= 524_288
+
+
+def test_pictures_may_come_with_the_request() -> None:
+    session = ServerSession()
+    events = session.receive(RtmpPublisher().begin() + PUBLISHER.video(bytes(256 << 10), 0))
+    assert isinstance(events[-1], VideoMessage)
+
+
+def test_an_accepted_publisher_may_send_as_much_as_it_will() -> None:
+    session, _ = session_of(RtmpPublisher().begin(), Limits())
+    assert len(everything(session, SOUNDS)) == 5000
+    assert len(everything(session, PUBLISHER.video(bytes(600_000), 0))) == 1
+
+
+def test_messages_are_counted_by_their_work() -> None:
+    session, _ = session_of(RtmpPublisher().begin(), Limits())
+    before = session.messages
+    everything(session, SOUNDS + PUBLISHER.video(bytes(5000), 0))
+    assert session.messages - before == 5001
+    everything(session, PUBLISHER.message(18, bytes(640), stream_id=1))
+    assert session.messages - before == 5001 + 11
