@@ -141,7 +141,13 @@ async def test_ctrl_c_ends_a_server_in_order(tmp_path: Path) -> None:
 async def test_ctrl_c_and_its_like_cancel_an_analysis(number: signal.Signals, tmp_path: Path) -> None:
     make_video(tmp_path, Recipe(frames=1500), "long")
     (tmp_path / "video-analysis.toml").write_text('log_level = "info"\n')
-    process = await start(tmp_path, "analyze", "long.mp4")
+    before = signal.signal(
+        number, signal.SIG_DFL
+    )  # what the tests' own parent ignores, the program would, too
+    try:
+        process = await start(tmp_path, "analyze", "long.mp4")
+    finally:
+        signal.signal(number, before)
     async for line in _lines(process):
         if "ready" in line:
             process.send_signal(number)
