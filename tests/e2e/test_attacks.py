@@ -240,8 +240,7 @@ async def test_damaged_read_models_are_built_again(stopped: tuple[Path, str], tm
     scramble(tmp_path / "data" / "readmodels.db")
     server = Server(tmp_path, **QUICK)
     try:
-        await server.start(wait=False)
-        await server.until_ready(timeout=5)
+        await server.start()
         async with server.client() as client:
             assert len((await client.get(f"/analysis/{stopped[1]}/results")).json()) == 40
     finally:

@@ -139,9 +139,15 @@ async def test_ctrl_c_ends_a_server_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_ctrl_c_and_its_like_cancel_an_analysis(number: signal.Signals, tmp_path: Path) -> None:
-    make_video(tmp_path, Recipe(frames=250), "long")
+    make_video(tmp_path, Recipe(frames=1500), "long")
     (tmp_path / "video-analysis.toml").write_text('log_level = "info"\n')
-    process = await start(tmp_path, "analyze", "long.mp4")
+    before = signal.signal(
+        number, signal.SIG_DFL
+    )  # what the tests' own parent ignores, the program would, too
+    try:
+        process = await start(tmp_path, "analyze", "long.mp4")
+    finally:
+        signal.signal(number, before)
     async for line in _lines(process):
         if "ready" in line:
             process.send_signal(number)
@@ -153,7 +159,7 @@ async def test_ctrl_c_and_its_like_cancel_an_analysis(number: signal.Signals, tm
 
 async def test_a_script_that_ignores_ctrl_c_can_end_it_all_the_same(tmp_path: Path) -> None:
     """Shells let their background jobs ignore SIGINT; SIGTERM must not depend on that."""
-    make_video(tmp_path, Recipe(frames=250), "long")
+    make_video(tmp_path, Recipe(frames=1500), "long")
     (tmp_path / "video-analysis.toml").write_text('log_level = "info"\n')
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,14 @@ from tests.videos import Recipe, make_video
 
 FRAMES = 60
 STEP = range(1, FRAMES + 1)
+
+
+@pytest.fixture
+def slots() -> Iterator[FrameSlots]:
+    """So many that no picture of a live source is lost for want of one, however busy the machine."""
+    slots = FrameSlots.create(64, 640 * 480 * 3)
+    yield slots
+    slots.close()
 
 
 @pytest.fixture
