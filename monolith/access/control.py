@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from monolith.access.key_ring import KeyRing
+from monolith.access.key_ring import Identity, KeyRing
 from monolith.access.rates import TokenBuckets
 from monolith.access.sessions import Sessions
 
@@ -31,3 +31,8 @@ class AccessControl:
     https: bool = False
     hsts: bool = False
     cors_origins: tuple[str, ...] = ()
+
+    def check_still(self, caller: Identity | None) -> None:
+        """Raises CredentialError where `caller`, who was let in, would not be let in any more."""
+        if caller is not None and self.keys is not None:
+            self.keys.by_id(caller.key_id)

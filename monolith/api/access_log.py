@@ -14,6 +14,7 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from monolith.api.auth import address_of
 from monolith.application.log_context import log_context
 
 REQUEST_ID: Final = "X-Request-ID"
@@ -68,7 +69,7 @@ def _log_request(scope: Scope, status: int | None, seconds: float) -> None:
     """`route` is the path's template; a path that leads nowhere is shown as it came. Queries are never logged."""
     path: str = scope["path"]
     route: str = getattr(scope.get("route"), "path", path[:_LONGEST_PATH])
-    client = scope["client"][0] if scope.get("client") else "unknown"
+    client = address_of(scope)
     milliseconds = round(seconds * 1000, 1)
     fields: dict[str, Any] = {
         "method": scope["method"],

@@ -48,7 +48,7 @@ class Guard:
 
         Raises ApiError: 401 (no key, or a wrong one), 403 (a scope is missing), 429 (too often).
         """
-        address = _address(scope)
+        address = address_of(scope)
         if self._access.keys is None:
             self._count(None, address)
             return None
@@ -66,10 +66,8 @@ class Guard:
 
     def check_still(self, caller: Identity | None) -> None:
         """Raises AccessEndedError where `caller` would not be let in any more."""
-        if caller is None or self._access.keys is None:
-            return
         try:
-            self._access.keys.by_id(caller.key_id)
+            self._access.check_still(caller)
         except CredentialError as error:
             raise AccessEndedError(str(error)) from error
 
@@ -144,6 +142,7 @@ def _unauthorized(detail: str, *, error: str = "") -> ApiError:
     return ApiError(401, detail, kind="unauthorized", headers={"WWW-Authenticate": challenge})
 
 
-def _address(scope: AsgiScope) -> str:
+def address_of(scope: AsgiScope) -> str:
+    """Where a request comes from, as far as is known."""
     client = scope.get("client")
     return client[0] if client else "unknown"

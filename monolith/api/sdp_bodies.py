@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -98,8 +99,15 @@ async def read_fragment(request: Request, entity_tag: str) -> Fragment:
     """
     check_entity_tag(request, entity_tag)
     body = await read_body(request, FRAGMENT_BYTES)
-    try:
+    with refusing_malformed():
         return Fragment(body)
+
+
+@contextmanager
+def refusing_malformed() -> Iterator[None]:
+    """SDP that is wrong is the client's fault. Raises ApiError (400)."""
+    try:
+        yield
     except OfferError as error:
         raise ApiError(400, str(error), kind="malformed-sdp") from error
 
@@ -112,6 +120,11 @@ def endpoint_takes(links: Iterable[str]) -> Response:
         if "credential=" not in link:
             response.headers.append("Link", link)
     return response
+
+
+def session_takes(methods: str) -> Response:
+    """The answer to OPTIONS of a session."""
+    return Response(status_code=200, headers={"Accept-Patch": FRAGMENT, "Allow": methods})
 
 
 def session_response(answer: str, location: str, entity_tag: str, links: Iterable[str]) -> Response:

@@ -16,7 +16,7 @@ from monolith.access.key_ring import Identity
 from monolith.access.keys import CredentialError
 from monolith.access.rates import client_of
 from monolith.api import examples
-from monolith.api.auth import CALLER
+from monolith.api.auth import CALLER, address_of
 from monolith.api.openapi import empty_answer, json_answer, problems, ref
 from monolith.api.problems import ApiError, too_busy, too_often
 from monolith.api.requests import BaseUrl, Services, VideoId
@@ -29,9 +29,11 @@ from monolith.api.sdp_bodies import (
     endpoint_takes,
     read_body,
     read_fragment,
+    refusing_malformed,
     require_accepted,
     require_type,
     session_response,
+    session_takes,
 )
 from monolith.api.sse import event_stream_response
 from monolith.api.viewer_answers import ViewerAnswer, ViewerFeed, viewer_answer
@@ -43,7 +45,7 @@ from monolith.live.playback.sessions import (
     TooOftenError,
     Viewers,
 )
-from monolith.live.webrtc.sdp import OFFER_BYTES, NoCommonCodecError, OfferError
+from monolith.live.webrtc.sdp import OFFER_BYTES, NoCommonCodecError
 
 router = APIRouter(tags=["watch"])
 
@@ -189,26 +191,21 @@ async def endpoint_options(video_id: VideoId, viewers: PlaybackOf) -> Response:
     responses={**empty_answer(200, "In its headers"), **problems(400)},
 )
 async def session_options(video_id: VideoId, session_id: SessionId) -> Response:
-    return Response(
-        status_code=200, headers={"Accept-Patch": FRAGMENT, "Allow": "DELETE, GET, OPTIONS, PATCH"}
-    )
+    return session_takes("DELETE, GET, OPTIONS, PATCH")
 
 
 def _client(request: Request, services: Services) -> Client:
     caller: Identity | None = request.scope[CALLER]
-    address = client_of(request.client.host if request.client else "unknown")
+    address = client_of(address_of(request.scope))
     return Client(address, None if caller is None else caller.key_id, _still_allowed(caller, services))
 
 
 def _still_allowed(caller: Identity | None, services: Services) -> Callable[[], bool]:
     """Whether the key that lets the viewer in is still good."""
-    keys = services.access.keys
 
     def allowed() -> bool:
-        if caller is None or keys is None:
-            return True
         try:
-            keys.by_id(caller.key_id)
+            services.access.check_still(caller)
         except CredentialError:
             return False
         return True
@@ -220,11 +217,10 @@ async def _open(
     viewers: Viewers, video_id: str, offer: bytes, *, overlay: bool, client: Client
 ) -> tuple[Session, str]:
     try:
-        return await viewers.open(video_id, offer, overlay=overlay, client=client)
+        with refusing_malformed():
+            return await viewers.open(video_id, offer, overlay=overlay, client=client)
     except NotLiveError as error:
         raise ApiError(404, str(error), kind="not-live") from error
-    except OfferError as error:
-        raise ApiError(400, str(error), kind="malformed-sdp") from error
     except NoCommonCodecError as error:
         raise ApiError(422, str(error), kind="no-common-codec") from error
     except TooManyViewersError as error:

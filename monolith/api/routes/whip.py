@@ -13,6 +13,7 @@ from starlette.responses import Response
 from monolith.access.refusals import Refusals
 from monolith.api import examples
 from monolith.api.answers import WebRtcEndpointAnswer
+from monolith.api.auth import address_of
 from monolith.api.openapi import empty_answer, problems
 from monolith.api.problems import ApiError, too_busy, too_often
 from monolith.api.push_endpoints import body_of, create_endpoint, endpoint_response, made
@@ -32,16 +33,18 @@ from monolith.api.sdp_bodies import (
     endpoint_takes,
     read_body,
     read_fragment,
+    refusing_malformed,
     require_accepted,
     require_type,
     session_response,
+    session_takes,
 )
 from monolith.api.services import ApiServices
 from monolith.application.push_sources import UnknownSecretError, VideoOverError
 from monolith.live.feeds import FeedBusyError
 from monolith.live.webrtc.publishers import TooManyPublishersError, WebRtcPublishers
 from monolith.live.webrtc.publishing import PublisherConnection
-from monolith.live.webrtc.sdp import OFFER_BYTES, NoCommonCodecError, OfferError
+from monolith.live.webrtc.sdp import OFFER_BYTES, NoCommonCodecError
 
 router = APIRouter(tags=["publish"])
 
@@ -154,16 +157,15 @@ async def end(
     responses={**empty_answer(200, "In its headers"), **problems(400)},
 )
 async def session_options(video_id: VideoId, session_id: SessionId) -> Response:
-    return Response(status_code=200, headers={"Accept-Patch": FRAGMENT, "Allow": "DELETE, OPTIONS, PATCH"})
+    return session_takes("DELETE, OPTIONS, PATCH")
 
 
 async def _begin(
     publishers: WebRtcPublishers, video_id: str, offer: bytes
 ) -> tuple[PublisherConnection, str]:
     try:
-        return await publishers.begin(video_id, offer)
-    except OfferError as error:
-        raise ApiError(400, str(error), kind="malformed-sdp") from error
+        with refusing_malformed():
+            return await publishers.begin(video_id, offer)
     except NoCommonCodecError as error:
         raise ApiError(422, str(error), kind="nothing-to-publish") from error
     except FeedBusyError as error:
@@ -192,7 +194,7 @@ async def _authorize(request: Request, services: ApiServices, video_id: str) -> 
 
 def _count_wrong(request: Request) -> None:
     """As wrong API keys are counted. Raises ApiError where its address shows too many."""
-    address = request.client.host if request.client else "unknown"
+    address = address_of(request.scope)
     if wait := _refusals(request).wrong("wrong token", address):
         raise too_often(wait, "too many wrong tokens came from your address")
 
