@@ -51,8 +51,9 @@ async def test_an_event_store_that_answers(tmp_path: Path) -> None:
         assert advice.level == "warning" and "VIDEO_ANALYSIS_SHARED_DIR" in advice.found
 
 
-@pytest.mark.parametrize("uri", ["https://example.org", uri_of(free_port())])
-async def test_an_event_store_that_is_none(uri: str) -> None:
+@pytest.mark.parametrize("uri", ["https://example.org", None])
+async def test_an_event_store_that_is_none(uri: str | None) -> None:
+    uri = uri or uri_of(free_port())
     [finding] = await found(servers.kurrentdb, with_kurrentdb(uri))
     assert finding.level == "problem"
     assert "VIDEO_ANALYSIS_KURRENTDB_URI" in finding.help
