@@ -40,7 +40,8 @@ from tests.unit.application.scripted import ANYWHERE, Crash, OpenGate
 from tests.unit.application.scripted_sources import RATE, WALL, Connection, ScriptedSources
 from tests.unit.application.segment_world import MODELS, SegmentWorld, frames_of, once
 
-SILENCE = 0.2
+PATIENCE = 60.0
+"""Silence that a source is allowed where a test is not about silence, in seconds."""
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,7 @@ class World(SegmentWorld):
     """One video that is followed."""
 
     def __init__(
-        self, folder: Path, *, live: bool, frames: int = 0, frame_step: int = 1, silence: float = SILENCE
+        self, folder: Path, *, live: bool, frames: int = 0, frame_step: int = 1, silence: float = PATIENCE
     ) -> None:
         self.decoders = ScriptedSources(frames)
         super().__init__(folder, self.decoders, frame_step=frame_step, slots=6)
@@ -278,21 +279,21 @@ async def test_frames_that_came_too_late_are_dropped_and_counted(tmp_path: Path)
 
 
 async def test_a_live_source_that_stays_away_ends(tmp_path: Path) -> None:
-    world = World(tmp_path, live=True)
+    world = World(tmp_path, live=True, silence=1.0)
     world.decoders.connections = connections(broken(4))
     await world.submit()
     await world.work()
     (ended,) = await world.of(SourceEnded)
     assert isinstance(ended, SourceEnded)
-    assert (ended.frames, ended.reason) == (4, "no picture came for 0.2 s: connection refused")
+    assert (ended.frames, ended.reason) == (4, "no picture came for 1 s: connection refused")
     assert len(world.decoders.requests) > 3
     assert await world.status() == "completed"
     assert closed_ranges(await world.events()) == [(1, 4), (5, None)]
 
 
 async def test_a_live_source_is_not_silent_between_sampled_pictures(tmp_path: Path) -> None:
-    world = World(tmp_path, live=True, frame_step=10, silence=1.0)
-    world.decoders.connections = connections(Connection(pictures=12, pause=0.2))
+    world = World(tmp_path, live=True, frame_step=10, silence=2.0)
+    world.decoders.connections = connections(Connection(pictures=12, pause=0.25))
     await world.submit()
     await world.work()
     (ended,) = await world.of(SourceEnded)
@@ -302,20 +303,20 @@ async def test_a_live_source_is_not_silent_between_sampled_pictures(tmp_path: Pa
 
 
 async def test_a_live_source_that_says_nothing_more_ends(tmp_path: Path) -> None:
-    world = World(tmp_path, live=True)
+    world = World(tmp_path, live=True, silence=1.0)
     world.decoders.connections = connections(Connection(pictures=4, hangs=True))
     await world.submit()
     await world.work()
     (ended,) = await world.of(SourceEnded)
     assert isinstance(ended, SourceEnded)
-    assert ended.reason is not None and ended.reason.startswith("no picture came for 0.2 s")
+    assert ended.reason is not None and ended.reason.startswith("no picture came for 1 s")
     assert await world.status() == "completed"
     assert world.slots.all_back
 
 
 @pytest.mark.parametrize("hangs", [False, True])
 async def test_a_live_source_that_never_came_up_fails_and_says_why(tmp_path: Path, hangs: bool) -> None:
-    world = World(tmp_path, live=True)
+    world = World(tmp_path, live=True, silence=0.2)
     if hangs:
         world.decoders.connections = connections(Connection(hangs=True))
     await world.submit()
@@ -327,7 +328,7 @@ async def test_a_live_source_that_never_came_up_fails_and_says_why(tmp_path: Pat
 
 
 async def test_a_live_source_that_cannot_be_had_for_good_fails_at_once(tmp_path: Path) -> None:
-    world = World(tmp_path, live=True, silence=60)
+    world = World(tmp_path, live=True)
     world.decoders.connections = connections(Connection(error=SourceFailure("401 Unauthorized")))
     await world.submit()
     await world.work()
@@ -370,7 +371,7 @@ async def test_a_full_disk_is_not_the_fault_of_a_live_source(
 
 
 async def test_a_machine_that_cannot_go_on_is_said_to_be_why_a_connection_ended(tmp_path: Path) -> None:
-    world = World(tmp_path, live=True, silence=60)
+    world = World(tmp_path, live=True)
     no_worker = EnvironmentFailure("no frame can be judged now: no worker starts")
     world.inference.unavailable = deque([no_worker])
     world.decoders.connections = connections(Connection(pictures=3, hangs=True), Connection(pictures=2))
@@ -394,7 +395,7 @@ def _no_room() -> None:
 
 @pytest.mark.parametrize("pictures", [3, 13])
 async def test_a_live_source_is_ended_in_order(tmp_path: Path, pictures: int) -> None:
-    world = World(tmp_path, live=True, silence=60)
+    world = World(tmp_path, live=True)
     world.decoders.connections = connections(Connection(pictures=pictures, hangs=True))
     await world.submit()
     life = await until_judged(world, pictures)
@@ -423,7 +424,7 @@ async def test_a_live_source_that_is_ended_before_a_picture_came_has_failed(tmp_
 
 
 async def test_a_program_that_ends_leaves_the_segment_to_the_next_one(tmp_path: Path) -> None:
-    world = World(tmp_path, live=True, silence=60)
+    world = World(tmp_path, live=True)
     world.decoders.connections = connections(Connection(pictures=7, hangs=True), Connection(pictures=2))
     await world.submit()
     life = await until_judged(world, 7)
@@ -439,7 +440,7 @@ async def test_a_program_that_ends_leaves_the_segment_to_the_next_one(tmp_path: 
 
 
 async def test_an_interrupted_connection_says_what_it_gave_in_earlier_segments(tmp_path: Path) -> None:
-    world = World(tmp_path, live=True, frame_step=10, silence=60)
+    world = World(tmp_path, live=True, frame_step=10)
     world.decoders.connections = connections(Connection(pictures=14, hangs=True), Connection(pictures=2))
     await world.submit()
     life = asyncio.create_task(world.work())
@@ -453,7 +454,7 @@ async def test_an_interrupted_connection_says_what_it_gave_in_earlier_segments(t
 
 
 async def test_a_segment_without_a_picture_is_used_again(tmp_path: Path) -> None:
-    world = World(tmp_path, live=True, silence=60)
+    world = World(tmp_path, live=True)
     await world.submit()
     life = asyncio.create_task(world.work())
     async with asyncio.timeout(10):
@@ -547,7 +548,7 @@ def test_a_crash_at_any_append_doubles_nothing_of_a_live_source(
     tmp_path_factory: pytest.TempPathFactory, crashes: list[tuple[int, bool]], pictures: list[int]
 ) -> None:
     async def run() -> None:
-        world = World(tmp_path_factory.mktemp("world"), live=True, silence=60)
+        world = World(tmp_path_factory.mktemp("world"), live=True)
         world.decoders.connections = deque(broken(count) for count in pictures)
         world.decoders.last = Connection(pictures=3)
         await world.submit()
