@@ -1,4 +1,4 @@
-"""Watches the room on the disk of the data directory, so that work stops before the disk is full, not when it is.
+"""Watches the room on the disks that the program writes to, so that work stops before the disk is full, not when it is.
 
 Below the limit nothing new is taken in, and work in hand is given no more frame slots: decoders wait, nothing is lost.
 Events, which are small, still find room then.
@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -50,23 +50,28 @@ def look_at(folder: Path) -> DiskState:
 
 
 class DiskWatch:
-    """Run it as one task. `reason` and `state` are those of the last look."""
+    """Run it as one task. `reason` and `state` are those of the last look; of several disks, of the fullest.
+
+    `folder`: on the first disk; `others`: on others, where not all files lie on one.
+    """
 
     def __init__(
         self,
         folder: Path,
         min_free_bytes: int,
         *,
+        others: Sequence[Path] = (),
         interval: float = INTERVAL,
         look: Callable[[Path], DiskState] = look_at,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._folder = folder
+        self._folders = (folder, *others)
         self.min_free_bytes = min_free_bytes
         self._interval = interval
         self._look = look
         self._clock = clock
-        self._looking: asyncio.Task[DiskState] | None = None
+        self._looking: dict[Path, asyncio.Task[DiskState]] = {}
+        self._states: dict[Path, DiskState] = {}
         self._room = asyncio.Event()
         self._room.set()
         self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
@@ -99,31 +104,38 @@ class DiskWatch:
         return max(0.0, (free - self.min_free_bytes) / ((before - free) / (now - began)))
 
     async def _reason_now(self) -> str | None:
-        if self._looking is None:
-            self._looking = asyncio.create_task(asyncio.to_thread(self._look, self._folder), name="disk look")
-        looking = self._looking
+        reasons = await asyncio.gather(*map(self._reason_of, self._folders))
+        if self._states:
+            self.state = min(self._states.values(), key=lambda state: state.free_bytes)
+            self._samples.append((self._clock(), self.state.free_bytes))
+        return next(filter(None, reasons), None)
+
+    async def _reason_of(self, folder: Path) -> str | None:
+        looking = self._looking.get(folder)
+        if looking is None:
+            looking = asyncio.create_task(asyncio.to_thread(self._look, folder), name="disk look")
+            self._looking[folder] = looking
         await asyncio.wait({looking}, timeout=_LOOK_SECONDS)
         if not looking.done():
-            return f"the disk of {self._folder} does not answer; see whether it is still connected"
-        self._looking = None
+            return f"the disk of {folder} does not answer; see whether it is still connected"
+        self._looking.pop(folder, None)
         try:
-            self.state = looking.result()
+            state = self._states[folder] = looking.result()
         except OSError as error:
-            return f"the disk of {self._folder} cannot be looked at: {error.strerror or error}"
-        self._samples.append((self._clock(), self.state.free_bytes))
-        return self._judge(self.state)
+            return f"the disk of {folder} cannot be looked at: {error.strerror or error}"
+        return self._judge(folder, state)
 
-    def _judge(self, state: DiskState) -> str | None:
+    def _judge(self, folder: Path, state: DiskState) -> str | None:
         relief = _RELIEF if self.reason else 1.0
         if state.free_bytes < self.min_free_bytes * relief:
             return (
-                f"the disk of {self._folder} is nearly full: {_mib(state.free_bytes)} MiB are free,"
+                f"the disk of {folder} is nearly full: {_mib(state.free_bytes)} MiB are free,"
                 f" {_mib(self.min_free_bytes)} MiB must stay free (VIDEO_ANALYSIS_MIN_FREE_BYTES); remove videos, or"
                 " make room; work goes on by itself then"
             )
         if state.free_inodes is not None and state.free_inodes < _LEAST_INODES * relief:
             return (
-                f"the file system of {self._folder} has room for {state.free_inodes} more files only; remove videos,"
+                f"the file system of {folder} has room for {state.free_inodes} more files only; remove videos,"
                 " or other files; work goes on by itself then"
             )
         return None

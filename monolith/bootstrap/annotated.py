@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final
 
 from monolith.domain.detection import Detection
@@ -22,14 +21,15 @@ _ANNOTATED_QUALITY: Final = 90
 
 @asynccontextmanager
 async def running_annotated(
-    settings: Settings, folder: Path, read_models: ReadModels, storage: FileStorage
+    settings: Settings, read_models: ReadModels, storage: FileStorage
 ) -> AsyncIterator[AnnotatedVideos]:
-    """Those of the data directory `folder`, which this process owns; leaving ends what is under way. Raises OSError."""
+    """They lie with the stored frames that they are made from; leaving ends what is under way. Raises OSError."""
     files = AnnotatedFiles(
-        folder,
+        settings.shared_folder,
         storage.annotated_folder,
         most_bytes=settings.annotated_cache_bytes,
         room_bytes=storage.room_bytes,
+        shared=settings.shared_dir is not None,
     )
     maker = Maker(read_models, files, storage.pack_path)
     async with AnnotatedVideos(read_models, maker, files, at_once=settings.annotated_jobs) as videos:

@@ -122,7 +122,8 @@ class _Builder:
         self._registry = CollectorRegistry()
         self._codec = EventCodec(DOMAIN_EVENTS)
         self._storage = storage_of(settings)
-        self._disk = DiskWatch(folder, self._storage.min_free_bytes)
+        shared = () if settings.shared_dir is None else (settings.shared_folder,)
+        self._disk = DiskWatch(folder, self._storage.min_free_bytes, others=shared)
         self._secrets = SecretUrls(settings.shared_folder)
         self._work = WorkMetrics(self._registry)
         self._watched: list[WatchedProjection] = []
@@ -207,9 +208,7 @@ class _Builder:
         return Work(store, streams, engines, manager, handlers, publishing, sharing, queue)
 
     async def _start_extras(self, data: Data, work: Work) -> Extras:
-        annotated = await self._enter(
-            running_annotated(self._settings, self._folder, data.read_models, self._storage)
-        )
+        annotated = await self._enter(running_annotated(self._settings, data.read_models, self._storage))
         retention = await self._enter(
             retention_of(
                 work.store, self._codec, work.streams, self._storage, data.read_models,

@@ -37,7 +37,7 @@ async def reading_alone(settings: Settings) -> AsyncIterator[FastAPI]:
         analytics, _ = await stack.enter_async_context(running_analytics(store, codec, folder / ANALYTICS))
         storage = storage_of(settings)
         await asyncio.to_thread(storage.prepare)
-        annotated = await stack.enter_async_context(running_annotated(settings, folder, models, storage))
+        annotated = await stack.enter_async_context(running_annotated(settings, models, storage))
         streams = VideoStreams(store, codec)
         webhooks = await stack.enter_async_context(running_webhooks(settings, store, codec, store.identity))
         services = ApiServices(

@@ -1,4 +1,5 @@
-"""The data directory: its disk, who holds it, and whether what is in it is sound. Nothing is changed."""
+"""The data directory, and the folder that copies share: disks, who holds it, whether what is in it is sound. Nothing is
+changed."""
 
 from __future__ import annotations
 
@@ -45,14 +46,21 @@ NOTHING_YET: Final = "nothing yet: it is made at the first start"
 def place(settings: Settings) -> Iterator[Finding]:
     """Whether files can be made, and who works there."""
     folder = settings.data_dir.absolute()
-    name = variable("data_dir")
+    wrong = _unusable("data directory", folder, variable("data_dir"))
+    yield wrong or _holder(folder)
+    if settings.shared_dir is not None:
+        folder = settings.shared_folder
+        wrong = _unusable("shared folder", folder, variable("shared_dir"))
+        yield wrong or ok("shared folder", f"{folder} can be written")
+
+
+def _unusable(title: str, folder: Path, name: str) -> Finding | None:
+    """What is to be said of a folder that is not there, or cannot be written; None: nothing."""
     if not folder.exists():
         parent = next(one for one in folder.parents if one.exists())
         if os.access(parent, os.W_OK | os.X_OK):
-            yield ok("data directory", f"{folder}: {NOTHING_YET}")
-        else:
-            yield problem("data directory", f"{folder} cannot be made in {parent}", f"make it, or set {name}")
-        return
+            return ok(title, f"{folder}: {NOTHING_YET}")
+        return problem(title, f"{folder} cannot be made in {parent}", f"make it, or set {name}")
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
             file.write(b"x")
@@ -60,9 +68,8 @@ def place(settings: Settings) -> Iterator[Finding]:
             os.fsync(file.fileno())
     except OSError as error:
         text = f"{folder} cannot be written: {error.strerror}"
-        yield problem("data directory", text, f"give this user the right to write there, or set {name}")
-        return
-    yield _holder(folder)
+        return problem(title, text, f"give this user the right to write there, or set {name}")
+    return None
 
 
 def _holder(folder: Path) -> Finding:
@@ -108,24 +115,31 @@ def kind_of(folder: Path, mounts: str) -> tuple[str, str]:
 
 
 def room(settings: Settings) -> Iterator[Finding]:
-    state = look_at(_existing(settings.data_dir))
-    limit = settings.min_free_bytes
+    yield _room("room", settings.data_dir, settings.min_free_bytes)
+    if settings.shared_dir is not None:
+        yield _room("shared room", settings.shared_folder, settings.min_free_bytes)
+
+
+def _room(title: str, folder: Path, limit: int) -> Finding:
+    state = look_at(_existing(folder))
     found = (
         f"{_gib(state.free_bytes)} of {_gib(state.total_bytes)} are free; below {_gib(limit)} no new work is taken"
         " in"
     )
     more = f"make room, or lower {variable('min_free_bytes')}"
     if state.free_bytes < limit:
-        yield problem("room", found, more)
-    elif state.free_bytes < _TIGHT * limit:
-        yield warning("room", found, more)
-    else:
-        yield ok("room", found)
+        return problem(title, found, more)
+    if state.free_bytes < _TIGHT * limit:
+        return warning(title, found, more)
+    return ok(title, found)
 
 
 def event_store(settings: Settings) -> Iterator[Finding]:
     """A check of the file's structure, as far as it comes in a few seconds."""
     path = settings.data_dir.absolute() / "events.db"
+    if settings.kurrentdb_uri.get_secret_value():
+        yield ok("event store", "the server of KurrentDB, not a file")
+        return
     if not path.exists():
         yield ok("event store", NOTHING_YET)
         return

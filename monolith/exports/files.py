@@ -1,7 +1,7 @@
 """Finished annotated videos on the disk, and room for them.
 
-DATA_DIR/
-├── annotating/                     files in the making: NAME.mp4.part; emptied at the start
+DATA_DIR/ (or SHARED_DIR, which other copies of the program use at the same time)
+├── annotating/                     files in the making: NAME.mp4.part; what a crash left goes at the start
 └── videos/VIDEO_ID/annotated/
     ├── OPTIONS-VERSION.mp4         digests of the options and of what it shows
     └── OPTIONS-VERSION.json        what is known of it; without it the video does not count
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 import msgspec
 
@@ -24,6 +25,8 @@ from monolith.frames.pack import sync_folder
 
 _KEPT_OF_OPTIONS: Final = 2
 """Versions of the same options that are kept: someone may be watching the one before."""
+_ABANDONED_SECONDS: Final = 3600.0
+"""What nobody has written to for so long is not in the making at another copy."""
 
 logger = logging.getLogger(__name__)
 
@@ -55,16 +58,19 @@ class AnnotatedFiles:
 
     def __init__(
         self,
-        data_dir: Path,
+        folder: Path,
         folder_of: Callable[[str], Path],
         *,
         most_bytes: int,
         room_bytes: Callable[[], int],
+        shared: bool = False,
     ) -> None:
-        """`folder_of`: where the files of a video lie; `room_bytes`: what may still be written, below 0: too little is
-        free."""
-        self._videos = data_dir / "videos"
-        self._parts = data_dir / "annotating"
+        """`folder`: where all lies, parts too: a finished one is renamed; `folder_of`: where the files of a video lie;
+        `room_bytes`: what may still be written, below 0: too little is free; `shared`: others make files there, too."""
+        self._videos = folder / "videos"
+        self._parts = folder / "annotating"
+        self._mine = uuid4().hex[:8]
+        self._shared = shared
         self._folder_of = folder_of
         self._room_bytes = room_bytes
         self.most_bytes = most_bytes
@@ -73,13 +79,18 @@ class AnnotatedFiles:
         """Remove what a crash left behind."""
         self._parts.mkdir(parents=True, exist_ok=True)
         for part in self._parts.iterdir():
-            part.unlink(missing_ok=True)
+            self._remove_left(part)
         for path in self._videos.glob("*/annotated/*"):
             if not (path.with_suffix(".mp4").exists() and path.with_suffix(".json").exists()):
-                path.unlink(missing_ok=True)
+                self._remove_left(path)
+
+    def _remove_left(self, path: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if not self._shared or time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                path.unlink()
 
     def part_path(self, video_id: str, options: str, version: str) -> Path:
-        return self._parts / f"{video_id}-{options}-{version}.mp4.part"
+        return self._parts / f"{video_id}-{options}-{version}-{self._mine}.mp4.part"
 
     def find(self, video_id: str, options: str) -> list[ReadyFile]:
         """The files made with these options, the newest first."""

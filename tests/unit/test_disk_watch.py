@@ -64,6 +64,19 @@ async def test_what_is_too_full_is_said_once_and_what_would_help(
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
+async def test_of_two_disks_the_fuller_one_counts() -> None:
+    free = {Path("/data"): 60 * MIB, Path("/shared"): 100 * MIB}
+
+    def look(folder: Path) -> DiskState:
+        return DiskState(free[folder], 200 * MIB, None)
+
+    watch = DiskWatch(Path("/data"), 50 * MIB, others=[Path("/shared")], look=look)
+    assert await watch.check() is None
+    free[Path("/shared")] = 10 * MIB
+    assert (await watch.check() or "").startswith("the disk of /shared is nearly full: 10 MiB are free")
+    assert watch.state is not None and watch.state.free_bytes == 10 * MIB
+
+
 async def test_files_can_run_out_before_bytes(disk: Disk) -> None:
     watch = disk.watch()
     disk.inodes = 500

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.codec import EventCodec
@@ -113,6 +114,23 @@ def test_a_place_where_nothing_can_be_made() -> None:
 def test_room(limit: int, level: str, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "later", min_free_bytes=limit)
     assert _only(data_directory.room(settings)).level == level
+
+
+def test_the_folder_that_copies_share_is_looked_at_too(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    settings = Settings(data_dir=tmp_path / "data", shared_dir=tmp_path / "shared", min_free_bytes=1)
+    shown = [(one.check, one.level) for one in data_directory.place(settings)]
+    assert shown == [("data directory", "ok"), ("shared folder", "ok")]
+    assert [one.level for one in data_directory.room(settings)] == ["ok", "ok"]
+    elsewhere = settings.model_copy(update={"shared_dir": Path("/proc/self")})
+    [_, unusable] = data_directory.place(elsewhere)
+    assert unusable.level == "problem" and "VIDEO_ANALYSIS_SHARED_DIR" in unusable.help
+
+
+def test_a_store_that_is_a_server_is_not_looked_for_in_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "events.db").write_bytes(b"of an earlier time")
+    settings = Settings(data_dir=tmp_path, kurrentdb_uri=SecretStr("kurrentdb://localhost:1"))
+    assert _only(data_directory.event_store(settings)).level == "ok"
 
 
 def _only(findings: Iterable[Finding]) -> Finding:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +17,12 @@ MIB = 1 << 20
 class Disk:
     """Files of one MiB each in a data directory; `room`: what is free, less what must stay free."""
 
-    def __init__(self, folder: Path, most: int = 100 * MIB) -> None:
+    def __init__(self, folder: Path, most: int = 100 * MIB, *, shared: bool = False) -> None:
         self.folder = folder
         self.room = 1 << 40
-        self.files = AnnotatedFiles(folder, self.folder_of, most_bytes=most, room_bytes=lambda: self.room)
+        self.files = AnnotatedFiles(
+            folder, self.folder_of, most_bytes=most, room_bytes=lambda: self.room, shared=shared
+        )
         self.files.sweep()
 
     def folder_of(self, video_id: str) -> Path:
@@ -80,6 +83,21 @@ def test_the_sweep_removes_what_a_crash_left(disk: Disk) -> None:
         kept.path.relative_to(disk.folder),
         kept.path.with_suffix(".json").relative_to(disk.folder),
     }
+
+
+def test_what_another_copy_may_be_making_is_left_alone(tmp_path: Path) -> None:
+    one, other = (Disk(tmp_path, shared=True) for _ in range(2))
+    in_the_making = one.files.part_path("w", OPTIONS, "1")
+    assert in_the_making != other.files.part_path("w", OPTIONS, "1")
+    in_the_making.write_bytes(b"half")
+    placed = one.make(used=time.time())
+    placed.path.with_suffix(".json").unlink()
+    other.files.sweep()
+    assert in_the_making.exists() and placed.path.exists()
+    for path in (in_the_making, placed.path):
+        os.utime(path, (0, 0))
+    other.files.sweep()
+    assert not in_the_making.exists() and not placed.path.exists()
 
 
 def test_those_not_used_for_longest_go_first(tmp_path: Path) -> None:
