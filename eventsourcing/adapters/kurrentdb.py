@@ -30,11 +30,11 @@ from uuid_utils.compat import uuid7
 from eventsourcing.adapters._kurrentdb_events import (
     IDENTITY_STREAM,
     STATES,
-    all_filter,
     is_ours,
     proposed,
     recorded,
 )
+from eventsourcing.adapters._kurrentdb_reads import WholeReads
 from eventsourcing.adapters._kurrentdb_subscription import KurrentDbSubscription
 from eventsourcing.errors import (
     AppendTooLargeError,
@@ -96,6 +96,7 @@ class KurrentDbEventStore:
         self._waiting = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._reads = WholeReads(client, DEADLINE_SECONDS)
         self._subscriptions: set[KurrentDbSubscription] = set()
 
     @classmethod
@@ -180,11 +181,7 @@ class KurrentDbEventStore:
         the event is looked up where it was committed."""
         if isinstance(expected, int):
             return expected + len(events)
-        reading = await self._client.read_all(
-            commit_position=commit_position, limit=1, timeout=DEADLINE_SECONDS, **all_filter([stream_name])
-        )
-        async with reading as responses:
-            found = [event async for event in responses]
+        found = await self._reads.all(commit_position, [stream_name], limit=1)
         if found and found[0].id == events[-1].event_id:
             return found[0].stream_position
         return await self._search(stream_name, events[-1].event_id)
@@ -200,9 +197,7 @@ class KurrentDbEventStore:
     async def _search(self, stream_name: str, event_id: UUID) -> int:
         limit = _FIRST_LOOK_BACK
         while True:
-            newest = await self._client.get_stream(
-                stream_name, backwards=True, limit=limit, timeout=DEADLINE_SECONDS
-            )
+            newest = await self._reads.stream(stream_name, None, backwards=True, limit=limit)
             for event in newest:
                 if event.id == event_id:
                     return event.stream_position
@@ -243,12 +238,8 @@ class KurrentDbEventStore:
             async with self._call(stream_name):
                 if limit == 0:
                     return []
-                events = await self._client.get_stream(
-                    stream_name,
-                    stream_position=from_position,
-                    backwards=backwards,
-                    limit=limit,
-                    timeout=DEADLINE_SECONDS,
+                events = await self._reads.stream(
+                    stream_name, from_position, backwards=backwards, limit=limit
                 )
         except (_NotThereError, StreamTombstonedError):
             return []
@@ -282,15 +273,7 @@ class KurrentDbEventStore:
     ) -> tuple[list[RecordedEvent], int | None, bool]:
         """Events behind `after`, the position of the last one looked at, and whether there are no more."""
         async with self._call(""):
-            reading = await self._client.read_all(
-                commit_position=after,
-                backwards=backwards,
-                limit=count,
-                timeout=DEADLINE_SECONDS,
-                **all_filter(prefixes),
-            )
-            async with reading as responses:
-                seen = [event async for event in responses]
+            seen = await self._reads.all(after, prefixes, backwards=backwards, limit=count)
         events = [recorded(event) for event in seen if is_ours(event) and event.commit_position != after]
         return events, seen[-1].commit_position if seen else after, len(seen) < count
 
@@ -332,6 +315,7 @@ class KurrentDbEventStore:
         with suppress(TimeoutError):  # what is still under way fails when the connection goes
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._idle.wait()
+        self._reads.cut = True
         await self._client.close()
 
     async def _identify(self) -> UUID:

@@ -18,6 +18,7 @@ from tests.peers.kurrentdb.serving import serving
 
 KILLS = 3
 WRITERS = 4
+READ = 600
 
 
 async def stubbornly(store: KurrentDbEventStore, stream_name: str, event: NewEvent, version: int) -> None:
@@ -87,6 +88,24 @@ async def test_a_server_that_is_away_is_said_to_be(tmp_path: Path) -> None:
         await running.start()
         await put(store, "a-1", "back")
         assert texts(await store.read_stream("a-1")) == ["back"]
+        await store.close()
+
+
+async def test_a_read_is_whole_though_the_driver_changes_its_connection() -> None:
+    """As it does when any call fails: what others read by the old one ends early then, and looks complete."""
+    async with serving() as uri:
+        store = await KurrentDbEventStore.open(uri)
+        for start in range(0, READ, 100):
+            await store.append("a-1", news(100, start), expected_version=ANY)
+        for pause in (0.01, 0.03, 0.1, 0.2):
+            async with asyncio.TaskGroup() as tasks:
+                reads = [
+                    tasks.create_task(store.read_stream("a-1", limit=READ)),
+                    tasks.create_task(store.read_all(prefixes=["a-"], limit=READ)),
+                ]
+                await asyncio.sleep(pause)
+                await store._client.reconnect(connection_id=store._client.connection_id)
+            assert [len(read.result()) for read in reads] == [READ, READ]
         await store.close()
 
 
