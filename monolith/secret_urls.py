@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from monolith.frames.pack import sync_folder
-from monolith.storage import plain_name
+from monolith.storage import is_untouched, plain_name
 
 _PART = ".part"
 
@@ -31,9 +31,10 @@ class SecretUrls:
     async def forget(self, video_id: str) -> None:
         await asyncio.to_thread((self._folder / plain_name(video_id)).unlink, missing_ok=True)
 
-    async def forget_all_but(self, video_ids: Set[str]) -> None:
-        """Remove the URLs of other videos, and what an interrupted write has left. Folders hold other secrets."""
-        await asyncio.to_thread(self._remove_all_but, video_ids)
+    async def forget_all_but(self, video_ids: Set[str], *, untouched_for: float = 0.0) -> None:
+        """Remove the URLs of other videos, and what an interrupted write has left, if they were written so many seconds
+        ago. Folders hold other secrets."""
+        await asyncio.to_thread(self._remove_all_but, video_ids, untouched_for)
 
     def _read(self, video_id: str) -> str | None:
         try:
@@ -58,8 +59,8 @@ class SecretUrls:
             part.unlink(missing_ok=True)
         sync_folder(self._folder)
 
-    def _remove_all_but(self, video_ids: Set[str]) -> None:
+    def _remove_all_but(self, video_ids: Set[str], untouched_for: float) -> None:
         if self._folder.is_dir():
             for path in self._folder.iterdir():
-                if path.name not in video_ids and not path.is_dir():
+                if path.name not in video_ids and not path.is_dir() and is_untouched(path, untouched_for):
                     path.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ import logging
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Final
@@ -115,9 +116,12 @@ class FileStorage:
         """Remove what was fetched or uploaded for the video, never a file outside the data directory."""
         return await asyncio.to_thread(self._remove_source, video_id, Path(location))
 
-    async def remove_sources_but(self, video_ids: Set[str], locations: Set[str]) -> int:
-        """Remove fetched and uploaded files but those of `video_ids` and at `locations`; bytes freed."""
-        return await asyncio.to_thread(self._remove_sources_but, video_ids, locations)
+    async def remove_sources_but(
+        self, video_ids: Set[str], locations: Set[str], *, untouched_for: float
+    ) -> int:
+        """Remove fetched and uploaded files but those of `video_ids` and at `locations`, where they were not written to
+        for so many seconds; bytes freed."""
+        return await asyncio.to_thread(self._remove_sources_but, video_ids, locations, untouched_for)
 
     async def remove_video(self, video_id: str) -> int:
         """Remove the video's folders; bytes freed, its analytics files not counted (see `Storage`)."""
@@ -187,10 +191,10 @@ class FileStorage:
             files.append(location)
         return sum(map(_remove_file, files))
 
-    def _remove_sources_but(self, video_ids: Set[str], locations: Set[str]) -> int:
+    def _remove_sources_but(self, video_ids: Set[str], locations: Set[str], untouched_for: float) -> int:
         fetched = [path for path in self._videos.glob("*/source*") if path.parent.name not in video_ids]
         uploaded = [path for path in self.uploads.iterdir() if str(path) not in locations]
-        return sum(map(_remove_file, [*fetched, *uploaded]))
+        return sum(_remove_file(path) for path in [*fetched, *uploaded] if is_untouched(path, untouched_for))
 
 
 class _KeptSnapshot(msgspec.Struct, frozen=True):
@@ -285,6 +289,14 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def is_untouched(path: Path, seconds: float) -> bool:
+    """Whether nobody has written to the file for so long, or it is gone."""
+    try:
+        return seconds <= 0 or path.stat().st_mtime <= time.time() - seconds
+    except FileNotFoundError:
+        return True
 
 
 def _remove_file(path: Path) -> int:

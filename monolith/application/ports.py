@@ -141,8 +141,11 @@ class Storage(Protocol):
         """Remove the fetched or uploaded file of the video (never one outside the data directory); bytes freed."""
         ...
 
-    async def remove_sources_but(self, video_ids: Set[str], locations: Set[str]) -> int:
-        """Remove fetched and uploaded files but those of `video_ids` and at `locations`; bytes freed."""
+    async def remove_sources_but(
+        self, video_ids: Set[str], locations: Set[str], *, untouched_for: float
+    ) -> int:
+        """Remove fetched and uploaded files but those of `video_ids` and at `locations`, where they were not written to
+        for so many seconds; bytes freed."""
         ...
 
     async def remove_video(self, video_id: str) -> int:
@@ -183,7 +186,7 @@ class Secrets(Protocol):
 
     async def forget(self, video_id: str) -> None: ...
 
-    async def forget_all_but(self, video_ids: Set[str]) -> None: ...
+    async def forget_all_but(self, video_ids: Set[str], *, untouched_for: float) -> None: ...
 
 
 class Publishers(Protocol):

@@ -33,6 +33,7 @@ from monolith.application.ports import Clock, Publishers, SegmentQueue
 from monolith.application.purge import Purge
 from monolith.application.put_off import PutOff
 from monolith.application.scheduler import Lane, Scheduler
+from monolith.application.sweeping import sweep_now_and_then
 from monolith.application.tracing import JobScope, untraced
 from monolith.application.video_stream import VideoStreams
 from monolith.domain.commands import FailVideo
@@ -146,6 +147,7 @@ class ProcessManager:
                 self._elsewhere,
                 self.scheduler,
                 _at_work(self._follow_leadership()),
+                _at_work(self._sweep()),
                 self._store.subscribe(after=self._open.position, prefixes=(PREFIX,)) as items,
             ):
                 async for item in items:
@@ -175,21 +177,36 @@ class ProcessManager:
 
     async def _start(self) -> None:
         """Before anyone else can submit: sources without a video are leftovers now."""
-        videos = [video for video_id in self._open if (video := await self._load_video(video_id)) is not None]
+        videos = await self._load_open_videos()
         if not self._keep_sources and not self.unreadable and not self._placement.shared:
             await self._purge.sweep_sources(videos)
         for video in videos:
             await self._act_on(video)
 
+    async def _load_open_videos(self) -> list[Video]:
+        return [video for video_id in self._open if (video := await self._load_video(video_id)) is not None]
+
+    async def _sweep(self) -> None:
+        """Later on, where copies share a folder."""
+        await self._started.wait()
+        if self._placement.shared and not self._keep_sources:
+            await sweep_now_and_then(self._purge, self._leadership, self._load_open_videos, self.unreadable)
+
     async def _follow_leadership(self) -> None:
         """With the leadership, what is to be done changes for every open video."""
-        await self._started.wait()
         leads = self._leadership.leads
+        await self._started.wait()
         while True:
             await self._leadership.wait_for(not leads)
             leads = not leads
-            for video_id in list(self._open):
-                await self._look_at(video_id)
+            await self._look_at_all(leads)
+
+    async def _look_at_all(self, leads: bool) -> None:
+        """As long as this copy leads, or does not: once that changes, what was found for some holds no longer."""
+        for video_id in list(self._open):
+            if self._leadership.leads != leads:
+                return
+            await self._look_at(video_id)
 
     def publisher_came(self, video_id: str) -> None:
         """To this copy: jobs that were another's are looked at again at once."""

@@ -66,15 +66,17 @@ class Purge:
         while batch := list(islice(names, _TOMBSTONES_AT_ONCE)):
             await asyncio.gather(*map(self._store.tombstone_stream, batch))
 
-    async def sweep_sources(self, open_videos: Iterable[Video]) -> int:
+    async def sweep_sources(self, open_videos: Iterable[Video], *, untouched_for: float = 0.0) -> int:
         """Remove sources of all but `open_videos`: left behind by a crash after a run's end; bytes freed.
 
-        Only while nothing is being submitted.
+        `untouched_for`: only what was not written to for so many seconds. 0: only while nothing is being submitted.
         """
         needed = [video.submitted for video in open_videos if video.submitted is not None]
         video_ids = {video.video_id for video in needed}
-        await self._secrets.forget_all_but(video_ids)
-        return await self._storage.remove_sources_but(video_ids, {video.location for video in needed})
+        await self._secrets.forget_all_but(video_ids, untouched_for=untouched_for)
+        return await self._storage.remove_sources_but(
+            video_ids, {video.location for video in needed}, untouched_for=untouched_for
+        )
 
     async def remove_source(self, video: Video) -> int:
         """Remove the source if it is ours (fetched or uploaded); bytes freed."""

@@ -18,8 +18,10 @@ from monolith.application.errors import RetryableFailure, SourceFailure
 from monolith.application.following import Following
 from monolith.application.handlers import FrameOptions, Submitted, VideoHandlers
 from monolith.application.ingestion import Ingestion
+from monolith.application.leadership import Leadership
 from monolith.application.open_videos import Snapshot, load_open_videos
 from monolith.application.pipeline import SegmentPipeline
+from monolith.application.placement import Placement
 from monolith.application.process_manager import ProcessManager
 from monolith.application.purge import Purge
 from monolith.application.push_sources import PushSources
@@ -98,6 +100,8 @@ class World:
         options = FrameOptions(max_height=720, jpeg_quality=90, infer_from="stored")
         self.handlers = VideoHandlers(self.streams, self.store, OpenGate(), self.secrets, options, time.time)
         self.push = PushSources(self.handlers, self.streams, self.secrets, LiveFeeds())
+        self.placement: Placement | None = None
+        self.leadership: Leadership | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ProcessManager]:
@@ -136,6 +140,8 @@ class World:
             self.snapshots,
             time.time,
             concurrent_segments=2,
+            placement=self.placement,
+            leadership=self.leadership,
             live_sources=self.live_sources,
         )
         task = asyncio.create_task(manager.run())
