@@ -26,6 +26,7 @@ _WINDOW: Final = 500
 """Events that the server looks at between two checkpoints, matching or not."""
 
 _IDLE_SECONDS: Final = 1.0
+_BREAKS: Final = (StoreUnavailableError, KurrentDBClientError, grpc.RpcError, grpc.aio.UsageError)
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +144,9 @@ class KurrentDbSubscription:
             try:
                 await self._read_connection()
                 reason = "the server ended it"
-            except (StoreUnavailableError, KurrentDBClientError, grpc.RpcError, grpc.aio.UsageError) as error:
+            except Exception as error:
+                if not (self._ended or isinstance(error, _BREAKS)):  # a closed driver raises anything
+                    raise
                 reason = str(error) or type(error).__name__
             if self._ended:
                 return
@@ -177,9 +180,9 @@ class KurrentDbSubscription:
         """`head`: of the store, before this connection."""
         if isinstance(response, ServerCaughtUp):
             self._live = True
-            self._move_to(
-                max(response.commit_position or 0, head or 0)
-            )  # old servers do not say where they are
+            # Old servers do not say where they are.
+            if self._move_to(max(response.commit_position or 0, head or 0)):
+                self._announced = False
         elif isinstance(response, Checkpoint):
             self._move_to(response.commit_position or 0)
             self._announced = False  # so that those who keep a checkpoint move it, though nothing matches

@@ -22,6 +22,7 @@ from kurrentdbclient.exceptions import (
     KurrentDBClientError,
     MaximumAppendSizeExceededError,
     NotFoundError,
+    ProgrammingError,
     StreamIsDeletedError,
     WrongCurrentVersionError,
 )
@@ -114,7 +115,7 @@ class KurrentDbEventStore:
 
         Raises ValueError for a URI that is none, StoreUnavailableError.
         """
-        client = AsyncKurrentDBClient(uri, root_certificates=root_certificates)
+        client = _client(uri, root_certificates)
         client.grpc_options = (*_CONNECTING, *client.grpc_options)  # what the URI says comes later, and wins
         store = cls(client, identity="", last_position=0, page_size=page_size, keep_newest=keep_newest)
         try:
@@ -316,7 +317,8 @@ class KurrentDbEventStore:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._idle.wait()
         self._reads.cut = True
-        await self._client.close()
+        with suppress(ProgrammingError):  # of a driver that has never found a server
+            await self._client.close()
 
     async def _identify(self) -> UUID:
         """The id of the first event in the stream of that purpose, made by whoever comes first."""
@@ -350,7 +352,16 @@ class KurrentDbEventStore:
                 self._idle.set()
 
 
-class _NotThereError(Exception):
+def _client(uri: str, root_certificates: bytes | None) -> AsyncKurrentDBClient:
+    try:
+        return AsyncKurrentDBClient(uri, root_certificates=root_certificates)
+    except (ValueError, OSError) as error:
+        # The driver's words may hold the URI, and the URI a password: it is in no chained error, either.
+        reason = str(error).replace(uri, "the URI") if uri else str(error)
+    raise ValueError(reason)
+
+
+class _NotThereError(StoreUnavailableError):
     """The server knows no such stream."""
 
 
@@ -359,12 +370,20 @@ def _our_errors(stream_name: str) -> Iterator[None]:
     try:
         yield
     except NotFoundError as error:
-        raise _NotThereError from error
+        raise _NotThereError(f"stream {stream_name!r} is not there any more") from error
     except StreamIsDeletedError as error:
         raise StreamTombstonedError(stream_name) from error
     except (KurrentDBClientError, grpc.RpcError, grpc.aio.UsageError) as error:
         raise StoreUnavailableError(
             f"KurrentDB does not answer as it should: {type(error).__name__}: {error}"
+        ) from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody cancels the caller: the driver has closed the connection, since another call had failed.
+        raise StoreUnavailableError(
+            "the connection to KurrentDB was closed before the answer came"
         ) from error
 
 

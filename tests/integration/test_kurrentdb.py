@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from eventsourcing.errors import AppendTooLargeError, StoreUnavailableError
 from eventsourcing.events import CaughtUp, NewEvent, RecordedEvent
 from eventsourcing.versions import ANY, NO_STREAM
 from tests.contract.helpers import collect, new, news, next_item, put, texts, until_caught_up
+from tests.peers.kurrentdb.database import Database, Expect, Proposed
 from tests.peers.kurrentdb.process import kurrent_process
+from tests.peers.kurrentdb.services import Streams
 from tests.peers.kurrentdb.serving import serving
 
 KILLS = 3
@@ -109,6 +112,33 @@ async def test_a_read_is_whole_though_the_driver_changes_its_connection() -> Non
         await store.close()
 
 
+async def test_a_call_whose_connection_is_closed_fails_and_does_not_cancel_its_caller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The driver closes the connection for all calls when one has failed; gRPC tells the others by a cancellation."""
+    asked = asyncio.Event()
+
+    async def never(*_: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Streams, "Delete", never)
+    async with serving() as uri:
+        store = await KurrentDbEventStore.open(uri)
+        deleting = asyncio.create_task(store.delete_stream("a-1"))
+        await asked.wait()
+        await store._client.connection._grpc_channel.close()
+        with pytest.raises(StoreUnavailableError, match="closed before the answer came"):
+            await deleting
+        asked.clear()
+        cancelled = asyncio.create_task(store.delete_stream("a-1"))
+        await asked.wait()
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+        assert cancelled.cancelled()
+        await store.close()
+
+
 async def test_an_identity_is_the_stores_and_not_the_connections() -> None:
     async with serving() as uri, serving() as other_uri:
         stores = [await KurrentDbEventStore.open(one) for one in (uri, uri, other_uri)]
@@ -147,6 +177,21 @@ async def test_positions_move_though_nothing_matches(events: int) -> None:
         await store.close()
 
 
+async def test_positions_move_past_what_came_while_the_server_could_not_be_reached() -> None:
+    database = Database()
+    async with serving(database) as uri:
+        store = await KurrentDbEventStore.open(uri)
+        items = await (subscription := store.subscribe(prefixes=["quiet-"])).__aenter__()
+        await until_caught_up(items)
+    port = int(uri.partition("127.0.0.1:")[2].partition("?")[0])
+    busy = Proposed(str(new().event_id), "Busy", "application/json", b"{}", b"")
+    _, newest = database.append("busy-1", Expect.ANY, [busy])
+    async with serving(database, port):
+        assert await next_item(items) == CaughtUp(commit_position=newest)
+        await subscription.__aexit__(None, None, None)
+        await store.close()
+
+
 async def test_removed_events_are_shown_until_a_scavenge(tmp_path: Path) -> None:
     async with kurrent_process(tmp_path) as running:
         store = await KurrentDbEventStore.open(running.uri)
@@ -173,8 +218,23 @@ async def test_more_than_the_server_takes_at_once_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["", "http://127.0.0.1:2113", "kurrentdb://", "kurrentdb://127.0.0.1:1?tls=maybe"]
+    "uri",
+    [
+        "",
+        "http://127.0.0.1:2113",
+        "http://admin:hush-1@127.0.0.1:2113",
+        "kurrentdb://",
+        "kurrentdb://admin:hush-1@",
+        "kurrentdb://127.0.0.1:1?tls=maybe",
+        "kurrentdb://admin:hush-1@127.0.0.1:1?userCertFile=/nowhere",
+    ],
 )
 async def test_a_uri_that_is_none(uri: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match=r".") as raised:
         await KurrentDbEventStore.open(uri)
+    assert "hush" not in "".join(traceback.format_exception(raised.value))
+
+
+async def test_a_cluster_of_which_nothing_answers_is_said_to_be_away() -> None:
+    with pytest.raises(StoreUnavailableError, match="DiscoveryFailed"):
+        await KurrentDbEventStore.open("kurrentdb+discover://127.0.0.1:1?tls=false&maxDiscoverAttempts=1")
