@@ -116,18 +116,31 @@ class Leases:
 
         Raises LeaseTakenError where another holds it, StoreUnavailableError.
         """
-        lease = await self.acquire(name, owner, ttl)
-        if lease is None:
-            raise LeaseTakenError(f"another holds lease {name!r}")
+        lease = await self._acquire_in_time(name, owner, ttl)
         keeper = _Keeper(self, lease, self._clock, lost)
         keeping = asyncio.create_task(keeper.keep(), name=f"lease {name}")
         keeping.add_done_callback(_tell_failure)
         try:
             yield
         finally:
+            keeper.leaving = True
             keeping.cancel()
             await asyncio.wait([keeping])
             await keeper.give_back()
+
+    async def _acquire_in_time(self, name: str, owner: str, ttl: float) -> Lease:
+        """With time enough left to renew it. Where the store answers too late it may be the owner's all the same, but
+        nothing is begun under it."""
+        try:
+            async with asyncio.timeout(ttl / 3):
+                lease = await self.acquire(name, owner, ttl)
+        except TimeoutError as error:
+            raise StoreUnavailableError(
+                f"the store did not grant lease {name!r} within {ttl / 3:g} s"
+            ) from error
+        if lease is None:
+            raise LeaseTakenError(f"another holds lease {name!r}")
+        return lease
 
     async def _hold(self, name: str, owner: str, ttl: float, version: int | None) -> Lease:
         expires_at = self._clock() + ttl
@@ -138,7 +151,7 @@ class Leases:
 
 
 class _Keeper:
-    """Renews a lease three times in its time to live."""
+    """Renews a lease three times in its time to live. `leaving`: its holder has no more use for it."""
 
     def __init__(
         self, leases: Leases, lease: Lease, clock: Callable[[], float], lost: Callable[[], None]
@@ -147,8 +160,17 @@ class _Keeper:
         self._lease = lease
         self._clock = clock
         self._lost = lost
+        self.leaving = False
 
     async def keep(self) -> None:
+        """Until it cannot be held any more, for whatever reason; then that is told."""
+        try:
+            await self._renew()
+        finally:
+            if not self.leaving:
+                self._lost()
+
+    async def _renew(self) -> None:
         pause = self._lease.ttl / 3
         while True:
             await asyncio.sleep(pause)
@@ -157,12 +179,11 @@ class _Keeper:
                     self._lease = await self._leases.renew(self._lease)
             except (StoreUnavailableError, TimeoutError) as error:
                 logger.warning("lease %s could not be renewed: %s", self._lease.name, error)
-                if self._clock() < self._lease.expires_at - pause:
-                    continue
-                return self._lost()
+                if self._clock() >= self._lease.expires_at - pause:
+                    return
             except LeaseLostError as error:
                 logger.warning("%s", error)
-                return self._lost()
+                return
 
     async def give_back(self) -> None:
         """A renewal that was cut off may have happened: then the lease ends with its time."""

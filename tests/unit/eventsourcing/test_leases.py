@@ -203,3 +203,53 @@ async def test_nobody_keeps_what_the_store_does_not_take(clock: Clock) -> None:
     with pytest.raises(StoreUnavailableError):
         async with Leases(store, clock=clock).kept("relay", "a", 10, lost=lambda: None):
             pass
+
+
+class Late(MemoryEventStore):
+    """A store that answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = asyncio.Event()
+
+    async def append(
+        self, stream_name: str, events: Sequence[NewEvent], *, expected_version: ExpectedVersion
+    ) -> AppendResult:
+        appended = await super().append(stream_name, events, expected_version=expected_version)
+        await self.answers.wait()
+        return appended
+
+
+async def test_a_lease_whose_store_answers_when_its_time_may_be_up_is_not_begun_with(clock: Clock) -> None:
+    store = Late()
+    leases = Leases(store, clock=clock)
+    with pytest.raises(StoreUnavailableError, match="did not grant lease 'relay' within"):
+        async with leases.kept("relay", "a", 0.3, lost=lambda: None):
+            pass
+    store.answers.set()
+    async with leases.kept("relay", "a", 0.3, lost=lambda: None):  # it was its own all the time
+        assert await leases.holder("relay") == "a"
+
+
+class Torn(MemoryEventStore):
+    """A store that fails in a way that nobody has thought of."""
+
+    failure: BaseException | None = None
+
+    async def append(
+        self, stream_name: str, events: Sequence[NewEvent], *, expected_version: ExpectedVersion
+    ) -> AppendResult:
+        if self.failure is not None:
+            raise self.failure
+        return await super().append(stream_name, events, expected_version=expected_version)
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("torn"), asyncio.CancelledError()], ids=repr)
+async def test_kept_tells_whatever_ends_the_renewing(clock: Clock, failure: BaseException) -> None:
+    store = Torn()
+    lost = asyncio.Event()
+    async with Leases(store, clock=clock).kept("relay", "a", 0.3, lost=lost.set):
+        store.failure = failure
+        async with asyncio.timeout(10):
+            await lost.wait()
+        store.failure = None
