@@ -85,6 +85,12 @@ class HandOut:
         """What was put into the queue and is not done yet, as far as is known."""
         return list(self._out.values())
 
+    def seen(self, message: SegmentMessage) -> None:
+        """Somebody is doing it now: it counts as put in at this moment, which spares looking again at once."""
+        out = self._out.get(message.job)
+        if out is not None and out.message == message:
+            self._out[message.job] = HandedOut(message, self._clock())
+
     def lost(self, message: SegmentMessage, attempt: int) -> None:
         """It is not in the queue any more, and nobody does it; `attempt` was the last one."""
         out = self._out.get(message.job)

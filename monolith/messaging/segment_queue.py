@@ -130,9 +130,8 @@ class RabbitSegmentQueue:
                 self._takes = False
                 dead.cancel()
                 await self._give_back()
-                serving.cancel()
-                await asyncio.wait([serving], timeout=_CLOSE_SECONDS)
-            if serving.done() and not serving.cancelled():
+                await _ended(serving)
+            if not serving.cancelled():
                 serving.result()
 
     async def _give_back(self) -> None:
@@ -259,7 +258,9 @@ class RabbitSegmentQueue:
         for message, at in old:
             if empty or at < now - _LONGEST_WAIT:
                 held, attempt = await self._claims.held(message.job, message.after)
-                if not held:
+                if held:
+                    self._hand_out.seen(message)
+                else:
                     logger.warning(
                         "segment %d of run %s is put into the queue again", message.segment, message.run_id
                     )
@@ -269,14 +270,21 @@ class RabbitSegmentQueue:
         queue = await channel.get_queue(DEAD, ensure=False)
         while (letter := await queue.get(fail=False, timeout=_ANSWER_SECONDS)) is not None:
             try:
-                message = msgspec.json.decode(letter.body, type=SegmentMessage)
-            except msgspec.DecodeError:
-                logger.error("a dead letter is no segment: it is thrown away")
-            else:
-                held, _ = await self._claims.held(message.job, message.after)
-                if not held:
-                    await self._bury(message.job, _WHY_BURIED)
+                await self._read_last_words(letter)
+            except BaseException:
+                await _answer(letter.nack(requeue=True))
+                raise
             await letter.ack()
+
+    async def _read_last_words(self, letter: AbstractIncomingMessage) -> None:
+        try:
+            message = msgspec.json.decode(letter.body, type=SegmentMessage)
+        except msgspec.DecodeError:
+            logger.error("a dead letter is no segment: it is thrown away")
+            return
+        held, _ = await self._claims.held(message.job, message.after)
+        if not held:
+            await self._bury(message.job, _WHY_BURIED)
 
 
 _WHY_BURIED: Final = (
@@ -294,6 +302,13 @@ async def _ready(channel: AbstractChannel) -> int | None:
     queue = await channel.declare_queue(QUEUE, passive=True, timeout=_ANSWER_SECONDS)
     told = queue.declaration_result
     return told.message_count if told.consumer_count else None
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Cancel it until it has ended: what it waits for on its way out may be away."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CLOSE_SECONDS)
 
 
 async def _answer(answer: Awaitable[Any]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 
 import aio_pika
 import msgspec
 import pytest
 
+from eventsourcing.errors import StoreUnavailableError
 from monolith.application.hand_out import HandOut, SegmentMessage
 from monolith.domain.jobs import SegmentJob, next_jobs
 from monolith.messaging.connection import MessageBroker
@@ -44,6 +45,9 @@ class Copy:
         self._world = world
         self.leading, self.alive = Leading(leads=leads), Leading(leads=True)
         self.buried: list[tuple[SegmentJob, str]] = []
+        self.bury_errors: list[Exception] = []
+        self.parting_seconds = 0.0
+        """As long it takes to give the lease of who hands out back."""
         self.run: Callable[[SegmentJob], Awaitable[None]] = self.close
         self.owner = owner
         self.queue = RabbitSegmentQueue(
@@ -52,10 +56,17 @@ class Copy:
             HandOut(lambda: world.now()),
             world.claims(owner),
             self._bury,
-            handing_out=lambda: nullcontext(self.leading),
+            handing_out=self._handing_out,
             alive=self.alive,
             lost_seconds=0.5,
         )
+
+    @asynccontextmanager
+    async def _handing_out(self) -> AsyncIterator[Leading]:
+        try:
+            yield self.leading
+        finally:
+            await asyncio.sleep(self.parting_seconds)
 
     async def close(self, job: SegmentJob) -> None:
         await self._world.close(job, self.owner)
@@ -68,6 +79,8 @@ class Copy:
         await self._world.for_ever(job, self.owner)
 
     async def _bury(self, job: SegmentJob, why: str) -> None:
+        if self.bury_errors:
+            raise self.bury_errors.pop()
         self.buried.append((job, why))
 
     async def offer(self) -> None:
@@ -166,6 +179,24 @@ async def test_a_copy_that_is_taken_for_dead_works_no_more_until_it_lives(world:
         await until(lambda: len(world.done) == 2)
 
 
+async def test_a_copy_that_lives_again_before_it_has_let_go_works_all_the_same(
+    world: OneVideo, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it does at the end of the first connection does not reach the second."""
+    monkeypatch.setattr("monolith.messaging.segment_queue._CLOSE_SECONDS", 0.2)
+    async with Copy(world, url, "me", leads=True).running() as copy:
+        await copy.queue_is_there(url)
+        copy.parting_seconds = 1.5
+        await copy.alive.set(leads=False)
+        await asyncio.sleep(0.1)
+        await copy.alive.set(leads=True)
+        await asyncio.sleep(2.5)
+        copy.parting_seconds = 0.0
+        await copy.offer()
+        await until(lambda: len(world.done) == 2)
+    assert await left_in(url, DEAD) == 0 and copy.buried == []
+
+
 async def test_the_broker_may_be_killed_and_nothing_is_done_twice(
     world: OneVideo, broker: RabbitMq, url: str
 ) -> None:
@@ -224,6 +255,16 @@ async def test_dead_letters_are_buried_unless_somebody_is_at_them(world: OneVide
         await until(lambda: bool(copy.buried))
         assert [job for job, _ in copy.buried] == [MESSAGE.job]
         assert "20 times" in copy.buried[0][1]
+    assert await left_in(url, DEAD) == 0
+
+
+async def test_a_dead_letter_waits_for_the_event_store(world: OneVideo, url: str) -> None:
+    async with Copy(world, url, "me", leads=True).running() as copy:
+        copy.bury_errors.append(StoreUnavailableError("away"))
+        await copy.queue_is_there(url)
+        await put(url, msgspec.json.encode(MESSAGE), DEAD)
+        await until(lambda: bool(copy.buried))
+    assert copy.bury_errors == []
     assert await left_in(url, DEAD) == 0
 
 

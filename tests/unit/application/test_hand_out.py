@@ -76,6 +76,18 @@ def test_a_loss_that_is_old_news_changes_nothing(hand_out: HandOut) -> None:
     assert hand_out.next() is None
 
 
+def test_what_is_being_done_counts_as_put_in_when_that_was_seen() -> None:
+    now = [1000.0]
+    hand_out = HandOut(lambda: now[0])
+    offer(hand_out, after(*BEGUN))
+    first, second = put_all(hand_out)[:2]
+    now[0] += 30
+    hand_out.seen(first)
+    hand_out.seen(msgspec.structs.replace(second, after=7))
+    at = {out.message: out.at for out in hand_out.out()}
+    assert (at[first], at[second]) == (1030, 1000)
+
+
 def test_videos_take_turns(hand_out: HandOut) -> None:
     one = after(*BEGUN)
     assert one.submitted is not None
