@@ -131,8 +131,10 @@ class SharedSegments:
                     return await self._given_back(message)
                 return None
             except SupersededError as error:
-                logger.info("%s is another copy's now: %s", in_words(message.job), error)
-                return None
+                if await self._is_anothers(message):
+                    logger.info("%s is another copy's now: %s", in_words(message.job), error)
+                    return None
+                logger.warning("%s is tried again: %s", in_words(message.job), error)
             except (EnvironmentFailure, StoreUnavailableError) as error:
                 logger.warning("%s waits: %s", in_words(message.job), error)
             except Exception as error:  # one segment's failure must not end the others
@@ -157,6 +159,14 @@ class SharedSegments:
         if held:
             logger.info("%s is being done by another copy", in_words(job))
         return not held
+
+    async def _is_anothers(self, message: SegmentMessage) -> bool:
+        """Whether who superseded this copy lives. It may have been an append of its own that came late: of an attempt
+        that was cut off from the event store."""
+        try:
+            return await self._claims.held_elsewhere(message.job, message.after)
+        except StoreUnavailableError:
+            return False
 
     async def _to_its_end(self, job: SegmentJob) -> bool:
         """False: it takes too long to be held on to."""

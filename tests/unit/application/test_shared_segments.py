@@ -8,6 +8,7 @@ import pytest
 from monolith.application.errors import EnvironmentFailure
 from monolith.application.hand_out import SegmentMessage
 from monolith.application.segment_claims import LONGEST_HOLD
+from monolith.application.segment_log import SegmentLog
 from monolith.domain.commands import CancelRuns
 from monolith.domain.errors import SupersededError
 from monolith.domain.jobs import SegmentJob
@@ -121,10 +122,32 @@ async def test_a_segment_that_nobody_wants_any_more_ends(world: OneVideo) -> Non
 
 async def test_who_was_superseded_stops(world: OneVideo) -> None:
     async def superseded(job: SegmentJob) -> None:
-        raise SupersededError("another")
+        log = await world.claim("me", job)
+        await world.live("other")
+        await world.claim("other", job)
+        await log.give_up([1], "too late")
 
     world.run = superseded
     assert await world.copy().do(MESSAGE, redelivered=False) is None
+    claim = await world.claims().last(MESSAGE.job)
+    assert claim is not None and claim.owner == "other"
+
+
+async def test_who_is_stopped_by_a_late_append_of_its_own_goes_on(
+    world: OneVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an attempt that was cut off from the event store: nobody else is at it."""
+    monkeypatch.setattr("monolith.application.shared_segments._FIRST_PAUSE", 0.0)
+
+    async def late(job: SegmentJob) -> None:
+        log = await SegmentLog.open(world.store, world.codec, job)
+        await world.claim("me", job)
+        world.run = world.close
+        await log.claim("me", world.now())
+
+    world.run = late
+    assert await world.copy().do(MESSAGE, redelivered=False) is None
+    assert world.done == [MESSAGE.job]
 
 
 async def test_what_the_machine_cannot_do_for_long_is_given_back(world: OneVideo) -> None:
