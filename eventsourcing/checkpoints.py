@@ -36,6 +36,10 @@ class Checkpoints(Protocol):
         """Durable when this returns. A position behind the saved one is ignored: two savers cannot go back."""
         ...
 
+    async def forget(self, name: str) -> None:
+        """The consumer is gone for good."""
+        ...
+
 
 class MemoryCheckpoints:
     """The `Checkpoints` port over a dictionary."""
@@ -48,6 +52,9 @@ class MemoryCheckpoints:
 
     async def save(self, name: str, commit_position: int) -> None:
         self._positions[name] = max(commit_position, self._positions.get(name, commit_position))
+
+    async def forget(self, name: str) -> None:
+        self._positions.pop(name, None)
 
 
 class StreamCheckpoints:
@@ -91,7 +98,6 @@ class StreamCheckpoints:
             await self._store.delete_stream(_stream(name, 1 - number))
 
     async def forget(self, name: str) -> None:
-        """The consumer is gone for good."""
         for number in (0, 1):
             await self._store.delete_stream(_stream(name, number))
         self._saved.pop(name, None)

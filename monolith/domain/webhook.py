@@ -102,7 +102,7 @@ class EnableWebhook(Command, frozen=True, kw_only=True):
 
 
 class ParkDelivery(Command, frozen=True, kw_only=True):
-    """It was tried long enough."""
+    """It was tried long enough. `again`: in a replay of what was parked before."""
 
     webhook_id: str
     message_id: str
@@ -111,6 +111,7 @@ class ParkDelivery(Command, frozen=True, kw_only=True):
     stream_position: int
     attempts: int
     reason: str
+    again: bool = False
 
 
 class RequestReplay(Command, frozen=True, kw_only=True):
@@ -214,8 +215,8 @@ def _decide(state: Webhook, command: WebhookCommand) -> Sequence[WebhookEvent]:
 
 def _park(state: Webhook, command: ParkDelivery) -> Sequence[WebhookEvent]:
     known = state.parked.get(command.message_id)
-    if known is not None and not known.replaying:
-        return ()
+    if command.again if known is None else not known.replaying:
+        return ()  # it was dismissed meanwhile, or is parked already
     parked = DeliveryParked(
         webhook_id=state.webhook_id,
         message_id=command.message_id,

@@ -244,6 +244,7 @@ class WebhookDelivery:
             stream_position=event.stream_position,
             attempts=attempts,
             reason=reason,
+            again=not is_new,
         )
         await self._execute(command)
         self._kit.counts.parked += is_new

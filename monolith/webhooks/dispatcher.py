@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 from eventsourcing.errors import StoreUnavailableError
 from monolith.application.leadership import Leadership
 from monolith.domain.webhook import DisableWebhook, Webhook
-from monolith.webhooks.delivery import DeliveryKit, WebhookDelivery
+from monolith.webhooks.delivery import DeliveryKit, WebhookDelivery, checkpoint_name
 from monolith.webhooks.secrets import WebhookSecrets
 
 _FIRST_PAUSE: Final = 1.0
@@ -64,17 +65,25 @@ class Dispatcher:
 
     async def _keep_up(self) -> None:
         """A task for each webhook that is active, none for others."""
-        directory = self._kit.directory
+        directory, known = self._kit.directory, frozenset[str]()
         while True:
-            seen = directory.changes
-            active = {webhook.webhook_id: webhook for webhook in directory.all() if webhook.active}
+            seen, there = directory.changes, directory.all()
+            active = {webhook.webhook_id: webhook for webhook in there if webhook.active}
             unwanted = [self._tasks.pop(webhook_id) for webhook_id in self._tasks.keys() - active.keys()]
             await _end(unwanted)
+            gone, known = known, frozenset(webhook.webhook_id for webhook in there)
+            await self._forget(gone - known)
             for webhook_id, webhook in active.items():
                 if webhook_id not in self._tasks or self._tasks[webhook_id].done():
                     task = asyncio.create_task(self._serve(webhook), name=f"webhook {webhook_id}")
                     self._tasks[webhook_id] = task
             await directory.wait_change(seen)
+
+    async def _forget(self, webhook_ids: Iterable[str]) -> None:
+        """Where the store is away, a few small events of each stay behind."""
+        for webhook_id in webhook_ids:
+            with contextlib.suppress(StoreUnavailableError):
+                await self._kit.checkpoints.forget(checkpoint_name(webhook_id))
 
     async def _serve(self, webhook: Webhook) -> None:
         """Its deliveries, begun again after every failure, ever more slowly."""

@@ -49,10 +49,10 @@ def parked(message_id: str = "a", attempts: int = 3) -> DeliveryParked:
     )  # fmt: skip
 
 
-def park(message_id: str = "a", attempts: int = 3) -> ParkDelivery:
+def park(message_id: str = "a", attempts: int = 3, *, again: bool = False) -> ParkDelivery:
     return ParkDelivery(
         at=2.0, webhook_id=HOOK, message_id=message_id, event_type="RunCompleted", stream_name="video-1",
-        stream_position=2, attempts=attempts, reason="it failed",
+        stream_position=2, attempts=attempts, reason="it failed", again=again,
     )  # fmt: skip
 
 
@@ -139,6 +139,13 @@ def test_only_what_is_parked_can_be_replayed_and_only_while_it_is_active() -> No
         NotPossibleError, "enable it before"
     )
     given(HOOKS, ADDED).when(replay()).then_nothing()
+
+
+def test_what_was_dismissed_while_it_was_tried_again_is_not_parked_again() -> None:
+    gone = DeliveriesDismissed(webhook_id=HOOK, message_ids=("a",), dismissed_at=2.0)
+    requested = ReplayRequested(webhook_id=HOOK, message_ids=("a",), requested_at=2.0)
+    given(HOOKS, ADDED, parked("a"), requested, gone).when(park("a", 5, again=True)).then()
+    given(HOOKS, ADDED, parked("a"), requested).when(park("a", 5, again=True)).then(parked("a", 5))
 
 
 def test_parked_deliveries_can_be_dismissed() -> None:

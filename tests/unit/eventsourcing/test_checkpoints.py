@@ -6,11 +6,11 @@ from eventsourcing.adapters.memory import MemoryEventStore
 from eventsourcing.checkpoints import Checkpoints, MemoryCheckpoints, StreamCheckpoints
 
 
-@pytest.mark.parametrize(
-    "checkpoints",
-    [MemoryCheckpoints(), StreamCheckpoints(MemoryEventStore())],
-    ids=lambda one: type(one).__name__,
-)
+@pytest.fixture(params=["memory", "streams"])
+def checkpoints(request: pytest.FixtureRequest) -> Checkpoints:
+    return MemoryCheckpoints() if request.param == "memory" else StreamCheckpoints(MemoryEventStore())
+
+
 async def test_positions_are_kept_by_name_and_never_go_back(checkpoints: Checkpoints) -> None:
     assert await checkpoints.load("relay") is None
     await checkpoints.save("relay", 5)
@@ -52,8 +52,7 @@ async def test_a_turn_that_was_cut_off_loses_nothing() -> None:
     assert await StreamCheckpoints(store).load("relay") == 2
 
 
-async def test_what_is_forgotten_begins_anew() -> None:
-    checkpoints = StreamCheckpoints(MemoryEventStore())
+async def test_what_is_forgotten_begins_anew(checkpoints: Checkpoints) -> None:
     await checkpoints.save("relay", 9)
     await checkpoints.forget("relay")
     assert await checkpoints.load("relay") is None

@@ -10,10 +10,12 @@ from uuid import uuid4
 import pytest
 
 from eventsourcing.adapters.memory import MemoryEventStore
+from eventsourcing.checkpoints import StreamCheckpoints
 from eventsourcing.events import NewEvent
 from eventsourcing.versions import ANY
 from monolith.domain.events import frames_stream, video_stream
 from monolith.domain.ids import new_id
+from monolith.webhooks.delivery import checkpoint_name
 from tests.peers.receiver import Delivery, closed_url, receiver
 from tests.unit.webhooks.world import IMPATIENT, SOURCE, completed, stop, world
 
@@ -203,6 +205,21 @@ async def test_a_removed_webhook_gets_nothing_more(tmp_path: Path) -> None:
         await copy.happened(stop(2))
         await other.until(lambda: len(other.taken) == 3)
         assert there.taken == []
+
+
+async def test_what_was_kept_of_a_removed_webhook_is_forgotten(tmp_path: Path) -> None:
+    async with world(tmp_path) as copy, receiver() as there, copy.delivering():
+        webhook_id = (await copy.service.add(there.url, ["*"])).webhook.webhook_id
+        await copy.happened(completed())
+        name = checkpoint_name(webhook_id)
+        async with asyncio.timeout(30):
+            while await StreamCheckpoints(copy.store).load(name) is None:
+                await asyncio.sleep(0.05)
+            await copy.service.remove(webhook_id)
+            while await StreamCheckpoints(copy.store).load(name) is not None:
+                await asyncio.sleep(0.05)
+        await copy.happened(stop(1))
+        assert len(there.taken) == 1
 
 
 async def test_the_next_leader_goes_on_where_the_last_one_was(tmp_path: Path) -> None:
