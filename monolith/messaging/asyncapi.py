@@ -56,7 +56,8 @@ _HEADERS: Final[Document] = {
 _DESCRIPTION: Final = (
     "What happens to videos, told to a topic exchange, and commands taken from a queue. Every message has a"
     " `message_id`; of an event it is the event's id. An event may come more than once: drop ids that you have seen,"
-    " and each stream is in order and whole."
+    " and each stream is in order and whole. The server's own fields (`location`, `path`, `source_digest`) are"
+    " left out."
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any, Final
@@ -17,12 +19,13 @@ _HEAD: Final = """<!doctype html>
 <link rel="stylesheet" href="/web/style.css">
 </head>
 <body>
-<main>
+<main class="messages">
 <h1>Messages</h1>
 <p><a href="/">Videos</a> · <a href="/docs">HTTP API</a> · <a href="/asyncapi.json">asyncapi.json</a></p>
 """
 _END: Final = "</main>\n</body>\n</html>\n"
 _REF: Final = "#/components/schemas/"
+_CODE: Final = re.compile(r"`([^`]+)`")
 
 
 def asyncapi_page(document: Document) -> str:
@@ -54,7 +57,13 @@ def _message(name: str, message: Document) -> str:
     return (
         f'<h3 id="{escape(name)}"><code>{escape(name)}</code></h3>\n{_paragraph(message["summary"])}'
         f"<p><code>{escape(message['contentType'])}</code>: {kinds}</p>\n"
+        + "".join(map(_example, message.get("examples", ())))
     )
+
+
+def _example(example: Document) -> str:
+    shown = json.dumps(example["payload"], indent=2, ensure_ascii=False)
+    return f"<pre>{escape(shown)}</pre>\n"
 
 
 def _schema(name: str, schema: Document) -> str:
@@ -112,4 +121,6 @@ def _table(rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _paragraph(text: str) -> str:
-    return f"<p>{escape(text)}</p>\n" if text else ""
+    """`text`, in which names stand in backticks."""
+    shown = _CODE.sub(r"<code>\1</code>", escape(text))
+    return f"<p>{shown}</p>\n" if text else ""

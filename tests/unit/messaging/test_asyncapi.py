@@ -107,3 +107,5 @@ def test_the_page_loads_nothing_from_elsewhere_and_names_every_message() -> None
     assert not any(tag == "script" for tag, _ in found)
     for name in DOCUMENT["components"]["messages"]:
         assert f'id="{name}"' in page
+    assert "`" not in page and "<code>message_id</code>" in page
+    assert "&quot;videoURL&quot;: &quot;https://example.org" in page
