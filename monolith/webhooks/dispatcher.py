@@ -102,7 +102,10 @@ class Dispatcher:
     async def _deliver(self, webhook: Webhook) -> None:
         target = await self._secrets.target_of(webhook.webhook_id)
         if target is None:
-            reason = "its secret is gone from the secrets folder; remove it and add it again"
+            reason = (
+                "its secret is gone from the secrets folder, or is not in the one that the sending copy sees"
+                " (VIDEO_ANALYSIS_SHARED_DIR); remove it and add it again"
+            )
             command = DisableWebhook(at=self._kit.clock(), webhook_id=webhook.webhook_id, reason=reason)
             await self._kit.streams.execute(webhook.webhook_id, command)
             logger.error("webhook %s is disabled: %s", webhook.webhook_id, reason)
