@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ def doctor(
     """
     from monolith.doctor.checks import all_checks  # late: what it looks at takes time to import
 
+    logging.getLogger().addHandler(logging.NullHandler())  # what libraries log is found, and said below
     loaded, error = None, None
     try:
         loaded = load_settings({"data_dir": data_dir})

@@ -30,7 +30,10 @@ def kurrentdb(settings: Settings) -> Iterator[Finding]:
     except (EventStoreError, ValueError, OSError, TimeoutError) as error:
         yield problem("KurrentDB", str(error) or f"no answer within {_ASK_SECONDS:g} s", help)
         return
-    yield ok("KurrentDB", f"answers; its newest event is at {head}")
+    yield ok(
+        "KurrentDB",
+        "answers; it holds no events" if head is None else f"answers; its newest event is at {head}",
+    )
     if settings.shared_dir is None:
         text = f"{variable('shared_dir')} is not set: stored frames and uploads lie in this copy's own folder"
         yield warning("KurrentDB", text, "name a folder that all copies see, unless there is one copy only")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,7 +49,7 @@ def test_what_is_not_used_is_no_problem() -> None:
 async def test_an_event_store_that_answers(tmp_path: Path) -> None:
     async with kurrent_process(tmp_path) as store:
         [answers] = await found(servers.kurrentdb, with_kurrentdb(store.uri, tmp_path))
-        assert answers.level == "ok" and answers.found.startswith("answers")
+        assert answers.level == "ok" and answers.found == "answers; it holds no events"
         [_, advice] = await found(servers.kurrentdb, with_kurrentdb(store.uri))
         assert advice.level == "warning" and "VIDEO_ANALYSIS_SHARED_DIR" in advice.found
 
@@ -69,3 +72,22 @@ async def test_a_broker(broker: RabbitMq) -> None:
     [away] = await found(servers.rabbitmq, with_rabbitmq(f"amqp://ada:secret@127.0.0.1:{port}/"))
     assert away.level == "problem" and away.found.startswith(f"127.0.0.1:{port} cannot be used: ")
     assert "secret" not in away.found + away.help
+
+
+def test_what_libraries_log_is_not_mixed_into_what_it_says(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "monolith", "doctor", "--json", "--data-dir", str(tmp_path / "data")]
+    environment = {
+        **os.environ,
+        "VIDEO_ANALYSIS_RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{free_port()}/",
+    }
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert '"check": "RabbitMQ"' in done.stdout
+    assert (done.returncode, done.stderr) == (1, "")
