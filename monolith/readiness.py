@@ -98,7 +98,7 @@ class Lasting:
 async def store_trouble(store: DurableEventStore) -> str | None:
     """Why nothing can be stored or read; None when it can."""
     if store.waiting_appends >= store.queue_size:
-        return f"{store.waiting_appends} appends wait to be stored: what keeps the events is too slow, or does not answer"
+        return f"{store.waiting_appends} appends wait: what keeps the events is too slow, or does not answer"
     try:
         await store.head()
     except StoreUnavailableError as error:
