@@ -78,6 +78,16 @@ def rtmp_base_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def amqp_url(url: str) -> str:
+    """Raises ValueError, also for what stands for itself in a password (`@`, `/`, `#` …): it would be read as something
+    else, and shown."""
+    parts = urlsplit(url)
+    whole = parts.scheme in ("amqp", "amqps") and parts.hostname and not parts.fragment
+    if not whole or parts.netloc.count("@") > 1 or "@" in parts.path + parts.query or parts.port == 0:
+        raise ValueError("not an address of RabbitMQ")
+    return url
+
+
 def is_loopback(host: str) -> bool:
     """An address, or `localhost`."""
     try:

@@ -23,6 +23,7 @@ from monolith.setting_values import (
     Network,
     Seconds,
     Size,
+    amqp_url,
     ice_server_address,
     is_loopback,
     lower,
@@ -68,7 +69,8 @@ class Settings(BaseModel):
     rabbitmq_url: SecretStr = _setting(
         SecretStr(""),
         "RabbitMQ server that events are published to, and through which copies share work; empty: none",
-        "an address such as amqps://user:password@mq.example.org:5671/, or nothing",
+        "an address such as amqps://user:password@mq.example.org:5671/ (in a password, %40 for @, %2F for /), or"
+        " nothing",
     )
     shared_dir: Path | None = _setting(
         None,
@@ -175,7 +177,9 @@ class Settings(BaseModel):
         "one of auto, on, off",
     )
     api_keys_file: str = _setting(
-        "", "file of the API keys; empty: api-keys.json in the data directory", "a file, or nothing"
+        "",
+        "file of the API keys; empty: api-keys.json in the folder that copies share, else in the data directory",
+        "a file, or nothing",
     )
     api_key: SecretStr = _setting(
         SecretStr(""),
@@ -339,6 +343,11 @@ class Settings(BaseModel):
             raise ValueError("not a host")
         return host
 
+    @field_validator("rabbitmq_url")
+    @classmethod
+    def _rabbitmq_url_is_whole(cls, url: SecretStr) -> SecretStr:
+        return SecretStr(amqp_url(url.get_secret_value())) if url.get_secret_value() else url
+
     @field_validator("rtmp_host")
     @classmethod
     def _rtmp_host_is_plain(cls, host: str) -> str:
@@ -420,7 +429,7 @@ class Settings(BaseModel):
 
     @property
     def keys_path(self) -> Path:
-        return Path(self.api_keys_file or self.data_dir / "api-keys.json").absolute()
+        return Path(self.api_keys_file or self.shared_folder / "api-keys.json").absolute()
 
     @property
     def serves_tls(self) -> bool:

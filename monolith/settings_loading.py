@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from pydantic import (
+    SecretStr,
     ValidationError,
 )
 from pydantic_core import ErrorDetails
@@ -147,4 +148,6 @@ def _explain(error: ErrorDetails, origins: Mapping[str, Origin], file: Path | No
         return f"there is no setting {name!r}{_guess(name, str)}."
     where = {"file": f"{name} in {file}", "command line": "--" + name.replace("_", "-")}
     spelled = where.get(origins[name], variable(name))
-    return f"{spelled}: {error['input']!r} is not right; it takes {right_value(name)}."
+    secret = Settings.model_fields[name].annotation is SecretStr
+    value = "its value" if secret else repr(error["input"])
+    return f"{spelled}: {value} is not right; it takes {right_value(name)}."

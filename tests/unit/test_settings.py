@@ -4,7 +4,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from monolith.setting_values import parse_size
 from monolith.settings import Settings
@@ -117,6 +117,43 @@ def test_a_wrong_value_is_named_with_what_would_be_right(
     environment: dict[str, str], text: str, tmp_path: Path
 ) -> None:
     assert _error(environment, tmp_path) == text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mq.example.org:5672",
+        "http://me:s3cret@mq.example.org/",
+        "amqp://me:s3cret@mq.example.org:port/",
+        "amqp://me:s3cret@mq.example.org:0/",
+        "amqp://me:s3c@ret@mq.example.org/",
+        "amqp://me:s3c/ret@mq.example.org/",
+        "amqp://me:s3c#ret@mq.example.org/",
+        "amqp://me:33/ret@mq.example.org/",
+        "amqp://",
+    ],
+)
+def test_a_wrong_address_with_a_password_is_not_shown(url: str, tmp_path: Path) -> None:
+    assert _error({"VIDEO_ANALYSIS_RABBITMQ_URL": url}, tmp_path) == (
+        "VIDEO_ANALYSIS_RABBITMQ_URL: its value is not right; it takes an address such as"
+        " amqps://user:password@mq.example.org:5671/ (in a password, %40 for @, %2F for /), or nothing."
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "amqp://mq/", "amqps://me:a%40b@[::1]:5671/vhost?heartbeat=5", "amqp://mq:5672/%2F", "amqp://mq//"],
+)
+def test_right_addresses_of_rabbitmq(url: str) -> None:
+    assert Settings(rabbitmq_url=SecretStr(url)).rabbitmq_url.get_secret_value() == url
+
+
+def test_copies_that_share_a_folder_share_their_keys(tmp_path: Path) -> None:
+    assert Settings(data_dir=tmp_path / "own").keys_path == tmp_path / "own" / "api-keys.json"
+    shared = Settings(data_dir=tmp_path / "own", shared_dir=tmp_path / "all")
+    assert shared.keys_path == tmp_path / "all" / "api-keys.json"
+    named = Settings(shared_dir=tmp_path / "all", api_keys_file=str(tmp_path / "keys.json"))
+    assert named.keys_path == tmp_path / "keys.json"
 
 
 def test_a_wrong_value_in_the_file_names_the_file(tmp_path: Path) -> None:
