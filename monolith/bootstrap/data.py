@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,8 @@ ANALYTICS: Final = "analytics"
 
 _KEPT_OF_LEASES: Final = 10
 _FOLDERS: Final = ("videos", "uploads", ANALYTICS, f"{ANALYTICS}-scratch")
+
+logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -64,10 +67,16 @@ def storage_of(settings: Settings) -> FileStorage:
 
 async def open_store(settings: Settings) -> DurableEventStore:
     """The event store that the settings name. Raises StoreUnavailableError, with what would help."""
-    uri = settings.kurrentdb_uri.get_secret_value()
-    return await (
-        _open_kurrentdb(uri, settings) if uri else _open_sqlite(settings.data_dir.absolute() / EVENTS)
-    )
+    uri, file = settings.kurrentdb_uri.get_secret_value(), settings.data_dir.absolute() / EVENTS
+    if not uri:
+        return await _open_sqlite(file)
+    if await asyncio.to_thread(file.is_file):
+        logger.warning(
+            "the events in %s are not read, and their videos not shown: VIDEO_ANALYSIS_KURRENTDB_URI names another"
+            " event store, and moving events there is not built",
+            file,
+        )
+    return await _open_kurrentdb(uri, settings)
 
 
 async def _open_kurrentdb(uri: str, settings: Settings) -> DurableEventStore:
@@ -80,6 +89,8 @@ async def _open_kurrentdb(uri: str, settings: Settings) -> DurableEventStore:
             f"{settings.kurrentdb_ca}: {error.strerror}; name the CA certificates of the KurrentDB server"
             " (VIDEO_ANALYSIS_KURRENTDB_CA)"
         ) from error
+    # Children are programs of their own: gRPC need not see to forks, and else says at some that it does not.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     # The driver takes time to load, and most programs do without it.
     from eventsourcing.adapters.kurrentdb import KurrentDbEventStore
 

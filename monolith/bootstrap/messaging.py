@@ -57,5 +57,7 @@ async def _relay_leadership(sharing: Sharing) -> AsyncIterator[Leadership]:
     if sharing.leases is None:
         yield SoleLeadership()
         return
-    async with LeasedLeadership(sharing.leases, RELAY, sharing.owner) as leadership:
+    async with LeasedLeadership(
+        sharing.leases, RELAY, sharing.owner, title="the one that tells RabbitMQ"
+    ) as leadership:
         yield leadership

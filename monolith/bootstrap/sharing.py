@@ -51,6 +51,6 @@ async def sharing_of(settings: Settings, store: EventStore) -> AsyncIterator[Sha
     leases = Leases(store, clock=time.time)
     async with (
         LeasedLeadership(leases, copy_lease(owner), owner, title="one of the copies") as alive,
-        LeasedLeadership(leases, PROCESS_MANAGER, owner) as leadership,
+        LeasedLeadership(leases, PROCESS_MANAGER, owner, title="the leader") as leadership,
     ):
         yield Sharing(owner, leadership, alive, LeasedClaims(leases, owner), leases)

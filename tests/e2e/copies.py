@@ -47,7 +47,7 @@ class Copies:
             while True:
                 for server in self.servers:
                     told = server.output
-                    if told.rfind("is now process-manager") > told.rfind("is no longer process-manager"):
+                    if told.rfind("is now the leader") > told.rfind("is no longer the leader"):
                         return server
                 await asyncio.sleep(0.1)
 

@@ -49,7 +49,7 @@ async def test_another_copy_leads_when_the_leader_is_killed(tmp_path: Path) -> N
             await leader.kill()
             assert (await until_ended(client, video_id))["status"] == "Completed"
             assert await result_rows(client, video_id) == await result_rows(client, undisturbed)
-        assert "is now process-manager" in other.output
+        assert "is now the leader" in other.output
         assert "Traceback" not in other.output
         await leader.start()
 

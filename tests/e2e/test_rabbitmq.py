@@ -121,7 +121,11 @@ async def test_another_copy_relays_when_the_one_that_does_is_killed(tmp_path: Pa
     await bind(url, "listener")
     async with copies(tmp_path, 2, [url, url]) as running:
         async with asyncio.timeout(60):
-            while not (relaying := [one for one in running.servers if "is now relay" in one.output]):
+            while not (
+                relaying := [
+                    one for one in running.servers if "is now the one that tells RabbitMQ" in one.output
+                ]
+            ):
                 await asyncio.sleep(0.1)
         [other] = [one for one in running.servers if one is not relaying[0]]
         async with other.client() as client:
