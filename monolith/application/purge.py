@@ -32,12 +32,14 @@ class Purge:
         self._clock = clock
 
     async def run(self, job: PurgeJob) -> None:
-        """Files first, then streams (tombstoned, so that a late writer fails), then VideoPurged."""
+        """Files first, then streams (tombstoned, so that a late writer fails), then files that a writer in another copy
+        of the program has made meanwhile, then VideoPurged."""
         video = await self._streams.load(job.video_id)
         if not video.deleted or video.purged:
             return
         freed = await self._storage.remove_video(job.video_id) + await self.remove_source(video)
         await self._tombstone(video, [plan.segment for plan in video.segments])
+        freed += await self._storage.remove_video(job.video_id)
         await self._streams.execute(job.video_id, RecordPurge(at=self._clock(), bytes_freed=freed))
 
     async def run_segments(self, job: PurgeSegmentsJob) -> None:

@@ -105,3 +105,26 @@ async def test_the_leader_removes_sources_that_nobody_needs_any_more(
         await until_gone(arriving)
     assert new.exists()
     assert (world.folder / "secrets" / endpoint.video_id).exists()
+
+
+async def test_what_another_copy_stores_until_it_knows_of_the_end_is_removed_too(
+    world: SharedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [submitted] = await world.uploads(1)
+    pack = world.storage.pack_path(submitted.video_id, "000000-other-001.mjpeg")
+    tombstone = world.store.tombstone_stream
+
+    async def tombstoned(stream_name: str) -> None:
+        await world.storage.prepare_video(submitted.video_id)
+        pack.write_bytes(b"frames")
+        await tombstone(stream_name)
+
+    monkeypatch.setattr(world.store, "tombstone_stream", tombstoned)
+    await world.leading.set(leads=True)
+    async with world.running():
+        await world.until(submitted, "completed")
+        await world.handlers.delete(submitted.video_id)
+        async with asyncio.timeout(10):
+            while not (await world.streams.load(submitted.video_id)).purged:
+                await asyncio.sleep(0.01)
+    assert not pack.parent.parent.exists()
