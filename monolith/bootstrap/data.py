@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ ANALYTICS: Final = "analytics"
 
 _KEPT_OF_LEASES: Final = 10
 _FOLDERS: Final = ("videos", "uploads", ANALYTICS, f"{ANALYTICS}-scratch")
+_SHARED_FOLDERS: Final = ("videos", "uploads", "secrets")
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +51,32 @@ async def owned_data(settings: Settings) -> AsyncIterator[tuple[Path, DurableEve
 
 def check_folders(folder: Path) -> None:
     """Blocks. Raises DataDirError where something else lies in the place of a folder of ours."""
-    for name in _FOLDERS:
+    _check(folder, _FOLDERS, "data directory (VIDEO_ANALYSIS_DATA_DIR)")
+
+
+def _check(folder: Path, names: Iterable[str], named: str) -> None:
+    for name in names:
         path = folder / name
         if os.path.lexists(path) and not path.is_dir():
             raise DataDirError(
                 f"{path} is no folder, but the program keeps its files in a folder of that name; move it away, or name"
-                " another data directory (VIDEO_ANALYSIS_DATA_DIR)"
+                f" another {named}"
             )
+
+
+def prepare_folders(settings: Settings, storage: FileStorage) -> None:
+    """Make those for videos and uploads. Blocks. Raises DataDirError where they cannot be."""
+    shared = settings.shared_folder
+    if settings.shared_dir is not None:
+        _check(shared, _SHARED_FOLDERS, "folder to be shared (VIDEO_ANALYSIS_SHARED_DIR)")
+    try:
+        storage.prepare()
+    except OSError as error:
+        setting = "VIDEO_ANALYSIS_SHARED_DIR" if settings.shared_dir else "VIDEO_ANALYSIS_DATA_DIR"
+        raise DataDirError(
+            f"there can be no folders in {shared}: {error.strerror or error}; give this user the right to write there,"
+            f" or name another folder ({setting})"
+        ) from error
 
 
 def storage_of(settings: Settings) -> FileStorage:

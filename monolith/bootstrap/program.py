@@ -30,7 +30,7 @@ from monolith.application.tracing import NoTracing, Tracing
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.analytics import running_analytics, tell_failure
 from monolith.bootstrap.annotated import annotated_jpeg, running_annotated
-from monolith.bootstrap.data import ANALYTICS, check_folders, open_store, storage_of
+from monolith.bootstrap.data import ANALYTICS, check_folders, open_store, prepare_folders, storage_of
 from monolith.bootstrap.engines import concurrent_segments, start_engines
 from monolith.bootstrap.handlers import video_handlers
 from monolith.bootstrap.live import publishing_of
@@ -134,7 +134,7 @@ class _Builder:
 
     async def build(self, lock: DataDirLock) -> Program:
         await asyncio.to_thread(check_folders, self._folder)
-        await asyncio.to_thread(self._storage.prepare)
+        await asyncio.to_thread(prepare_folders, self._settings, self._storage)
         access = await open_access(self._settings)
         refusals = Refusals(access.failures, self._registry)
         self._tracing = await self._enter(tracing_of(self._settings))

@@ -15,7 +15,7 @@ from monolith.api.services import ApiServices
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.analytics import running_analytics
 from monolith.bootstrap.annotated import annotated_jpeg, running_annotated
-from monolith.bootstrap.data import ANALYTICS, owned_data, storage_of
+from monolith.bootstrap.data import ANALYTICS, owned_data, prepare_folders, storage_of
 from monolith.bootstrap.handlers import video_handlers
 from monolith.bootstrap.read_models import running_read_models
 from monolith.bootstrap.webhooks import running_webhooks
@@ -36,7 +36,7 @@ async def reading_alone(settings: Settings) -> AsyncIterator[FastAPI]:
         models, runner = await stack.enter_async_context(running_read_models(store, codec, folder))
         analytics, _ = await stack.enter_async_context(running_analytics(store, codec, folder / ANALYTICS))
         storage = storage_of(settings)
-        await asyncio.to_thread(storage.prepare)
+        await asyncio.to_thread(prepare_folders, settings, storage)
         annotated = await stack.enter_async_context(running_annotated(settings, models, storage))
         streams = VideoStreams(store, codec)
         webhooks = await stack.enter_async_context(running_webhooks(settings, store, codec, store.identity))

@@ -20,7 +20,7 @@ from monolith.application.retention_report import RetentionRequest
 from monolith.application.retention_schedule import RetentionPlan, RetentionSchedule
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.analytics import following_analytics
-from monolith.bootstrap.data import ANALYTICS, owned_data, storage_of
+from monolith.bootstrap.data import ANALYTICS, owned_data, prepare_folders, storage_of
 from monolith.bootstrap.read_models import running_read_models
 from monolith.domain.events import DOMAIN_EVENTS
 from monolith.domain.jobs import PurgeSegmentsJob
@@ -79,7 +79,7 @@ async def retaining_alone(settings: Settings) -> AsyncIterator[Retention]:
             storage_of(settings),
             VideoStreams(store, codec),
         )
-        await asyncio.to_thread(storage.prepare)
+        await asyncio.to_thread(prepare_folders, settings, storage)
         purge = Purge(streams, store, storage, SecretUrls(settings.shared_folder), time.time)
         await _finish_purges(store, streams, purge, folder)
         retention = retention_of(

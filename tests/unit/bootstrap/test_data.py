@@ -42,3 +42,22 @@ async def test_neither_the_program_nor_reading_alone_begins(tmp_path: Path) -> N
         with pytest.raises(DataDirError, match="analytics is no folder"):
             async with beginning:
                 pass
+
+
+@pytest.mark.parametrize("name", ["videos", "uploads", "secrets"])
+async def test_a_file_in_the_place_of_a_shared_folder_is_named(name: str, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / name).touch()
+    with pytest.raises(DataDirError, match=f"shared/{name} is no folder, .* another folder to be shared"):
+        async with running_program(Settings(data_dir=tmp_path / "own", shared_dir=shared)):
+            pass
+
+
+async def test_a_shared_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = Settings(data_dir=tmp_path / "own", shared_dir=tmp_path / "file")
+    told = f"there can be no folders in {tmp_path}/file: Not a directory; .*VIDEO_ANALYSIS_SHARED_DIR"
+    with pytest.raises(DataDirError, match=told):
+        async with running_program(settings):
+            pass
