@@ -89,6 +89,12 @@ def service_manager(environment: Mapping[str, str] | None = None) -> ServiceMana
     return ServiceManagerSettings(environment.get("NOTIFY_SOCKET", ""), watchdog)
 
 
+def leave_forks_alone() -> None:
+    """Children are programs of their own: gRPC, which reads this when it is loaded, need not see to forks, and else says
+    at some that it does not."""
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+
 def variable(name: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + name.upper()

@@ -16,6 +16,7 @@ from eventsourcing.leases import LEASE_PREFIX
 from eventsourcing.store import DurableEventStore
 from monolith.datadir import DataDirError, DataDirLock
 from monolith.settings import Settings
+from monolith.settings_loading import leave_forks_alone
 from monolith.storage import FileStorage
 
 EVENTS: Final = "events.db"
@@ -109,8 +110,7 @@ async def _open_kurrentdb(uri: str, settings: Settings) -> DurableEventStore:
             f"{settings.kurrentdb_ca}: {error.strerror}; name the CA certificates of the KurrentDB server"
             " (VIDEO_ANALYSIS_KURRENTDB_CA)"
         ) from error
-    # Children are programs of their own: gRPC need not see to forks, and else says at some that it does not.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    leave_forks_alone()
     # The driver takes time to load, and most programs do without it.
     from eventsourcing.adapters.kurrentdb import KurrentDbEventStore
 
