@@ -90,8 +90,8 @@ def service_manager(environment: Mapping[str, str] | None = None) -> ServiceMana
 
 
 def leave_forks_alone() -> None:
-    """Children are programs of their own: gRPC, which reads this when it is loaded, need not see to forks, and else says
-    at some that it does not."""
+    """Children are programs of their own: gRPC, which reads this when it is loaded, need not see to forks, and else
+    says at some that it does not."""
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
