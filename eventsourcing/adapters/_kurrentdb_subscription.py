@@ -21,7 +21,8 @@ from eventsourcing.events import CaughtUp, RecordedEvent
 from eventsourcing.store import SubscriptionItem
 
 _FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 10.0
+_LONGEST_PAUSE: Final = 3.0
+"""Answers to writes wait until read models have seen them: these must not be late when the server is back."""
 _WINDOW: Final = 500
 """Events that the server looks at between two checkpoints, matching or not."""
 
@@ -150,8 +151,12 @@ class KurrentDbSubscription:
                 reason = str(error) or type(error).__name__
             if self._ended:
                 return
-            pause = _FIRST_PAUSE if self._through != before else pause
-            logger.warning("a subscription to KurrentDB broke off (%s); tried again in %g s", reason, pause)
+            if self._live or self._through != before:
+                pause = _FIRST_PAUSE
+            level = logging.WARNING if pause == _FIRST_PAUSE else logging.DEBUG
+            logger.log(
+                level, "a subscription to KurrentDB broke off, it is tried until it is back: %s", reason
+            )
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
