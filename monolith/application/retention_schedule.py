@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, time, timedelta
@@ -18,6 +19,8 @@ from monolith.domain.errors import DomainError
 
 _LONGEST_SLEEP: Final = 60.0
 """Seconds: the clock may be set, and a machine may sleep."""
+_TAKEOVER_SECONDS: Final = 60.0
+"""Where nobody leads when it is time, somebody does soon."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +68,15 @@ class RetentionSchedule:
         while True:
             while (left := self.next_at - self._clock()) > 0:
                 await self._sleep(min(left, _LONGEST_SLEEP))
-            if self._leadership.leads:
+            if await self._leads():
                 await self._run_once()
             self.next_at = following(self._clock(), self.plan.at)
+
+    async def _leads(self) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TAKEOVER_SECONDS):
+                await self._leadership.wait_for(True)
+        return self._leadership.leads
 
     async def _run_once(self) -> None:
         try:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from monolith.application.leadership import Leadership
 from monolith.application.retention_report import DAY_SECONDS, RetentionReport, RetentionRequest
 from monolith.application.retention_schedule import RetentionPlan, RetentionSchedule, following
 from monolith.storage import RetentionFile
 from tests.histories import RunStory, SegmentStory, VideoStory, events_of
 from tests.unit.application.retention_world import Life, World
+from tests.unit.application.sharing_world import Leading
 
 AT = time(3, 30)
 TOLD = VideoStory(
@@ -68,13 +70,17 @@ async def world(tmp_path: Path) -> World:
     return made
 
 
-def scheduled(life: Life, world: World, *, keep: tuple[str, ...] = ()) -> RetentionSchedule:
+def scheduled(
+    life: Life, world: World, *, keep: tuple[str, ...] = (), leadership: Leadership | None = None
+) -> RetentionSchedule:
     async def sleep(seconds: float) -> None:
         world.store.now += seconds
         await asyncio.sleep(0)
 
     plan = RetentionPlan(request=RetentionRequest(days=1, keep=frozenset(keep)), at=AT)
-    return RetentionSchedule(life.retention, plan, lambda: world.store.now, sleep=sleep)
+    return RetentionSchedule(
+        life.retention, plan, lambda: world.store.now, leadership=leadership, sleep=sleep
+    )
 
 
 async def until_days_later(world: World, days: float) -> None:
@@ -94,6 +100,35 @@ async def test_it_runs_every_day(world: World) -> None:
         assert life.retention.report is not None
         assert life.retention.report.trigger == "schedule"
         assert list((await life.streams.load(TOLD.video_id)).expired) == [0]
+
+
+async def test_of_several_copies_the_leader_runs_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monolith.application.retention_schedule._TAKEOVER_SECONDS", 0.01)
+    leading = Leading(leads=False)
+    async with world.living() as life, scheduled(life, world, leadership=leading):
+        await until_days_later(world, 3)
+        assert life.retention.report is None
+        await leading.set(leads=True)
+        await until_days_later(world, 3)
+        await life.retention.wait(10)
+        assert life.retention.report is not None
+
+
+async def test_who_leads_a_moment_after_the_time_runs_it(world: World) -> None:
+    """The leader died, or this copy has just started."""
+    leading = Leading(leads=False)
+    async with world.living() as life, scheduled(life, world, leadership=leading) as schedule:
+        due = schedule.next_at
+        async with asyncio.timeout(10):
+            while world.store.now < due:
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        assert (life.retention.report, schedule.next_at) == (None, due)
+        await leading.set(leads=True)
+        await until_days_later(world, 0.5)
+        await life.retention.wait(10)
+        report = life.retention.report
+        assert report is not None and report.started_at < due + DAY_SECONDS / 2
 
 
 async def test_one_that_was_missed_comes_at_the_start(world: World) -> None:
