@@ -1,108 +1,125 @@
 """Publishes in order without waiting for each confirmation.
 
-What a connection has sent is always a beginning of what it was given: as soon as one message fails, none behind it is
+What a connection has sent is always a beginning of what it was given: as soon as one message fails, nothing more is
 sent. Otherwise a later one might reach the broker without it, and both again in order, too late.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Final
-
-from faststream.rabbit import RabbitBroker
-from pamqp.commands import Basic
 
 from monolith.application.tracing import TRACEPARENT, NoTracing, Tracing
 from monolith.messaging.connection import BrokerAwayError
-from monolith.messaging.schemas import CONTENT_TYPE, Outgoing
-from monolith.messaging.topology import EVENTS
+from monolith.messaging.event_channel import Confirmation, EventChannel
+from monolith.messaging.schemas import Outgoing
 
 IN_FLIGHT: Final = 100
 """Messages that may be on their way at once, without a confirmation."""
+BATCH: Final = 25
+"""Messages that are sent in one piece, at most."""
 _CONFIRM_SECONDS: Final = 30.0
 
 
 class Pipeline:
-    """One connection's. `confirmed` is called with each message's commit position, in order, once it and all before it
-    are the broker's; nothing is called after the first failure. For one sender, beside one task that runs `confirm`."""
+    """One channel's. `confirmed` is called with each message's commit position, in order, once it and all before it are
+    the broker's; nothing is called after the first failure. For one sender, beside one task that runs `confirm`."""
 
     def __init__(
-        self, rabbit: RabbitBroker, confirmed: Callable[[int], None], tracing: Tracing | None = None
+        self, channel: EventChannel, confirmed: Callable[[int], None], tracing: Tracing | None = None
     ) -> None:
         self._tracing = tracing or NoTracing()
-        self._rabbit = rabbit
+        self._channel = channel
         self._confirmed = confirmed
-        self._sent: asyncio.Queue[tuple[asyncio.Task[None], int]] = asyncio.Queue(IN_FLIGHT)
-        self._unconfirmed: dict[asyncio.Task[None], None] = {}
-        """In the order in which they are sent."""
+        self._unconfirmed: deque[tuple[Confirmation, int]] = deque()
+        """In the order in which they were sent."""
+        self._sent = asyncio.Event()
+        self._taken_off = asyncio.Event()
         self._failure: Exception | None = None
+        self._traces: set[asyncio.Task[None]] = set()
+        channel.when_closed(self.abandon)
 
     @property
     def waiting(self) -> int:
-        """Messages that are sent, or about to be, and not confirmed."""
+        """Messages that are sent and not confirmed."""
         return len(self._unconfirmed)
 
-    async def send(self, message: Outgoing, commit_position: int) -> None:
-        """Send it behind those before it; waits for room alone. Raises what has failed before."""
+    async def send(self, messages: Sequence[tuple[Outgoing, int]]) -> None:
+        """Send up to `BATCH` messages, each with its commit position, behind those before them; waits for room alone.
+        Raises what has failed before."""
+        await self._until_at_most(IN_FLIGHT - len(messages))
+        published = [message for message, _ in messages]
+        confirmations = await self._channel.publish(published)
+        self._unconfirmed.extend(zip(confirmations, (position for _, position in messages), strict=True))
         if self._failure is not None:
+            self.abandon(self._failure)
             raise self._failure
-        task = asyncio.create_task(self._publish_or_stop(message))
-        self._unconfirmed[task] = None
-        task.add_done_callback(self._unconfirmed.pop)
-        await self._sent.put((task, commit_position))
+        self._sent.set()
+        self._trace(published, confirmations)
 
     async def confirm(self) -> None:
         """Take the confirmations, in order, until cancelled. Raises `BROKER_ERRORS` for the first that fails."""
         while True:
-            task, commit_position = await self._sent.get()
-            await asyncio.wait([task])  # and not the task itself: who is cancelled here must not cancel it
-            if task.cancelled():
-                raise self._failure or BrokerAwayError("a message was given up")
+            while not self._unconfirmed:
+                self._sent.clear()
+                await self._sent.wait()
+                self._check()
+            confirmation, commit_position = self._unconfirmed[0]
+            await self._until_done(confirmation)
+            self._check()
+            confirmation.result()
+            self._unconfirmed.popleft()
             self._confirmed(commit_position)
-            self._sent.task_done()
+            self._taken_off.set()
 
     async def until_confirmed(self) -> None:
-        """Until all that was sent is confirmed."""
-        await self._sent.join()
+        """Until all that was sent is confirmed. Raises what has failed."""
+        await self._until_at_most(0)
 
-    def abandon(self) -> None:
+    async def _until_done(self, confirmation: Confirmation) -> None:
+        """Raises TimeoutError. A broker that is short of memory or disk says that it does not listen: that is waited
+        for, and not made worse by sending all of it again."""
+        while not confirmation.done():
+            await asyncio.wait([confirmation], timeout=_CONFIRM_SECONDS)
+            if not confirmation.done() and await self._channel.listens():
+                raise TimeoutError("a message was not confirmed in time")
+
+    def abandon(self, reason: Exception | None = None) -> None:
         """Nobody waits for the confirmations any more, and nothing more is sent."""
-        self._failure = self._failure or BrokerAwayError("the connection was given up")
-        for task in reversed(list(self._unconfirmed)):
-            task.cancel()
+        self._failure = self._failure or reason or BrokerAwayError("the connection was given up")
+        for confirmation, _ in self._unconfirmed:
+            if not confirmation.cancel() and not confirmation.cancelled():
+                confirmation.exception()  # seen: the first failure says enough
+        self._sent.set()
+        self._taken_off.set()
 
-    async def _publish_or_stop(self, message: Outgoing) -> None:
-        """Ends as cancelled where it fails: `_failure` says why."""
-        try:
-            await self._publish(message)
-        except Exception as error:
-            self._failure = self._failure or error
-            self.abandon()
-            raise asyncio.CancelledError from error
+    async def _until_at_most(self, count: int) -> None:
+        self._check()
+        while len(self._unconfirmed) > count:
+            self._taken_off.clear()
+            await self._taken_off.wait()
+            self._check()
 
-    async def _publish(self, message: Outgoing) -> None:
-        traceparent = message.headers.get(TRACEPARENT)
-        if traceparent is None:
-            return await self._publish_now(message)
-        with self._tracing.continued(str(traceparent), "publish", {"type": message.routing_key}):
-            await self._publish_now(message)
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
-    async def _publish_now(self, message: Outgoing) -> None:
-        # Tasks begin in the order in which they were made, and the driver's lock lets them through in that order.
-        confirmation = await self._rabbit.publish(
-            message.body,
-            exchange=EVENTS,
-            routing_key=message.routing_key,
-            mandatory=False,  # nobody need listen
-            persist=True,
-            timeout=_CONFIRM_SECONDS,
-            headers=dict(message.headers),
-            content_type=CONTENT_TYPE,
-            correlation_id=message.correlation_id or message.message_id,
-            message_id=message.message_id,
-            message_type=message.routing_key,
-            timestamp=message.recorded_at,
-        )
-        if not isinstance(confirmation, Basic.Ack):
-            raise BrokerAwayError(f"a message was not confirmed: {confirmation!r}")
+    def _trace(self, messages: Sequence[Outgoing], confirmations: Sequence[Confirmation]) -> None:
+        traced = [message for message in messages if TRACEPARENT in message.headers]
+        if traced:
+            task = asyncio.create_task(self._spans(traced, confirmations), name="publishing")
+            self._traces.add(task)
+            task.add_done_callback(self._traces.discard)
+
+    async def _spans(self, messages: Sequence[Outgoing], confirmations: Sequence[Confirmation]) -> None:
+        """One for each message, until all that was sent with it is confirmed, or has failed."""
+        with contextlib.suppress(BrokerAwayError), contextlib.ExitStack() as spans:
+            for message in messages:
+                traceparent, kind = str(message.headers[TRACEPARENT]), message.routing_key
+                spans.enter_context(self._tracing.continued(traceparent, "publish", {"type": kind}))
+            await asyncio.wait(confirmations)
+            if any(one.cancelled() or one.exception() for one in confirmations):
+                raise BrokerAwayError("not all messages were confirmed")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from faststream.rabbit import RabbitBroker
@@ -27,7 +27,8 @@ from monolith.application.leadership import Leadership
 from monolith.application.tracing import NoTracing, Tracing
 from monolith.domain.events import STREAM_PREFIXES
 from monolith.messaging.connection import MessageBroker
-from monolith.messaging.pipeline import Pipeline
+from monolith.messaging.event_channel import open_event_channel
+from monolith.messaging.pipeline import BATCH, Pipeline
 from monolith.messaging.schemas import EventMessages, Outgoing
 from monolith.messaging.topology import EVENTS
 from monolith.projection_lag import ProjectionLag
@@ -121,7 +122,8 @@ class Relay:
         """Everything behind the last confirmed position, until the connection or the store fails."""
         self.tries += 1
         await rabbit.declare_exchange(EVENTS)
-        pipeline = self._pipeline = Pipeline(rabbit, self._note, self._tracing)
+        channel = await open_event_channel(rabbit, EVENTS.name)
+        pipeline = self._pipeline = Pipeline(channel, self._note, self._tracing)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._save_now_and_then())
@@ -141,10 +143,14 @@ class Relay:
                     await pipeline.until_confirmed()
                     self.position = max(self.position or 0, item.commit_position or 0)
                     continue
-                for event in item:
-                    if (message := self._message(event)) is not None:
-                        await pipeline.send(message, event.commit_position)
+                for start in range(0, len(item), BATCH):
+                    if messages := self._messages_of(item[start : start + BATCH]):
+                        await pipeline.send(messages)
         raise StoreUnavailableError("the event store was closed")
+
+    def _messages_of(self, events: Sequence[RecordedEvent]) -> list[tuple[Outgoing, int]]:
+        made = ((self._message(event), event.commit_position) for event in events)
+        return [(message, position) for message, position in made if message is not None]
 
     def _message(self, event: RecordedEvent) -> Outgoing | None:
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from eventsourcing.adapters.sqlite import SqliteEventStore
@@ -17,6 +19,8 @@ from eventsourcing.versions import ANY
 from monolith.application.leadership import Leadership, SoleLeadership
 from monolith.domain.events import DOMAIN_EVENTS, SegmentCompleted, VideoSubmitted, video_stream
 from monolith.messaging.connection import MessageBroker
+from monolith.messaging.names import EVENTS_EXCHANGE
+from monolith.messaging.pipeline import IN_FLIGHT
 from monolith.messaging.relay import Relay
 from monolith.messaging.schemas import EventMessages
 from tests.peers.rabbitmq import RabbitMq, rabbitmq
@@ -110,6 +114,34 @@ async def until_confirmed(relay: Relay, count: int) -> None:
             await asyncio.sleep(0.001)
 
 
+class Writer:
+    """Goes on appending, a little ahead of the relay, however long the broker is away: what is to be told, and looked
+    at afterwards, does not grow with the time that it takes to come back."""
+
+    AHEAD = 500
+
+    def __init__(self, store: SqliteEventStore, relay: Relay) -> None:
+        self._store = store
+        self._relay = relay
+        self._enough = False
+        self.written = self.last = 0
+
+    async def run(self) -> None:
+        for n in itertools.count():
+            while self.written > self._relay.confirmed + self.AHEAD and not self._enough:
+                await asyncio.sleep(0.01)
+            if self._enough:
+                return
+            self.last = await append(self._store, n % STREAMS, 3)
+            self.written += 3
+            await asyncio.sleep(0.004)
+
+    async def stop(self, running: asyncio.Task[None]) -> None:
+        """An append that is cancelled may be stored all the same, and would not be counted."""
+        self._enough = True
+        await running
+
+
 @pytest.mark.parametrize("kills", [2, pytest.param(6, marks=pytest.mark.full)])
 async def test_kills_of_the_broker_lose_nothing_and_mix_nothing_up(
     mq: RabbitMq, store: SqliteEventStore, kills: int
@@ -117,18 +149,9 @@ async def test_kills_of_the_broker_lose_nothing_and_mix_nothing_up(
     url = mq.virtual_host()
     await bind(url, "listener")
     relay = relay_of(store, url)
-    written = 0
-    last = 0
-
-    async def write() -> None:
-        nonlocal last, written
-        for n in itertools.count():
-            last = await append(store, n % STREAMS, 3)
-            written += 3
-            await asyncio.sleep(0.004)
-
+    writer = Writer(store, relay)
     async with running(relay):
-        writing = asyncio.create_task(write())
+        writing = asyncio.create_task(writer.run())
         try:
             for _ in range(kills):
                 await until_confirmed(relay, relay.confirmed + 50)
@@ -136,12 +159,11 @@ async def test_kills_of_the_broker_lose_nothing_and_mix_nothing_up(
                 mq.start()
                 await mq.until_ready()
         finally:
-            writing.cancel()
-            await asyncio.wait([writing])
-        await until_told(relay, last)
+            await writer.stop(writing)
+        await until_told(relay, writer.last)
     assert relay.tries > kills
     messages = once(await told(url, "listener"))
-    assert len(messages) == written
+    assert len(messages) == writer.written
     for name, found in positions(messages).items():
         assert found == list(range(len(found))), name
 
@@ -235,6 +257,80 @@ async def test_what_is_hidden_is_not_told_and_what_cannot_be_read_stops_nothing(
     assert b'"video_name":"n"' in found[0].body and b"hidden" not in found[0].body
 
 
+async def test_no_more_than_the_window_is_on_its_way_to_a_broker_that_does_not_answer(
+    mq: RabbitMq, store: SqliteEventStore
+) -> None:
+    url = mq.virtual_host()
+    await bind(url, "listener")
+    relay = relay_of(store, url)
+    async with running(relay):
+        await until_told(relay, await append(store, 0))
+        mq.signal(signal.SIGSTOP)
+        try:
+            last = await append(store, 0, 3 * IN_FLIGHT)
+            await until(lambda: relay.in_flight == IN_FLIGHT)
+            assert relay.confirmed == 1
+        finally:
+            mq.signal(signal.SIGCONT)
+        await until_told(relay, last)
+    assert positions(once(await told(url, "listener"))) == {"video-0": list(range(1 + 3 * IN_FLIGHT))}
+
+
+async def test_what_the_broker_refuses_is_told_again_until_it_takes_it(
+    mq: RabbitMq, store: SqliteEventStore
+) -> None:
+    url = mq.virtual_host()
+    await bind(url, "listener")
+    async with channel_to(url) as channel:
+        full = await channel.declare_queue(
+            "full", durable=True, arguments={"x-max-length": 3, "x-overflow": "reject-publish"}
+        )
+        await full.bind(EVENTS_EXCHANGE, "#")
+        relay = relay_of(store, url)
+        async with running(relay):
+            last = await append(store, 0, 10)
+            await until(lambda: relay.tries > 1)
+            assert relay.confirmed < 10
+            await full.delete(if_unused=False, if_empty=False)
+            await until_told(relay, last)
+    assert positions(once(await told(url, "listener"))) == {"video-0": list(range(10))}
+
+
+async def test_an_exchange_that_is_deleted_is_made_again(mq: RabbitMq, store: SqliteEventStore) -> None:
+    url = mq.virtual_host()
+    relay = relay_of(store, url)
+    async with running(relay):
+        await until_told(relay, await append(store, 0))
+        async with channel_to(url) as channel:
+            await channel.exchange_delete(EVENTS_EXCHANGE)
+        await until_told(relay, await append(store, 0))
+        assert relay.tries == 2
+        await bind(url, "listener")
+        await until_told(relay, await append(store, 0))
+    assert positions(await told(url, "listener")) == {"video-0": [2]}
+
+
+async def test_an_event_that_needs_many_frames_arrives_whole(mq: RabbitMq, store: SqliteEventStore) -> None:
+    url = mq.virtual_host()
+    await bind(url, "listener")
+    name = "long " * 80_000  # a frame of this broker holds 131,072 bytes
+    submitted = VideoSubmitted(
+        video_id="5",
+        video_name=name,
+        video_url="upload:n",
+        source_kind="upload",
+        location="/hidden/n",
+        submitted_at=1.0,
+    )
+    await store.append("video-5", [CODEC.encode(submitted)], expected_version=ANY)
+    relay = relay_of(store, url)
+    async with running(relay):
+        await until_told(relay, await append(store, 5))
+    first, second = await told(url, "listener")
+    assert msgspec.json.decode(first.body)["data"]["video_name"] == name
+    assert second.routing_key == "video.SegmentCompleted"
+
+
 async def test_the_checkpoint_follows_what_was_confirmed(mq: RabbitMq, store: SqliteEventStore) -> None:
     url = mq.virtual_host()
     relay = relay_of(store, url)
@@ -267,6 +363,8 @@ async def test_events_are_persistent_and_say_what_they_are(mq: RabbitMq, store: 
     assert message.content_type == "application/cloudevents+json"
     assert message.delivery_mode == 2
     assert message.correlation_id == "0"
+    assert message.app_id == "video-analysis"
+    assert message.timestamp is not None and message.timestamp.timestamp() == int(recorded.recorded_at)
     assert message.headers == {
         "stream_name": "video-0",
         "stream_position": 0,

@@ -135,11 +135,21 @@ class RabbitMq:
         await connection.close()
         return True
 
+    def signal(self, number: signal.Signals) -> None:
+        """To all that it started."""
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
+
     def kill(self) -> None:
         """SIGKILL to all that it started, and wait for the end."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all that it started and that still runs."""
+        assert self._process is not None
+        return sum(_cpu_seconds(one, self._process.pid) for one in Path("/proc").glob("[0-9]*"))
 
     def close(self) -> None:
         """The end of it."""
@@ -147,6 +157,16 @@ class RabbitMq:
         assert self._mapper is not None
         self._mapper.kill()
         self._mapper.wait()
+
+
+def _cpu_seconds(process: Path, group: int) -> float:
+    """Of a process of the group; 0 for others, and for one that has ended."""
+    try:
+        fields = (process / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    ticks = sum(map(int, fields[11:13])) if int(fields[2]) == group else 0
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _listens(port: int) -> bool:

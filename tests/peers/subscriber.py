@@ -47,8 +47,7 @@ async def told(url: str, queue: str) -> list[Told]:
     async with channel_to(url) as channel:
         bound = await channel.get_queue(queue)
         found: list[Told] = []
-        while (message := await bound.get(fail=False, timeout=30)) is not None:
-            await message.ack()
+        while (message := await bound.get(no_ack=True, fail=False, timeout=30)) is not None:
             found.append(_told(message))
         return found
 
