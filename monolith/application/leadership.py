@@ -81,6 +81,7 @@ class LeasedLeadership:
             raise failure
 
     async def _run(self) -> None:
+        said = False
         while True:
             lost = asyncio.Event()
             try:
@@ -90,10 +91,13 @@ class LeasedLeadership:
                         await lost.wait()
                     finally:
                         self._set(leads=False)
+                said = False
             except LeaseTakenError:
-                pass
+                said = False
             except EventStoreError as error:
-                logger.warning("nobody can be made %s: %s", self._title, error)
+                level = logging.DEBUG if said else logging.WARNING
+                logger.log(level, "nobody can be made %s for now: %s", self._title, error)
+                said = True
             await asyncio.sleep(min(_TRY_SECONDS, self._ttl / 3))
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -226,12 +226,15 @@ class ProcessManager:
 
     async def _load_video(self, video_id: str) -> Video | None:
         """None for a video whose stream cannot be read: it is set aside, the others go on."""
+        said = False
         while True:
             try:
                 video = await self._streams.load(video_id)
                 return video if video.submitted is not None else None
             except StoreUnavailableError as error:
-                logger.warning("video %s cannot be read now: %s", video_id, error)
+                level = logging.DEBUG if said else logging.WARNING
+                logger.log(level, "video %s cannot be read now; it is tried again: %s", video_id, error)
+                said = True
                 await asyncio.sleep(_STORE_PAUSE)
             except EventStoreError:
                 logger.exception("video %s cannot be read; nothing more is done for it", video_id)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -62,8 +63,15 @@ async def test_who_lost_it_leads_again_when_it_is_free(shared: Shared) -> None:
         await leadership.wait_for(True)
 
 
-async def test_a_store_that_is_away_makes_nobody_leader_until_it_is_back(shared: Shared) -> None:
+async def test_a_store_that_is_away_makes_nobody_leader_until_it_is_back(
+    shared: Shared, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "monolith.application.leadership")
     await shared.store.close()
     async with LeasedLeadership(shared.leases, NAME, "a", ttl=0.3) as leadership:
-        await asyncio.sleep(0.2)
+        async with asyncio.timeout(20):
+            while len(caplog.records) < 3:
+                await asyncio.sleep(0.01)
         assert not leadership.leads
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1, "once for each time that it is away"
