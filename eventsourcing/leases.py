@@ -178,7 +178,8 @@ class _Keeper:
                 async with asyncio.timeout(pause):
                     self._lease = await self._leases.renew(self._lease)
             except (StoreUnavailableError, TimeoutError) as error:
-                logger.warning("lease %s could not be renewed: %s", self._lease.name, error)
+                reason = str(error) or f"no answer from the store within {pause:g} s"
+                logger.warning("lease %s could not be renewed: %s", self._lease.name, reason)
                 if self._clock() >= self._lease.expires_at - pause:
                     return
             except LeaseLostError as error:
