@@ -53,7 +53,7 @@ def readiness_checks(
         return projection_trouble(projection.runner) or lag_trouble(projection.lag)
 
     async def message_broker() -> str | None:
-        return None if broker is None else broker.trouble
+        return None if broker is None else broker.lasting_trouble(PATIENCE)
 
     async def event_store() -> str | None:
         return await store_trouble(store)
@@ -64,7 +64,7 @@ def readiness_checks(
         "read models": read_models,
         "inference": inference,
         "disk": disk.check,
-        **({"message broker": Lasting(message_broker)} if broker is not None else {}),
+        **({"message broker": message_broker} if broker is not None else {}),
     }
 
 

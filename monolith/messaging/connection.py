@@ -21,6 +21,8 @@ Rules:
 - Handlers of deliveries are tasks of their own: they go on when the connection is lost. Their acks fail then with one
   of `BROKER_ERRORS`, and the broker delivers again (`redelivered`) to whoever is there.
 - Where a consumer's queue was deleted, the connection is made anew, too (name it in `consumes`).
+- A broker that is short of memory or of disk hears no more of connections that publish. That is told as a trouble; such
+  a connection is kept, and who publishes, or waits in `until_it_listens`, waits: what is in hand is not given back.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
@@ -38,6 +41,7 @@ from aio_pika import RobustConnection
 from aio_pika.abc import TimeoutType
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from aiormq.abc import ConfirmationFrameType
+from aiormq.exceptions import InvalidFrameError
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
 from pamqp.exceptions import PAMQPException
 
@@ -50,6 +54,8 @@ _STEADY_SECONDS: Final = 10.0
 """A connection that held for so long was a good one: the next pause is a short one again."""
 _CLOSE_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 10.0
+_BLOCK_SECONDS: Final = 1.0
+"""As often it is asked whether the broker still listens."""
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +80,7 @@ class MessageBroker:
         self._shown = _without_password(url)
         self._troubles: dict[str, str] = {}
         self._connected: dict[str, bool] = {}
+        self._troubled_since: dict[str, float] = {}
         self.lost = 0
         """Connections that ended by themselves."""
 
@@ -86,6 +93,12 @@ class MessageBroker:
     def trouble(self) -> str | None:
         """Why messages cannot be sent or taken now, for users; None while all connections that are wanted are there."""
         return next(iter(self._troubles.values()), None)
+
+    def lasting_trouble(self, seconds: float) -> str | None:
+        """`trouble` that has been there for so long, or has come back each time at once."""
+        now = time.monotonic()
+        lasting = (why for name, why in self._troubles.items() if now - self._troubled_since[name] >= seconds)
+        return next(lasting, None)
 
     @property
     def connections(self) -> Mapping[str, bool]:
@@ -130,6 +143,7 @@ class MessageBroker:
         finally:
             self._connected.pop(name, None)
             self._troubles.pop(name, None)
+            self._troubled_since.pop(name, None)
 
     @asynccontextmanager
     async def _connection(
@@ -159,7 +173,7 @@ class MessageBroker:
             async with asyncio.timeout(2 * CONNECT_SECONDS):
                 await rabbit.connect()
             self._there(name)
-            async with _ending_when_lost(lambda: self._watched(rabbit, lost, consumes)):
+            async with _ending_when_lost(lambda: self._watched(name, rabbit, lost, consumes)):
                 yield rabbit
         except RuntimeError as error:
             if not lost.done():
@@ -171,14 +185,56 @@ class MessageBroker:
             lost.cancel()
             await _close(rabbit, (graceful_seconds or 0.0) + _CLOSE_SECONDS)
 
-    async def _watched(self, rabbit: RabbitBroker, lost: asyncio.Future[str], consumes: str | None) -> str:
+    async def _watched(
+        self, name: str, rabbit: _Rabbit, lost: asyncio.Future[str], consumes: str | None
+    ) -> str:
         """Why the connection is of no use any more, when it is not."""
+        listening = asyncio.create_task(self._watch_listening(name, rabbit), name="whether RabbitMQ listens")
+        ends: tuple[asyncio.Future[Any], ...] = (lost, listening)
+        unanswered = 0
+        try:
+            while True:
+                await asyncio.wait(ends, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if lost.done():
+                    return lost.result()
+                if listening.done():
+                    listening.result()
+                if consumes is None or not await rabbit.listens():
+                    continue
+                try:
+                    if not await _is_consumed(rabbit, consumes):
+                        return f"nobody consumes the queue {consumes}: it was deleted, or does not answer"
+                    unanswered = 0
+                except TimeoutError:  # once: it may just have ceased to listen
+                    unanswered += 1
+                    if unanswered > 1:
+                        raise
+        finally:
+            listening.cancel()
+            await asyncio.wait([listening])
+
+    async def _watch_listening(self, name: str, rabbit: _Rabbit) -> None:
         while True:
-            await asyncio.wait([lost], timeout=_LOOK_SECONDS if consumes else None)
-            if lost.done():
-                return lost.result()
-            if consumes and not await _is_consumed(rabbit, consumes):
-                return f"nobody consumes the queue {consumes}: it was deleted, or does not answer"
+            await asyncio.sleep(_BLOCK_SECONDS)
+            self._note(name, listens=await rabbit.listens())
+
+    def _note(self, name: str, *, listens: bool) -> None:
+        """Of a connection that is there."""
+        if listens:
+            self._troubled_since.pop(name, None)
+            if self._troubles.pop(name, None) is not None:
+                logger.info("RabbitMQ at %s takes messages again: %s", self._shown, name)
+            return
+        self._trouble(
+            name,
+            f"RabbitMQ at {self._shown} takes no messages now ({name}): it is short of memory or of room on its disk",
+        )
+
+    def _trouble(self, name: str, trouble: str) -> None:
+        if self._troubles.get(name) != trouble and name in self._connected:
+            logger.warning("%s", trouble)
+        self._troubled_since.setdefault(name, time.monotonic())
+        self._troubles[name] = trouble
 
     def _there(self, name: str) -> None:
         if not self._connected.get(name):
@@ -187,13 +243,10 @@ class MessageBroker:
         self._troubles.pop(name, None)
 
     def _away(self, name: str, reason: str) -> None:
-        trouble = f"RabbitMQ at {self._shown} cannot be used ({name}): {reason}"
-        if name in self._connected and self._troubles.get(name) != trouble:
-            logger.warning("%s", trouble)
+        self._trouble(name, f"RabbitMQ at {self._shown} cannot be used ({name}): {reason}")
         if self._connected.get(name):
             self.lost += 1
         self._connected[name] = False
-        self._troubles[name] = trouble
 
 
 class _Connection(RobustConnection):
@@ -209,22 +262,51 @@ class _Connection(RobustConnection):
 
 class _Rabbit(RabbitBroker):
     """A publish whose confirmation can never come raises BrokerAwayError: the driver cancels it, as if its caller had
-    been cancelled."""
+    been cancelled. `timeout` of a publish holds (FastStream 0.7 forgets it), and stands still while the broker says
+    that it does not listen."""
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self._connection_kwargs["connection_class"] = _Connection
+        self._deadlines: dict[asyncio.Timeout, float] = {}
 
-    async def publish(self, *arguments: Any, **options: Any) -> ConfirmationFrameType | None:
+    async def publish(
+        self, *arguments: Any, timeout: TimeoutType = None, **options: Any
+    ) -> ConfirmationFrameType | None:
         task = asyncio.current_task()
         assert task is not None
-        asked_before = task.cancelling()
+        async with asyncio.timeout(timeout) as deadline:
+            asked_before = task.cancelling()
+            if timeout is not None:
+                self._deadlines[deadline] = timeout
+            try:
+                return await super().publish(*arguments, **options)
+            except asyncio.CancelledError as error:
+                if task.cancelling() > asked_before:
+                    raise
+                raise BrokerAwayError(str(error) or "the connection was lost") from error
+            finally:
+                self._deadlines.pop(deadline, None)
+
+    async def listens(self) -> bool:
+        """Whether the broker takes messages of this connection; while it does not, deadlines move on."""
         try:
-            return await super().publish(*arguments, **options)
-        except asyncio.CancelledError as error:
-            if task.cancelling() > asked_before:
-                raise
-            raise BrokerAwayError(str(error) or "the connection was lost") from error
+            async with asyncio.timeout(_BLOCK_SECONDS / 10):
+                await until_it_listens(self)
+        except TimeoutError:
+            now = asyncio.get_running_loop().time()
+            for deadline, seconds in self._deadlines.items():
+                if not deadline.expired():
+                    deadline.reschedule(now + seconds)
+            return False
+        return True
+
+
+async def until_it_listens(rabbit: RabbitBroker) -> None:
+    """Until the broker hears what this connection asks: it says so when it is short of memory, or of disk."""
+    connection = await rabbit.connect()
+    if connection.transport is not None:
+        await connection.transport.ready()
 
 
 async def _whole(message: RabbitMessage) -> RabbitMessage:
@@ -301,4 +383,6 @@ def _without_password(url: str) -> str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError) and not str(error):
         return "it does not answer in time"
+    if isinstance(error, InvalidFrameError):  # the driver keeps to itself what the broker said
+        return "it refused the virtual host of the address: there is none of that name, or the user has no rights on it"
     return str(error) or type(error).__name__

@@ -31,7 +31,7 @@ from monolith.application.segment_claims import SegmentClaims
 from monolith.application.shared_segments import SharedSegments
 from monolith.domain.jobs import SegmentJob
 from monolith.domain.video import Video
-from monolith.messaging.connection import BROKER_ERRORS, MessageBroker
+from monolith.messaging.connection import BROKER_ERRORS, MessageBroker, until_it_listens
 
 Bury: TypeAlias = Callable[[SegmentJob, str], Awaitable[None]]
 
@@ -153,6 +153,7 @@ class RabbitSegmentQueue:
             connection = await rabbit.connect()
             async with connection.channel() as channel, self._handing_out() as leadership:
                 while True:
+                    await until_it_listens(rabbit)
                     await self._look(channel, leadership)
         finally:
             self._takes, self._stop_taking = False, None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 from faststream import AckPolicy
@@ -35,6 +36,16 @@ async def kept(
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled() or task.exception() is not None
+
+
+@contextmanager
+def stopped(mq: RabbitMq) -> Iterator[None]:
+    """The broker does nothing meanwhile."""
+    mq.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        mq.signal(signal.SIGCONT)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -133,3 +144,59 @@ async def test_what_the_work_raises_is_raised_and_the_connection_closed(mq: Rabb
     with pytest.raises(ZeroDivisionError):
         await broker.keep("failing", fail)
     assert broker.connections == {}
+
+
+MEMORY = "vm_memory_monitor:set_vm_memory_high_watermark({absolute, %d})."
+
+
+async def test_a_broker_without_memory_is_told_of_and_its_connection_kept(
+    mq: RabbitMq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monolith.messaging.connection._LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("monolith.messaging.connection._BLOCK_SECONDS", 0.1)
+    broker, consumer = MessageBroker(mq.virtual_host()), Consumer()
+    sent = asyncio.Event()
+
+    async def work(rabbit: RabbitBroker) -> None:
+        consuming = asyncio.create_task(consumer.work(rabbit))
+        await until(lambda: consumer.connected == 1)
+        await asyncio.to_thread(mq.ask, MEMORY % 1000)
+        try:
+            await rabbit.publish(b"job", queue=JOBS, persist=True, timeout=1.0)
+            sent.set()
+            await consuming
+        finally:
+            consuming.cancel()
+            await asyncio.wait([consuming])
+
+    async with kept(broker, work):
+        await until(lambda: broker.lasting_trouble(3.0) is not None)  # longer than the publish may take
+        assert "takes no messages now (jobs): it is short of memory" in (broker.trouble or "")
+        assert not sent.is_set() and broker.connections == {"jobs": True}
+        await asyncio.to_thread(mq.ask, MEMORY % 1_000_000_000)
+        await until(sent.is_set)
+        await until(lambda: broker.trouble is None)
+        await until(lambda: consumer.taken == [(b"job", False)])
+        assert (consumer.connected, broker.lost) == (1, 0)
+
+
+async def test_a_publish_that_is_not_confirmed_ends_at_its_deadline(mq: RabbitMq) -> None:
+    url, waited = mq.virtual_host(), asyncio.Event()
+    broker = MessageBroker(url)
+
+    async def work(rabbit: RabbitBroker) -> None:
+        await rabbit.declare_queue(JOBS)
+        with stopped(mq), pytest.raises(TimeoutError):
+            await rabbit.publish(b"job", queue=JOBS, timeout=0.2)
+        waited.set()
+
+    await broker.keep("jobs", work)
+    assert waited.is_set()
+
+
+async def test_a_virtual_host_that_is_not_there_is_told_in_words(mq: RabbitMq) -> None:
+    broker, consumer = MessageBroker(f"{mq.url}nowhere"), Consumer()
+    async with kept(broker, consumer.work):
+        await until(lambda: "there is none of that name" in (broker.trouble or ""))
+        assert broker.lasting_trouble(3600.0) is None
+        await until(lambda: broker.lasting_trouble(0.1) is not None)
