@@ -51,6 +51,8 @@ from eventsourcing.versions import ANY, NO_STREAM, ExpectedVersion
 
 DEADLINE_SECONDS: Final = 15.0
 """For one call to the server; its client makes each call twice, where the first fails."""
+LONGEST_SECONDS: Final = 60.0
+"""For all that a step of ours takes, with the client's looking for the leader of a cluster."""
 IN_FLIGHT: Final = 128
 """Calls at the server at the same time; more callers wait for their turn."""
 QUEUE_SIZE: Final = 4_096
@@ -343,9 +345,11 @@ class KurrentDbEventStore:
         self._calls += 1
         self._idle.clear()
         try:
-            async with self._turns:
+            async with self._turns, asyncio.timeout(LONGEST_SECONDS):
                 with _our_errors(stream_name):
                     yield
+        except TimeoutError as error:
+            raise StoreUnavailableError(f"KurrentDB: no answer within {LONGEST_SECONDS:g} s") from error
         finally:
             self._calls -= 1
             if self._calls == 0:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import traceback
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from eventsourcing.adapters import kurrentdb
 from eventsourcing.adapters.kurrentdb import KurrentDbEventStore
 from eventsourcing.errors import AppendTooLargeError, StoreUnavailableError
 from eventsourcing.events import CaughtUp, NewEvent, RecordedEvent
@@ -233,6 +235,17 @@ async def test_a_uri_that_is_none(uri: str) -> None:
     with pytest.raises(ValueError, match=r".") as raised:
         await KurrentDbEventStore.open(uri)
     assert "hush" not in "".join(traceback.format_exception(raised.value))
+
+
+async def test_nobody_waits_for_ever_for_a_cluster_that_takes_connections_and_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The driver looks for the leader for minutes."""
+    monkeypatch.setattr(kurrentdb, "LONGEST_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host, port = silent.getsockname()
+        with pytest.raises(StoreUnavailableError, match=r"no answer within 0\.5 s"):
+            await KurrentDbEventStore.open(f"kurrentdb+discover://{host}:{port}?tls=false")
 
 
 async def test_a_cluster_of_which_nothing_answers_is_said_to_be_away() -> None:
