@@ -57,7 +57,13 @@ FrameStep = Annotated[int, typer.Option(min=1, help="Analyse every n-th frame.")
 @app.callback()
 def _root(
     show_version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=lambda wanted: _print_version(wanted))
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=lambda wanted: _print_version(wanted),
+            help="Show the version and exit.",
+        ),
     ] = False,
 ) -> None:
     """Options of the program itself."""
@@ -105,7 +111,10 @@ def serve(
     once: Annotated[bool, typer.Option("--once", help="End after the analyses.")] = False,
     more: Annotated[list[str] | None, typer.Argument(metavar="[VIDEO]...", help="More to analyse.")] = None,
 ) -> None:
-    """Serves the API and the web page until Ctrl-C."""
+    """Serves the API and the web page until Ctrl-C.
+
+    All else is a setting (`video-analysis settings`): KurrentDB and a folder for several copies, RabbitMQ, limits.
+    """
     from monolith.cli.serving import serve_program
 
     sources = [*(analyze or []), *(more or [])]

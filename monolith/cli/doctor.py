@@ -32,7 +32,7 @@ def doctor(
     ] = False,
     data_dir: Annotated[Path | None, typer.Option(help="Folder for events, frames and read models.")] = None,
 ) -> None:
-    """Looks at the installation, the machine, the data directory and the network, also while a server runs.
+    """Looks at the installation, the machine, folders, the network and the servers it uses, also while it serves.
 
     Exit code 1: something is a problem. Warnings are none.
     """
