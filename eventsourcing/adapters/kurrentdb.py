@@ -28,6 +28,7 @@ from kurrentdbclient.exceptions import (
 )
 from uuid_utils.compat import uuid7
 
+from eventsourcing.adapters._kurrentdb_driver import driver_of
 from eventsourcing.adapters._kurrentdb_events import (
     IDENTITY_STREAM,
     STATES,
@@ -59,16 +60,6 @@ QUEUE_SIZE: Final = 4_096
 """Appends that may be waiting; more mean that the server does not keep up (see `waiting_appends`)."""
 _CLOSE_SECONDS: Final = 10.0
 _KEEP_ALL: Final[Mapping[str, int]] = {}
-_CONNECTING: Final = (
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
-)
-"""A server that is back is found within seconds, one that is silently gone is noticed, also by a subscription."""
 _FIRST_LOOK_BACK: Final = 16
 
 
@@ -117,8 +108,7 @@ class KurrentDbEventStore:
 
         Raises ValueError for a URI that is none, StoreUnavailableError.
         """
-        client = _client(uri, root_certificates)
-        client.grpc_options = (*_CONNECTING, *client.grpc_options)  # what the URI says comes later, and wins
+        client = driver_of(uri, root_certificates)
         store = cls(client, identity="", last_position=0, page_size=page_size, keep_newest=keep_newest)
         try:
             store.identity = str(await store._identify())
@@ -354,15 +344,6 @@ class KurrentDbEventStore:
             self._calls -= 1
             if self._calls == 0:
                 self._idle.set()
-
-
-def _client(uri: str, root_certificates: bytes | None) -> AsyncKurrentDBClient:
-    try:
-        return AsyncKurrentDBClient(uri, root_certificates=root_certificates)
-    except (ValueError, OSError) as error:
-        # The driver's words may hold the URI, and the URI a password: it is in no chained error, either.
-        reason = str(error).replace(uri, "the URI") if uri else str(error)
-    raise ValueError(reason)
 
 
 class _NotThereError(StoreUnavailableError):

@@ -237,6 +237,12 @@ async def test_a_uri_that_is_none(uri: str) -> None:
     assert "hush" not in "".join(traceback.format_exception(raised.value))
 
 
+async def test_a_follower_is_not_read_from() -> None:
+    """What it does not know yet would be taken for looked at."""
+    with pytest.raises(ValueError, match="nodePreference=follower: events are read from the leader"):
+        await KurrentDbEventStore.open("kurrentdb://127.0.0.1:1?tls=false&nodePreference=follower")
+
+
 async def test_nobody_waits_for_ever_for_a_cluster_that_takes_connections_and_says_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
