@@ -25,6 +25,7 @@ from monolith.logs import without_secrets
 
 FLUSH_SECONDS: Final = 3.0
 """For what is not exported yet when the program ends."""
+_BREAK_OFF_SECONDS: Final = 0.5
 _NAME: Final = "video-analysis"
 _UNKNOWN: Final = "unknown_service"
 
@@ -98,10 +99,13 @@ class OpenTelemetryTracing:
 
     def close(self) -> None:
         """Export what is left, for a moment at most. Blocks."""
-        end = threading.Timer(FLUSH_SECONDS, self._exporter.shutdown)
+        # In a thread that may stay behind: an export to a collector that does not answer cannot be broken off.
+        end = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
         end.start()
-        self._provider.shutdown()
-        end.cancel()
+        end.join(FLUSH_SECONDS)
+        if end.is_alive():
+            self._exporter.shutdown()
+            end.join(_BREAK_OFF_SECONDS)
 
     @contextmanager
     def _at_work(

@@ -167,3 +167,28 @@ def test_the_end_waits_for_no_collector_that_is_away(monkeypatch: pytest.MonkeyP
     tracing.close()
     assert stuck.told.is_set()
     assert stuck.exports < 4
+
+
+class _Deaf(SpanExporter):
+    """Waits for a collector that never answers, whatever it is told."""
+
+    def __init__(self) -> None:
+        self.answered = threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.answered.wait()
+        return SpanExportResult.FAILURE
+
+    def shutdown(self) -> None:
+        return
+
+
+def test_the_end_comes_though_an_export_cannot_be_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "FLUSH_SECONDS", 0.1)
+    deaf = _Deaf()
+    tracing = OpenTelemetryTracing(deaf, process="main")
+    with tracing.span("lost"):
+        pass
+    tracing.close()
+    assert not deaf.answered.is_set()
+    deaf.answered.set()
