@@ -58,6 +58,8 @@ IN_FLIGHT: Final = 128
 """Calls at the server at the same time; more callers wait for their turn."""
 QUEUE_SIZE: Final = 4_096
 """Appends that may be waiting; more mean that the server does not keep up (see `waiting_appends`)."""
+LIMITED_EVERY: Final = 1_000
+"""Events of a stream after which the server is told again how many of them are wanted."""
 _CLOSE_SECONDS: Final = 10.0
 _KEEP_ALL: Final[Mapping[str, int]] = {}
 _FIRST_LOOK_BACK: Final = 16
@@ -141,7 +143,7 @@ class KurrentDbEventStore:
             async with self._call(stream_name):
                 commit_position = await self._append(stream_name, events, expected_version)
                 position = await self._place_of(stream_name, events, expected_version, commit_position)
-                if expected_version is NO_STREAM:
+                if expected_version is NO_STREAM or position % LIMITED_EVERY == 0:
                     await self._limit(stream_name)
             self.note(commit_position)
         finally:
@@ -180,12 +182,14 @@ class KurrentDbEventStore:
         return await self._search(stream_name, events[-1].event_id)
 
     async def _limit(self, stream_name: str) -> None:
-        """Of a new stream: tell the server how many events of it are wanted."""
+        """Tell the server how many events of the stream are wanted, now and then: it may be away the first time, which
+        is no reason to fail."""
         for prefix, count in self._keep_newest.items():
             if stream_name.startswith(prefix):
-                await self._client.set_stream_metadata(
-                    stream_name, metadata={"$maxCount": count}, timeout=DEADLINE_SECONDS
-                )
+                with suppress(KurrentDBClientError, grpc.RpcError):
+                    await self._client.set_stream_metadata(
+                        stream_name, metadata={"$maxCount": count}, timeout=DEADLINE_SECONDS
+                    )
 
     async def _search(self, stream_name: str, event_id: UUID) -> int:
         limit = _FIRST_LOOK_BACK

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from kurrentdbclient.exceptions import ServiceUnavailableError
 
 from eventsourcing.adapters import kurrentdb
 from eventsourcing.adapters.kurrentdb import KurrentDbEventStore
@@ -235,6 +236,31 @@ async def test_a_uri_that_is_none(uri: str) -> None:
     with pytest.raises(ValueError, match=r".") as raised:
         await KurrentDbEventStore.open(uri)
     assert "hush" not in "".join(traceback.format_exception(raised.value))
+
+
+async def test_streams_of_which_the_newest_events_count_are_kept_short_though_the_first_try_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kurrentdb, "LIMITED_EVERY", 5)
+    async with serving() as uri:
+        store = await KurrentDbEventStore.open(uri, keep_newest={"lease-": 2})
+        set_metadata = store._client.set_stream_metadata
+
+        async def fail(*_: object, **__: object) -> None:
+            raise ServiceUnavailableError
+
+        monkeypatch.setattr(store._client, "set_stream_metadata", fail)
+        await store.append("lease-1", [new("0")], expected_version=NO_STREAM)
+        monkeypatch.setattr(store._client, "set_stream_metadata", set_metadata)
+        for version in range(4):
+            await store.append("lease-1", [new(str(version + 1))], expected_version=version)
+        assert len(await store.read_stream("lease-1")) == 5
+        await store.append("lease-1", [new("5")], expected_version=4)
+        assert texts(await store.read_stream("lease-1")) == ["4", "5"]
+        await store.append("others-1", [new()], expected_version=NO_STREAM)
+        await store.append("others-1", news(5), expected_version=0)
+        assert len(await store.read_stream("others-1")) == 6
+        await store.close()
 
 
 async def test_a_follower_is_not_read_from() -> None:
