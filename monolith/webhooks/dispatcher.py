@@ -86,9 +86,10 @@ class Dispatcher:
                 await self._kit.checkpoints.forget(checkpoint_name(webhook_id))
 
     async def _serve(self, webhook: Webhook) -> None:
-        """Its deliveries, begun again after every failure, ever more slowly."""
+        """Its deliveries, begun again after every failure, ever more slowly while they fail soon."""
         pause = _FIRST_PAUSE
         while True:
+            began = self._kit.clock()
             try:
                 return await self._deliver(webhook)
             except Exception as error:
@@ -96,7 +97,9 @@ class Dispatcher:
                     logger.warning("webhook %s waits for the event store: %s", webhook.webhook_id, error)
                 else:
                     logger.exception("the deliveries of webhook %s broke off", webhook.webhook_id)
-            await asyncio.sleep(pause)
+            if self._kit.clock() - began > _LONGEST_PAUSE:
+                pause = _FIRST_PAUSE
+            await self._kit.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _deliver(self, webhook: Webhook) -> None:
