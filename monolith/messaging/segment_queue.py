@@ -19,7 +19,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel
 from faststream import AckPolicy
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 from faststream.rabbit.annotations import RabbitMessage
@@ -200,7 +200,7 @@ class RabbitSegmentQueue:
             assert self._rabbit is not None
             await self._publish(left)
 
-    async def _look(self, channel: AbstractChannel, leadership: Leadership) -> None:
+    async def _look(self, channel: AbstractRobustChannel, leadership: Leadership) -> None:
         """One look at what there is to be handed out; it ends when there may be more."""
         full = False
         if leadership.leads:
@@ -215,7 +215,7 @@ class RabbitSegmentQueue:
             await asyncio.sleep(_FULL_SECONDS / 4)
         self._news.clear()
 
-    async def _lead(self, channel: AbstractChannel, leadership: Leadership) -> bool:
+    async def _lead(self, channel: AbstractRobustChannel, leadership: Leadership) -> bool:
         """Whether all is put in that is to be done."""
         try:
             await self._bury_dead_letters(channel)
@@ -231,7 +231,7 @@ class RabbitSegmentQueue:
             room -= 1
         return True
 
-    async def _room(self, channel: AbstractChannel) -> int:
+    async def _room(self, channel: AbstractRobustChannel) -> int:
         ready = await _ready(channel)
         return 0 if ready is None else _MOST_READY - ready
 
@@ -249,7 +249,7 @@ class RabbitSegmentQueue:
             timeout=_ANSWER_SECONDS,
         )
 
-    async def _look_for_lost(self, channel: AbstractChannel) -> None:
+    async def _look_for_lost(self, channel: AbstractRobustChannel) -> None:
         """What was put in, and is neither in the queue nor held by a copy that lives, is put in again."""
         now = self._claims.now()
         old = [out for out in self._hand_out.out() if out.at < now - self._lost_seconds]
@@ -267,7 +267,7 @@ class RabbitSegmentQueue:
                     )
                     self._hand_out.lost(message, attempt)
 
-    async def _bury_dead_letters(self, channel: AbstractChannel) -> None:
+    async def _bury_dead_letters(self, channel: AbstractRobustChannel) -> None:
         queue = await channel.get_queue(DEAD, ensure=False)
         while (letter := await queue.get(fail=False, timeout=_ANSWER_SECONDS)) is not None:
             try:
@@ -297,10 +297,11 @@ _WHY_BURIED: Final = (
 _NOT_ANSWERED: Final[tuple[type[Exception], ...]] = (*BROKER_ERRORS, RuntimeError)
 
 
-async def _ready(channel: AbstractChannel) -> int | None:
+async def _ready(channel: AbstractRobustChannel) -> int | None:
     """How many segments wait to be taken; None: not known. A broker that is hard pressed says that there are none, nor
     consumers, while this copy consumes."""
-    queue = await channel.declare_queue(QUEUE, passive=True, timeout=_ANSWER_SECONDS)
+    # Else the driver gives the broker's first answer for ever.
+    queue = await channel.declare_queue(QUEUE, passive=True, robust=False, timeout=_ANSWER_SECONDS)
     told = queue.declaration_result
     return told.message_count if told.consumer_count else None
 

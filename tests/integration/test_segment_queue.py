@@ -41,7 +41,7 @@ async def world() -> OneVideo:
 class Copy:
     """One copy of the program, as far as the queue goes."""
 
-    def __init__(self, world: OneVideo, url: str, owner: str, *, leads: bool) -> None:
+    def __init__(self, world: OneVideo, url: str, owner: str, *, leads: bool, places: int = 2) -> None:
         self._world = world
         self.leading, self.alive = Leading(leads=leads), Leading(leads=True)
         self.buried: list[tuple[SegmentJob, str]] = []
@@ -52,7 +52,7 @@ class Copy:
         self.owner = owner
         self.queue = RabbitSegmentQueue(
             MessageBroker(url),
-            world.copy(owner=owner, run=lambda job: self.run(job)),
+            world.copy(owner=owner, run=lambda job: self.run(job), places=places),
             HandOut(lambda: world.now()),
             world.claims(owner),
             self._bury,
@@ -230,6 +230,37 @@ async def test_what_was_lost_is_put_in_again(world: OneVideo, url: str) -> None:
         for job in leader.queue.running():
             leader.queue.cancel(job)  # nobody has claimed it, and it is not in the queue any more
         await until(lambda: len(world.done) == 2)
+
+
+async def test_what_waits_in_the_queue_is_not_put_in_again(
+    world: OneVideo, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monolith.messaging.segment_queue._LOOK_SECONDS", 0.1)
+    async with Copy(world, url, "me", leads=True, places=1).running() as copy:
+        copy.run = copy.for_ever
+        await copy.offer()
+        await until_claimed(world)
+        await asyncio.sleep(2)  # as long as four losses
+        assert await left_in(url) == 1
+        copy.run = copy.close
+        copy.queue.cancel(MESSAGE.job)
+        await until(lambda: OTHER.job in world.done)
+
+
+async def test_more_is_put_in_when_a_full_queue_has_been_emptied(world: OneVideo, url: str) -> None:
+    """It was full when this copy began to hand out."""
+    async with Copy(world, url, "me", leads=False, places=1).running() as copy:
+        copy.run = copy.for_ever
+        await copy.queue_is_there(url)
+        for after in range(40):
+            await put(url, msgspec.json.encode(msgspec.structs.replace(MESSAGE, after=after)))
+        await until_claimed(world)
+        await copy.offer()
+        await copy.leading.set(leads=True)
+        await asyncio.sleep(1)
+        copy.run = copy.close
+        copy.queue.cancel(MESSAGE.job)
+        await until(lambda: OTHER.job in world.done)
 
 
 async def test_a_queue_that_was_deleted_is_made_again_with_what_was_in_it(world: OneVideo, url: str) -> None:
