@@ -81,9 +81,9 @@ def open_builder(path: Path, origin: Origin | None) -> apsw.Connection:
 
 
 def _sign(writer: apsw.Connection, origin: Origin | None) -> None:
-    """Write down which store the file is made from."""
+    """Write down which store the file is made from; one that holds nothing yet may have been begun for another."""
     if origin is not None:
-        writer.execute("INSERT OR IGNORE INTO meta VALUES('store', ?)", (origin.identity,))
+        writer.execute("INSERT OR REPLACE INTO meta VALUES('store', ?)", (origin.identity,))
 
 
 def mark_of(path: Path) -> Path:

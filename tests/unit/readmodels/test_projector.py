@@ -319,6 +319,16 @@ async def test_a_file_of_another_store_is_made_anew(tmp_path: Path) -> None:
     assert await reopened(path, Origin("there", 100)) is None
 
 
+async def test_an_empty_file_becomes_that_of_the_store_it_is_filled_from(tmp_path: Path) -> None:
+    path, here = tmp_path / "read.db", Origin("here", 100)
+    assert await reopened(path, Origin("there", 100)) is None
+    models = await ReadModels.open(path, CODEC, origin=here)
+    await given(models, submitted())
+    await models.close()
+    assert await reopened(path, here) == 2
+    assert await reopened(path, Origin("there", 100)) is None
+
+
 async def test_a_file_that_knows_more_than_its_store_is_made_anew(tmp_path: Path) -> None:
     path = tmp_path / "read.db"
     models = await ReadModels.open(path, CODEC, origin=Origin("here", 2))
