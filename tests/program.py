@@ -94,6 +94,11 @@ class Server:
         self._process.kill()
         await asyncio.to_thread(self._process.wait)
 
+    async def ended(self, timeout: float = 120) -> int:
+        """The exit status, when it has ended by itself. Raises TimeoutExpired."""
+        assert self._process is not None
+        return await asyncio.to_thread(self._process.wait, timeout)
+
     async def stop(self, timeout: float = 30) -> int:
         """SIGTERM; the exit status. Raises TimeoutExpired after a SIGKILL."""
         assert self._process is not None

@@ -18,6 +18,7 @@ from monolith.datadir import DataDirError, DataDirLock
 from monolith.settings import Settings
 from monolith.settings_loading import leave_forks_alone
 from monolith.storage import FileStorage
+from monolith.store_guard import watch_identity
 
 EVENTS: Final = "events.db"
 READ_MODELS: Final = "readmodels.db"
@@ -98,6 +99,13 @@ async def open_store(settings: Settings) -> DurableEventStore:
             file,
         )
     return await _open_kurrentdb(uri, settings)
+
+
+async def watch_store(store: DurableEventStore) -> None:
+    """Of a server: until cancelled. Raises StoreReplacedError where it keeps another database than at the start."""
+    from eventsourcing.adapters.kurrentdb_identity import identity_now
+
+    await watch_identity(store.identity, lambda: identity_now(store))
 
 
 async def _open_kurrentdb(uri: str, settings: Settings) -> DurableEventStore:

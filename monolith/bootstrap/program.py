@@ -30,7 +30,14 @@ from monolith.application.tracing import NoTracing, Tracing
 from monolith.application.video_stream import VideoStreams
 from monolith.bootstrap.analytics import running_analytics, tell_failure
 from monolith.bootstrap.annotated import annotated_jpeg, running_annotated
-from monolith.bootstrap.data import ANALYTICS, check_folders, open_store, prepare_folders, storage_of
+from monolith.bootstrap.data import (
+    ANALYTICS,
+    check_folders,
+    open_store,
+    prepare_folders,
+    storage_of,
+    watch_store,
+)
 from monolith.bootstrap.engines import concurrent_segments, start_engines
 from monolith.bootstrap.handlers import video_handlers
 from monolith.bootstrap.live import publishing_of
@@ -64,6 +71,7 @@ from monolith.readmodels.rebuilds import Rebuilds
 from monolith.secret_urls import SecretUrls
 from monolith.settings import Settings
 from monolith.storage import SnapshotFile
+from monolith.store_guard import claim_folder
 from monolith.work_metrics import WorkMetrics
 
 T = TypeVar("T")
@@ -143,7 +151,7 @@ class _Builder:
         extras = await self._start_extras(data, work)
         services = self._services(access, refusals, data, work, extras)
         measure(self._registry, self._folder, self._watched, self._disk, data, work, extras)
-        await self._start_tasks(work, data.projection, access, extras.messaging)
+        await self._start_tasks(data.store, work, data.projection, access, extras.messaging)
         token = access.keys.issue_local() if access.keys else ""
         rtmp = work.publishing.rtmp
         return Program(self._settings, create_app(services), services, work.handlers, lock, token, rtmp)
@@ -151,6 +159,8 @@ class _Builder:
     async def _open_data(self) -> Data:
         store = await open_store(self._settings)
         self._stack.push_async_callback(store.close)
+        if self._settings.shared_dir is not None and self._settings.kurrentdb_uri.get_secret_value():
+            await asyncio.to_thread(claim_folder, self._settings.shared_folder, store.identity)
         read_models, projection = await self._enter(
             running_read_models(store, self._codec, self._folder, self._observed)
         )
@@ -299,6 +309,7 @@ class _Builder:
 
     async def _start_tasks(
         self,
+        store: DurableEventStore,
         work: Work,
         projection: ProjectionRunner,
         access: AccessControl,
@@ -315,6 +326,8 @@ class _Builder:
             group.create_task(watch(self._watched), name="projection watch"),
             group.create_task(tell_failure(self._watched[1].runner), name="analytics files"),
         ]
+        if work.sharing.leases is not None:
+            tasks.append(group.create_task(watch_store(store), name="identity of the event store"))
         if work.segment_queue is not None:
             tasks.append(group.create_task(work.segment_queue.run(), name="shared segments"))
         if messaging is not None:

@@ -51,3 +51,18 @@ async def test_it_says_which_server_is_away_and_is_ready_again_when_they_are_bac
         await store.start()
         await broker.until_ready()
         await server.until_ready(90)
+
+
+async def test_a_store_that_another_has_replaced_is_refused(tmp_path: Path) -> None:
+    settings = {"SHARED_DIR": str(tmp_path / "shared"), "RTMP": "false", "WORKERS": "1"}
+    async with kurrent_process(tmp_path) as store:
+        server = Server(tmp_path, KURRENTDB_URI=store.uri, **settings)
+        async with server:
+            await store.kill()
+            (tmp_path / "journal").rename(tmp_path / "journal of another day")
+            await store.start()
+            assert await server.ended() == 1
+            assert "the event store was replaced while the program ran" in server.output
+        await server.start(wait=False)
+        assert await server.ended() == 4
+        assert "the shared folder" in server.output and "belongs to the event store" in server.output
