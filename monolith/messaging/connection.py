@@ -53,6 +53,8 @@ _LONGEST_PAUSE: Final = 10.0
 _STEADY_SECONDS: Final = 10.0
 """A connection that held for so long was a good one: the next pause is a short one again."""
 _CLOSE_SECONDS: Final = 5.0
+_INSIST_SECONDS: Final = 2.0
+"""Work that is cancelled may take so long to clean up before it is cancelled again."""
 _LOOK_SECONDS: Final = 10.0
 _BLOCK_SECONDS: Final = 1.0
 """As often it is asked whether the broker still listens."""
@@ -131,7 +133,7 @@ class MessageBroker:
                 begun = asyncio.get_running_loop().time()
                 try:
                     async with self._connection(name, channel, consumes, graceful_seconds) as rabbit:
-                        return await work(rabbit)
+                        return await _until_done(work(rabbit))
                 except BROKER_ERRORS as error:
                     self._away(name, _reason(error))
                     if doing.cancelling() > asked_before:  # it was cancelled when this happened
@@ -344,8 +346,28 @@ async def _ending_when_lost(watch: Callable[[], Awaitable[str]]) -> AsyncIterato
         over = True
         if reason is not None:
             doing.uncancel()
-        waiting.cancel()
-        await asyncio.wait([waiting])
+        await _end(waiting)
+
+
+async def _until_done(work: Awaitable[None]) -> None:
+    """Raises what it raises. When this is cancelled, the work is, until it ends."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        await _end(task)
+        if not task.cancelled():
+            task.result()
+        raise
+    task.result()
+
+
+async def _end(task: asyncio.Future[Any]) -> None:
+    """Cancel it, and again where it goes on: the driver gives its requests their deadlines by `asyncio.wait_for`, which
+    forgets a cancellation that comes together with the answer (Python before 3.12)."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_INSIST_SECONDS)
 
 
 async def _is_consumed(rabbit: RabbitBroker, queue: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import pytest
 from faststream import AckPolicy
@@ -200,3 +200,43 @@ async def test_a_virtual_host_that_is_not_there_is_told_in_words(mq: RabbitMq) -
         await until(lambda: "there is none of that name" in (broker.trouble or ""))
         assert broker.lasting_trouble(3600.0) is None
         await until(lambda: broker.lasting_trouble(0.1) is not None)
+
+
+async def test_work_that_a_driver_lets_forget_its_cancellation_ends_all_the_same(
+    mq: RabbitMq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`asyncio.wait_for` of Python 3.11 does when the answer comes together with it."""
+    monkeypatch.setattr("monolith.messaging.connection._INSIST_SECONDS", 0.05)
+    broker, began = MessageBroker(mq.virtual_host()), asyncio.Event()
+
+    async def forget(rabbit: RabbitBroker) -> None:
+        began.set()
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    async with kept(broker, forget) as task:
+        await began.wait()
+    assert task.cancelled() and broker.connections == {}
+
+
+async def test_work_with_a_request_on_its_way_ends_when_it_is_cancelled(
+    mq: RabbitMq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monolith.messaging.connection._INSIST_SECONDS", 0.05)
+    url = mq.virtual_host()
+
+    async def ask(rabbit: RabbitBroker) -> None:
+        connection = await rabbit.connect()
+        async with connection.channel() as channel:
+            while True:
+                await channel.declare_queue(JOBS.name, durable=True, timeout=10.0)
+                asked.set()
+
+    for delay in range(10):
+        asked = asyncio.Event()
+        async with kept(MessageBroker(url), ask) as task:
+            await asked.wait()
+            await asyncio.sleep(delay / 5_000)
+        assert task.cancelled()
