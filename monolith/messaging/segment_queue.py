@@ -16,7 +16,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel
@@ -64,6 +64,8 @@ _SEGMENTS: Final = RabbitQueue(
 )
 _PUBLISHING: Final = Channel(on_return_raises=True)
 _DEAD_LETTERS: Final = RabbitQueue(DEAD, queue_type=QueueType.QUORUM, durable=True)
+
+_T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
 
@@ -269,7 +271,7 @@ class RabbitSegmentQueue:
 
     async def _bury_dead_letters(self, channel: AbstractRobustChannel) -> None:
         queue = await channel.get_queue(DEAD, ensure=False)
-        while (letter := await queue.get(fail=False, timeout=_ANSWER_SECONDS)) is not None:
+        while (letter := await _in_time(queue.get(fail=False))) is not None:
             try:
                 await self._read_last_words(letter)
             except BaseException:
@@ -301,9 +303,15 @@ async def _ready(channel: AbstractRobustChannel) -> int | None:
     """How many segments wait to be taken; None: not known. A broker that is hard pressed says that there are none, nor
     consumers, while this copy consumes."""
     # Else the driver gives the broker's first answer for ever.
-    queue = await channel.declare_queue(QUEUE, passive=True, robust=False, timeout=_ANSWER_SECONDS)
+    queue = await _in_time(channel.declare_queue(QUEUE, passive=True, robust=False))
     told = queue.declaration_result
     return told.message_count if told.consumer_count else None
+
+
+async def _in_time(request: Awaitable[_T]) -> _T:
+    """Raises TimeoutError. The driver's own deadlines may forget a cancellation (see `connection`)."""
+    async with asyncio.timeout(_ANSWER_SECONDS):
+        return await request
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
