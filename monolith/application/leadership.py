@@ -81,7 +81,7 @@ class LeasedLeadership:
             raise failure
 
     async def _run(self) -> None:
-        said = False
+        say = logger.warning
         while True:
             lost = asyncio.Event()
             try:
@@ -91,13 +91,12 @@ class LeasedLeadership:
                         await lost.wait()
                     finally:
                         self._set(leads=False)
-                said = False
+                say = logger.warning
             except LeaseTakenError:
-                said = False
+                say = logger.warning
             except EventStoreError as error:
-                level = logging.DEBUG if said else logging.WARNING
-                logger.log(level, "nobody can be made %s for now: %s", self._title, error)
-                said = True
+                say("nobody can be made %s for now: %s", self._title, error)
+                say = logger.debug  # once for each time that it is away
             await asyncio.sleep(min(_TRY_SECONDS, self._ttl / 3))
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -21,12 +21,7 @@ from monolith.application.following import Following
 from monolith.application.ingestion import Ingestion
 from monolith.application.leadership import Leadership, SoleLeadership
 from monolith.application.log_context import in_words
-from monolith.application.open_videos import (
-    PREFIX,
-    OpenVideos,
-    Snapshots,
-    video_id_of,
-)
+from monolith.application.open_videos import PREFIX, OpenVideos, Snapshots, video_id_of
 from monolith.application.pipeline import SegmentPipeline
 from monolith.application.placement import ElsewhereError, Placement, SolePlacement
 from monolith.application.ports import Clock, Publishers, SegmentQueue
@@ -226,15 +221,14 @@ class ProcessManager:
 
     async def _load_video(self, video_id: str) -> Video | None:
         """None for a video whose stream cannot be read: it is set aside, the others go on."""
-        said = False
+        say = logger.warning
         while True:
             try:
                 video = await self._streams.load(video_id)
                 return video if video.submitted is not None else None
             except StoreUnavailableError as error:
-                level = logging.DEBUG if said else logging.WARNING
-                logger.log(level, "video %s cannot be read now; it is tried again: %s", video_id, error)
-                said = True
+                say("video %s cannot be read now; it is tried again: %s", video_id, error)
+                say = logger.debug
                 await asyncio.sleep(_STORE_PAUSE)
             except EventStoreError:
                 logger.exception("video %s cannot be read; nothing more is done for it", video_id)
