@@ -355,7 +355,8 @@ async def _until_done(work: Awaitable[None]) -> None:
     try:
         await asyncio.wait([task])
     except asyncio.CancelledError:
-        await _end(task)
+        with contextlib.suppress(asyncio.CancelledError):
+            await _end(task)
         if not task.cancelled():
             task.result()
         raise
@@ -364,10 +365,17 @@ async def _until_done(work: Awaitable[None]) -> None:
 
 async def _end(task: asyncio.Future[Any]) -> None:
     """Cancel it, and again where it goes on: the driver gives its requests their deadlines by `asyncio.wait_for`, which
-    forgets a cancellation that comes together with the answer (Python before 3.12)."""
+    forgets a cancellation that comes together with the answer (Python before 3.12). A cancellation of this is passed on
+    to the task, and raised when that has ended."""
+    asked: asyncio.CancelledError | None = None
     while not task.done():
         task.cancel()
-        await asyncio.wait([task], timeout=_INSIST_SECONDS)
+        try:
+            await asyncio.wait([task], timeout=_INSIST_SECONDS)
+        except asyncio.CancelledError as error:
+            asked = error
+    if asked is not None:
+        raise asked
 
 
 async def _is_consumed(rabbit: RabbitBroker, queue: str) -> bool:
