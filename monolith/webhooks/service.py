@@ -74,6 +74,8 @@ class Webhooks:
         self._sender = sender
         self._policy = policy
         self._clock = clock
+        self._adding = asyncio.Lock()
+        """Who is added counts before the next is."""
 
     def all(self) -> list[Webhook]:
         """The first coming first."""
@@ -86,6 +88,10 @@ class Webhooks:
         """What happens from now on is sent to `url`, as far as `event_types` names it (`*`: all of it)."""
         address = await self._checked_address(url)
         types, text = checked_types(event_types), _checked_description(description)
+        async with self._adding:
+            return await self._add(address, types, text)
+
+    async def _add(self, address: str, types: tuple[str, ...], text: str) -> Added:
         if len(self.all()) >= MOST_WEBHOOKS:
             raise NotPossibleError(
                 f"there are {MOST_WEBHOOKS} webhooks, which is the limit; remove one first"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -61,8 +62,10 @@ async def test_addresses_that_videos_may_not_come_from_are_refused(tmp_path: Pat
 
 async def test_there_is_a_limit(tmp_path: Path) -> None:
     async with world(tmp_path) as copy:
-        for _ in range(MOST_WEBHOOKS):
-            await copy.service.add(closed_url(), ["*"])
+        asked = [copy.service.add(closed_url(), ["*"]) for _ in range(MOST_WEBHOOKS + 2)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(one) for one in answers].count(NotPossibleError) == 2
+        assert len(copy.service.all()) == MOST_WEBHOOKS
         with pytest.raises(NotPossibleError, match="remove one first"):
             await copy.service.add(closed_url(), ["*"])
         await copy.service.remove(copy.service.all()[0].webhook_id)
