@@ -28,18 +28,25 @@ class Copies:
         self, folder: Path, store: KurrentProcess, count: int, rabbitmq: list[str], settings: dict[str, str]
     ) -> None:
         self.store = store
+        self._folder = folder
+        self._settings = {
+            "PRECISION": "f32",
+            "KURRENTDB_URI": store.uri,
+            "SHARED_DIR": str(folder / "shared"),
+            "WORKERS": "1",
+            **settings,
+        }
         self.servers: list[Server] = []
         for number in range(count):
-            own = folder / f"copy-{number}"
-            own.mkdir()
-            of_all = {
-                "PRECISION": "f32",
-                "KURRENTDB_URI": store.uri,
-                "SHARED_DIR": str(folder / "shared"),
-                "WORKERS": "1",
-                "RABBITMQ_URL": rabbitmq[number] if rabbitmq else "",
-            }
-            self.servers.append(Server(own, **{**of_all, **settings}))
+            self.add(RABBITMQ_URL=rabbitmq[number] if rabbitmq else "")
+
+    def add(self, **settings: str) -> Server:
+        """One more copy, not started."""
+        own = self._folder / f"copy-{len(self.servers)}"
+        own.mkdir()
+        server = Server(own, **{**self._settings, **settings})
+        self.servers.append(server)
+        return server
 
     async def leader(self) -> Server:
         """The copy that says it leads, and has said nothing else since."""

@@ -121,10 +121,42 @@ async def test_a_copy_that_is_cut_off_from_the_broker_is_superseded(
             assert "Traceback" not in whole.output
 
 
-async def until_it_takes_again(server: Server) -> None:
-    async with asyncio.timeout(60):
-        while server.output.count("segments are taken from the queue") < 2:
+async def test_a_copy_that_is_cut_off_from_the_event_store_counts_as_dead_until_it_is_back(
+    tmp_path: Path, broker: RabbitMq, undisturbed: list[tuple[Any, ...]]
+) -> None:
+    """With the broker it goes on talking: it gives back what it had."""
+    url = broker.virtual_host()
+    async with copies(tmp_path, 1, [url], **SETTINGS) as running:
+        [whole] = running.servers
+        port = int(running.store.uri.partition("?")[0].rpartition(":")[2])
+        async with Network(port).serving() as network, whole.client() as client:
+            uri = running.store.uri.replace(f":{port}", f":{network.here}")
+            async with running.add(RABBITMQ_URL=url, KURRENTDB_URI=uri) as cut:
+                video_id = await upload(client, CLIP, frame_step=FRAME_STEP)
+
+                async def both_are_at_it() -> bool:
+                    return len(claimants(await events_of(client, video_id))) == 2
+
+                await until(both_are_at_it)
+                network.cut()
+                assert (await until_ended(client, video_id, timeout=240))["status"] == "Completed"
+                assert await result_rows(client, video_id) == undisturbed
+                assert_nothing_twice(await events_of(client, video_id))
+                await until_told(cut, "is no longer one of the copies")
+                network.mend()
+                await until_it_takes_again(cut)
+            assert "Traceback" not in cut.output
+        assert "Traceback" not in whole.output
+
+
+async def until_told(server: Server, text: str, times: int = 1) -> None:
+    async with asyncio.timeout(90):
+        while server.output.count(text) < times:
             await asyncio.sleep(0.1)
+
+
+async def until_it_takes_again(server: Server) -> None:
+    await until_told(server, "segments are taken from the queue", times=2)
 
 
 async def test_a_copy_that_is_stopped_gives_its_segments_back(
