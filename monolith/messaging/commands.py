@@ -27,8 +27,9 @@ from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
 from eventsourcing.errors import ProjectionStoppedError, StoreUnavailableError
 from monolith.application.tracing import TRACEPARENT, NoTracing, Tracing
 from monolith.domain.errors import DomainError, InvalidRequestError, VideoNotFoundError
-from monolith.messaging.connection import BROKER_ERRORS, MessageBroker
+from monolith.messaging.connection import MessageBroker
 from monolith.messaging.names import COMMANDS_QUEUE, DEAD_COMMANDS_QUEUE, REASON_HEADER
+from monolith.messaging.rabbit import BROKER_ERRORS
 from monolith.messaging.schemas import (
     AnalysisCancelled,
     AnalysisStarted,

@@ -37,13 +37,10 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from aio_pika import RobustConnection
-from aio_pika.abc import TimeoutType
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
-from aiormq.abc import ConfirmationFrameType
 from aiormq.exceptions import InvalidFrameError
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
-from pamqp.exceptions import PAMQPException
+
+from monolith.messaging.rabbit import BROKER_ERRORS, BrokerAwayError, Rabbit
 
 CONNECT_SECONDS: Final = 10.0
 HEARTBEAT_SECONDS: Final = 10
@@ -60,16 +57,6 @@ _BLOCK_SECONDS: Final = 1.0
 """As often it is asked whether the broker still listens."""
 
 logger = logging.getLogger(__name__)
-
-
-class BrokerAwayError(Exception):
-    """RabbitMQ cannot be reached, or a connection to it was lost."""
-
-
-BROKER_ERRORS: Final[tuple[type[Exception], ...]] = (
-    AMQPError, PAMQPException, ChannelInvalidStateError, BrokerAwayError, OSError, TimeoutError,
-)  # fmt: skip
-"""What a publish, an ack or a declaration may raise when the broker is away, or refuses it."""
 
 Work: TypeAlias = Callable[[RabbitBroker], Awaitable[None]]
 
@@ -158,7 +145,7 @@ class MessageBroker:
             if not lost.done():
                 lost.set_result(_reason(error) if error is not None else "it was closed")
 
-        rabbit = _Rabbit(
+        rabbit = Rabbit(
             self._url,
             timeout=CONNECT_SECONDS,
             reconnect_interval=3600.0,  # never: a lost connection is given up, and another one made
@@ -188,7 +175,7 @@ class MessageBroker:
             await _close(rabbit, (graceful_seconds or 0.0) + _CLOSE_SECONDS)
 
     async def _watched(
-        self, name: str, rabbit: _Rabbit, lost: asyncio.Future[str], consumes: str | None
+        self, name: str, rabbit: Rabbit, lost: asyncio.Future[str], consumes: str | None
     ) -> str:
         """Why the connection is of no use any more, when it is not."""
         listening = asyncio.create_task(self._watch_listening(name, rabbit), name="whether RabbitMQ listens")
@@ -215,7 +202,7 @@ class MessageBroker:
             listening.cancel()
             await asyncio.wait([listening])
 
-    async def _watch_listening(self, name: str, rabbit: _Rabbit) -> None:
+    async def _watch_listening(self, name: str, rabbit: Rabbit) -> None:
         while True:
             await asyncio.sleep(_BLOCK_SECONDS)
             self._note(name, listens=await rabbit.listens())
@@ -249,66 +236,6 @@ class MessageBroker:
         if self._connected.get(name):
             self.lost += 1
         self._connected[name] = False
-
-
-class _Connection(RobustConnection):
-    """One that could not be made is closed at once, and not left for the collector of garbage, in whatever thread."""
-
-    async def connect(self, timeout: TimeoutType = None) -> None:
-        try:
-            await super().connect(timeout)
-        except BaseException:
-            await self.close()
-            raise
-
-
-class _Rabbit(RabbitBroker):
-    """A publish whose confirmation can never come raises BrokerAwayError: the driver cancels it, as if its caller had
-    been cancelled. `timeout` of a publish holds (FastStream 0.7 forgets it), and stands still while the broker says
-    that it does not listen."""
-
-    def __init__(self, url: str, **options: Any) -> None:
-        super().__init__(url, **options)
-        self._connection_kwargs["connection_class"] = _Connection
-        self._deadlines: dict[asyncio.Timeout, float] = {}
-
-    async def publish(
-        self, *arguments: Any, timeout: TimeoutType = None, **options: Any
-    ) -> ConfirmationFrameType | None:
-        task = asyncio.current_task()
-        assert task is not None
-        async with asyncio.timeout(timeout) as deadline:
-            asked_before = task.cancelling()
-            if timeout is not None:
-                self._deadlines[deadline] = timeout
-            try:
-                return await super().publish(*arguments, **options)
-            except asyncio.CancelledError as error:
-                if task.cancelling() > asked_before:
-                    raise
-                raise BrokerAwayError(str(error) or "the connection was lost") from error
-            finally:
-                self._deadlines.pop(deadline, None)
-
-    async def listens(self) -> bool:
-        """Whether the broker takes messages of this connection; while it does not, deadlines move on."""
-        try:
-            async with asyncio.timeout(_BLOCK_SECONDS / 10):
-                await until_it_listens(self)
-        except TimeoutError:
-            now = asyncio.get_running_loop().time()
-            for deadline, seconds in self._deadlines.items():
-                if not deadline.expired():
-                    deadline.reschedule(now + seconds)
-            return False
-        return True
-
-
-async def until_it_listens(rabbit: RabbitBroker) -> None:
-    """Until the broker hears what this connection asks: it says so when it is short of memory, or of disk."""
-    connection = await rabbit.connect()
-    if connection.transport is not None:
-        await connection.transport.ready()
 
 
 async def _whole(message: RabbitMessage) -> RabbitMessage:

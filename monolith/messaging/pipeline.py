@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from monolith.application.tracing import TRACEPARENT, NoTracing, Tracing
-from monolith.messaging.connection import BrokerAwayError
 from monolith.messaging.event_channel import Confirmation, EventChannel
+from monolith.messaging.rabbit import BrokerAwayError
 from monolith.messaging.schemas import Outgoing
 
 IN_FLIGHT: Final = 100

@@ -31,7 +31,8 @@ from monolith.application.segment_claims import SegmentClaims
 from monolith.application.shared_segments import SharedSegments
 from monolith.domain.jobs import SegmentJob
 from monolith.domain.video import Video
-from monolith.messaging.connection import BROKER_ERRORS, MessageBroker, until_it_listens
+from monolith.messaging.connection import MessageBroker
+from monolith.messaging.rabbit import BROKER_ERRORS, until_it_listens
 
 Bury: TypeAlias = Callable[[SegmentJob, str], Awaitable[None]]
 
