@@ -7,6 +7,7 @@ python -m benchmarks.relay      needs rabbitmq-server (Debian)
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 import time
 from collections.abc import Awaitable
@@ -41,6 +42,8 @@ _CODEC: Final = EventCodec(DOMAIN_EVENTS)
 
 async def run() -> dict[str, float]:
     """See `_measured`; on uvloop, as the program."""
+    for name in ("aiormq", "aio_pika", "asyncio", "monolith.messaging.connection"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they tell all about each kill
     return await asyncio.to_thread(uvloop.run, _measured())
 
 
