@@ -6,6 +6,7 @@ Rules:
   `SAVE_SECONDS` later; what was confirmed since is told again after a crash, with the same message id.
 - Everything goes through one channel in order. When anything goes wrong, all that is not confirmed is told again, in
   order, on a new connection: who drops the ids that it has seen gets each stream in order, without a gap.
+  (A classic queue whose broker is killed may keep a small message, and not a large one before it; a quorum queue not.)
 - An event nobody has bound a queue for is confirmed, too, and gone: the exchange is no archive.
 """
 
