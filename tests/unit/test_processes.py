@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -109,6 +110,18 @@ async def test_an_exception_is_told_with_its_last_words() -> None:
     async with _child("raise") as child:
         await child.send(b"x")
         with pytest.raises(ChildDiedError, match=r"exited with 1: .*RuntimeError: cannot do this"):
+            await child.receive()
+
+
+async def test_how_a_child_ended_is_told_however_late_the_event_loop_hears_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("monolith.processes._END_SECONDS", 0.0)
+    async with _child("echo") as child:
+        child.kill()
+        while child.alive:
+            time.sleep(0.001)  # noqa: ASYNC251 (the loop is to stand still)
+        with pytest.raises(ChildDiedError, match="was killed by signal 9"):
             await child.receive()
 
 
