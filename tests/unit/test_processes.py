@@ -6,10 +6,10 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -116,11 +116,14 @@ async def test_an_exception_is_told_with_its_last_words() -> None:
 async def test_how_a_child_ended_is_told_however_late_the_event_loop_hears_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("monolith.processes._END_SECONDS", 0.0)
+    monkeypatch.setattr("monolith.processes._END_SECONDS", 0.01)
     async with _child("echo") as child:
+        transport: Any = child._process._transport  # type: ignore[attr-defined]
+        exited, loop = transport._process_exited, asyncio.get_running_loop()
+        monkeypatch.setattr(transport, "_process_exited", lambda code: loop.call_later(0.1, exited, code))
         child.kill()
         while child.alive:
-            time.sleep(0.001)  # noqa: ASYNC251 (the loop is to stand still)
+            await asyncio.sleep(0.001)
         with pytest.raises(ChildDiedError, match="was killed by signal 9"):
             await child.receive()
 
