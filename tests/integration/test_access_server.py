@@ -52,11 +52,11 @@ class Connection:
         self.writer = writer
 
     async def answer(self) -> bytes:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self._reader.readuntil(b"\r\n\r\n")
 
     async def end(self) -> bytes:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             try:
                 return await self._reader.read()
             except ConnectionError:
@@ -75,7 +75,7 @@ async def connected(server: ApiServer, source: str = "127.0.0.1") -> AsyncIterat
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -117,7 +117,7 @@ async def test_handshakes_count_as_connections(tls: ServerTls) -> None:
         async with connected(server), connected(server), connected(server) as third:
             assert await third.end() == b""
         async with httpx.AsyncClient(verify=client_context(pem(tls.certificate))) as client:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while True:  # the two have gone once the server knows
                     with contextlib.suppress(httpx.TransportError):
                         if (await client.get(f"https://127.0.0.1:{server.port}/")).text == "https":

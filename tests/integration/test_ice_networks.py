@@ -70,7 +70,7 @@ async def joined(made: Net, options: IceOptions, *, alone: bool = False) -> str:
             text, _ = await answer(peer, options)
         if not alone:
             await viewer.peer.setRemoteDescription(RTCSessionDescription(text, "answer"))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while viewer.channel.readyState != "open":
                     await asyncio.sleep(0.05)
         return text

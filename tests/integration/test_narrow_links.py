@@ -179,7 +179,7 @@ async def test_an_encoder_that_fails_is_replaced(
         (pid,) = encoders()
         os.kill(pid, sent)
         await until(lambda: bool(encoders() - {pid}))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (await viewer.picture()).key_frame:
                 continue
         await until(lambda: pid not in encoders())

@@ -24,7 +24,7 @@ from tests.peers.rtmp_publisher import RtmpPublisher, answers, chunk_header, cod
 from tests.pushed import Pushed
 from tests.unit.live.test_rtmp_packets import CONFIG, picture
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 class World(Pushed):

@@ -143,7 +143,7 @@ def shown(frame: VideoFrame) -> int:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.02)
 
@@ -222,7 +222,7 @@ async def test_results_name_the_very_picture(live: Live, tmp_path: Path) -> None
     analysing = Analysing(live, step=5)
     async with analysing.at_work(), live.published(packets, analysing.published), live.watch() as viewer:
         numbers: dict[int, int] = {}
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len([one for one in viewer.messages if one["type"] == "results"]) < 8:
                 picture = await viewer.picture()
                 numbers[viewer.rtp_timestamp(picture)] = shown(picture)
@@ -260,7 +260,7 @@ async def test_server_sent_events_carry_what_the_data_channel_does(live: Live, t
 async def test_results_as_events_end_with_the_session(live: Live, tmp_path: Path) -> None:
     async with live.published(packets_of(make_video(tmp_path, PASSES))), Viewer() as viewer:
         place = await live.begin(viewer)
-        async with asyncio.timeout(20), live.api.client.stream("GET", place + "/results") as events:
+        async with asyncio.timeout(60), live.api.client.stream("GET", place + "/results") as events:
             lines = events.aiter_lines()
             while await anext(lines) != "event: hello":
                 pass
@@ -277,7 +277,7 @@ def id_of(message: dict[str, Any]) -> int:
 async def told_by(client: httpx.AsyncClient, path: str, count: int) -> list[tuple[str, dict[str, Any]]]:
     """The first `count` server-sent events: their names and data."""
     found: list[tuple[str, dict[str, Any]]] = []
-    async with asyncio.timeout(20), client.stream("GET", path) as events:
+    async with asyncio.timeout(60), client.stream("GET", path) as events:
         assert events.headers["content-type"].startswith("text/event-stream")
         kind = ""
         async for line in events.aiter_lines():
@@ -300,7 +300,7 @@ async def test_burned_boxes_lie_on_the_object_of_their_frame(live: Live, tmp_pat
         live.watch(query="?overlay=burned") as viewer,
     ):
         compared = 0
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             while compared < 25:
                 picture = picture_of(await viewer.picture())
                 box, dark = extent(is_colourful(picture)), extent(picture.max(axis=2) < 60)
@@ -318,7 +318,7 @@ async def test_who_watches_goes_on_with_a_publisher_who_comes_again(live: Live, 
         await viewer.watch(live.signal)
         before = [await viewer.picture() for _ in range(5)]
     async with viewer, live.published(packets):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 picture = await viewer.picture()
                 assert (picture.pts or 0) > (before[-1].pts or 0)
@@ -549,7 +549,7 @@ async def test_late_results_of_a_connection_are_not_shown_in_the_next(live: Live
     time_of_40 = milliseconds(packets[39].pts) / 1000
 
     async def watched(viewer: Viewer, number: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while shown(await viewer.picture()) != number:
                 pass
 

@@ -32,7 +32,7 @@ async def _child(behaviour: str) -> AsyncIterator[ChildProcess]:
 async def _until_python(pid: int) -> None:
     """Until the process has become the interpreter."""
     program = Path(sys.executable).resolve()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while Path(f"/proc/{pid}/exe").resolve() != program:
             await asyncio.sleep(0)
 

@@ -52,7 +52,7 @@ from monolith.secret_urls import SecretUrls
 from monolith.storage import FileStorage, FrameGoneError
 from tests.program import plain_client
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 class Api:
