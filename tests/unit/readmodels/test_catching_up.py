@@ -39,7 +39,7 @@ class Slow:
 
 
 async def filled(events: int) -> MemoryEventStore:
-    """Commit positions from 0."""
+    """Commit positions from 1."""
     store = MemoryEventStore()
     for number in range(events):
         await put(store, f"s-{number}", "x")
@@ -52,8 +52,8 @@ async def test_how_far_it_is_stands_in_the_log(caplog: pytest.LogCaptureFixture)
     async with ProjectionRunner(store, rows, batch_size=1) as runner:
         waiting = asyncio.create_task(caught_up(runner, await store.head() or 0, every=0.01, patience=WAIT))
         for steps, told in (
-            (10, "rows: catching up, 0% of 19 events, 0 a second"),
-            (10, r"rows: catching up, \d+% of 19 events, \d+ a second, about \d+ s left"),
+            (10, "rows: catching up, 0% of 20 events, 0 a second"),
+            (10, r"rows: catching up, \d+% of 20 events, \d+ a second, about \d+ s left"),
         ):
             async with asyncio.timeout(WAIT):
                 while not re.search(told, caplog.text):
@@ -61,7 +61,7 @@ async def test_how_far_it_is_stands_in_the_log(caplog: pytest.LogCaptureFixture)
             for _ in range(steps):
                 rows.steps.release()
         await waiting
-    assert "rows: caught up with 19 events" in caplog.text
+    assert "rows: caught up with 20 events" in caplog.text
 
 
 async def test_nothing_is_said_when_there_is_little(caplog: pytest.LogCaptureFixture) -> None:
