@@ -232,7 +232,7 @@ async def test_garbage_is_cut_off(world: World, caplog: pytest.LogCaptureFixture
 
 
 async def test_silence_is_cut_off(tmp_path: Path) -> None:
-    async with running(tmp_path, idle_timeout=0.2) as world:
+    async with running(tmp_path, idle_timeout=2.5) as world:
         made = await world.endpoint()
         async with publishing(world, made.secret, made.video_id) as (wire, feed):
             await wire.until_closed()
@@ -329,7 +329,7 @@ async def test_a_connection_that_is_cut_while_its_key_is_looked_up_may_come_agai
         await looked_up.wait()
         return "v"
 
-    async with running(tmp_path, handshake_timeout=0.2) as world, connected(world) as wire:
+    async with running(tmp_path, handshake_timeout=2.5) as world, connected(world) as wire:
         monkeypatch.setattr(world.sources, "authorize", slowly)
         wire.send(wire.publisher.begin("key"))
         await wire.until_closed()
