@@ -134,7 +134,7 @@ async def test_handshakes_count_as_connections(tls: ServerTls) -> None:
 async def test_headers_that_do_not_come_end_the_connection(
     monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(BoundedHttpProtocol, "header_seconds", 0.2)
+    monkeypatch.setattr(BoundedHttpProtocol, "header_seconds", 2.0)
     async with serving() as server, connected(server) as connection:
         connection.writer.write(sent)
         answers = await connection.end()
@@ -142,7 +142,7 @@ async def test_headers_that_do_not_come_end_the_connection(
 
 
 async def test_a_slow_answer_is_no_slow_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BoundedHttpProtocol, "header_seconds", 0.2)
+    monkeypatch.setattr(BoundedHttpProtocol, "header_seconds", 2.0)
     going_on = asyncio.Event()
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,7 +153,7 @@ async def test_a_slow_answer_is_no_slow_request(monkeypatch: pytest.MonkeyPatch)
     try:
         async with connected(server) as connection:
             connection.writer.write(GET)
-            asyncio.get_running_loop().call_later(0.5, going_on.set)
+            asyncio.get_running_loop().call_later(3.5, going_on.set)
             assert b" 200 " in await connection.answer()
     finally:
         await server.stop()

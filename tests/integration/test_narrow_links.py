@@ -173,7 +173,7 @@ async def test_an_encoder_that_fails_is_replaced(
     live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals
 ) -> None:
     """And nobody who watches by it has to come again."""
-    monkeypatch.setattr(shared_encoder, "_ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(shared_encoder, "_ANSWER_SECONDS", 4.0)
     async with live.published(packets_of(make_video(tmp_path, B_FRAMES))), live.watch() as viewer:
         await viewer.picture()
         (pid,) = encoders()
