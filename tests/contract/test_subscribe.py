@@ -121,16 +121,20 @@ async def test_a_delete_does_not_stop_a_subscription(store: EventStore) -> None:
 
 
 async def test_close_ends_subscriptions(store: EventStore) -> None:
-    async def follow() -> int:
-        async with store.subscribe() as items:
-            return len([item async for item in items])
+    began = [asyncio.Event() for _ in range(3)]
 
-    followers = [asyncio.create_task(follow()) for _ in range(3)]
+    async def follow(begun: asyncio.Event) -> None:
+        async with store.subscribe() as items:
+            async for _ in items:
+                begun.set()
+
+    followers = [asyncio.create_task(follow(begun)) for begun in began]
     await put(store, "a-1", "one")
-    await asyncio.sleep(0.02)
     async with asyncio.timeout(WAIT):
+        for begun in began:
+            await begun.wait()
         await store.close()
-        assert all(count >= 1 for count in await asyncio.gather(*followers))
+        await asyncio.gather(*followers)
 
 
 async def test_an_iterator_ends_with_its_context(store: EventStore) -> None:

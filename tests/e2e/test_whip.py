@@ -222,7 +222,7 @@ async def test_a_second_publisher_is_refused_and_the_first_goes_on(
     client: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     made = await endpoint(client)
-    async with pushing(made, tmp_path / "first", seconds=30), pushing(made, tmp_path / "late", seconds=30):
+    async with pushing(made, tmp_path / "first", seconds=90), pushing(made, tmp_path / "late", seconds=90):
         await until_said(client, 'webrtc_refusals_total{reason="busy"} 1')
         await until_analysed(client, made["video_id"], 25)
         seen = (await client.get(f"/analysis/{made['video_id']}")).json()["greatest_frame_analyzed"]

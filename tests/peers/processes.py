@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 START_SECONDS = 60.0
-_END_SECONDS = 5.0
+_END_SECONDS = 15.0
 
 
 @contextlib.asynccontextmanager
