@@ -155,7 +155,10 @@ async def test_a_broken_connection_may_come_again(world: World, caplog: pytest.L
     assert "it went away while it published" in caplog.text
 
 
-async def test_a_second_publisher_is_refused_and_the_first_goes_on(world: World) -> None:
+async def test_a_second_publisher_is_refused_and_the_first_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monolith.application.push_sources._GONE_SECONDS", 60.0)
     made = await world.endpoint()
     async with publishing(world, made.secret, made.video_id) as (_, feed), connected(world) as second:
         second.send(second.publisher.begin(made.secret))
@@ -342,6 +345,7 @@ async def test_who_was_silent_makes_way_for_the_same_publisher(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection broke, and nothing told so."""
+    monkeypatch.setattr("monolith.application.push_sources._GONE_SECONDS", 60.0)
     made = await world.endpoint()
     async with publishing(world, made.secret, made.video_id) as (first, feed), connected(world) as early:
         early.send(early.publisher.begin(made.secret))
