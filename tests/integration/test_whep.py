@@ -297,16 +297,16 @@ async def told_by(client: httpx.AsyncClient, path: str, count: int) -> list[tupl
 
 
 async def test_burned_boxes_lie_on_the_object_of_their_frame(live: Live, tmp_path: Path) -> None:
-    live.viewers.options = replace(live.viewers.options, player_delay=2.0)
+    live.viewers.options = replace(live.viewers.options, player_delay=3.0)
     packets = packets_of(make_moving(tmp_path / "moving.mp4"))
-    analysing = Analysing(live, step=1, box_of=lambda number: square(number))
+    analysing = Analysing(live, step=2, box_of=lambda number: square(number))
     async with (
         analysing.at_work(),
         live.published(packets, analysing.published),
         live.watch(query="?overlay=burned") as viewer,
     ):
         compared = 0
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             while compared < 25:
                 picture = picture_of(await viewer.picture())
                 box, dark = extent(is_colourful(picture)), extent(picture.max(axis=2) < 60)
@@ -351,6 +351,21 @@ async def test_watching_ends_when_the_key_is_revoked(tmp_path: Path) -> None:
             await viewer.picture()
             guarded.file.revoke(record.key_id)
             await until(lambda: not len(live.viewers))
+
+
+async def test_a_connection_that_is_not_closed_in_time_leaves_its_publisher(
+    live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monolith.live.webrtc.peers._CLOSE_SECONDS", 0.05)
+    async with live.published(packets_of(make_video(tmp_path, PASSES))) as feed, live.watch() as viewer:
+        await viewer.picture()
+        (session,) = live.viewers._sessions.values()
+        with monkeypatch.context() as hanging:
+            hanging.setattr(session.peer, "close", asyncio.Event().wait)
+            await session.close()
+        assert session._closing is not None and session._closing.exception() is None
+        assert feed.readers == 0
+        await session.peer.close()
 
 
 async def test_nothing_to_watch(live: Live) -> None:
