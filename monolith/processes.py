@@ -146,7 +146,7 @@ class ChildProcess:
             async with asyncio.timeout(_END_SECONDS):
                 await self._process.wait()
                 await asyncio.wait({self._stderr_task})
-        if self.returncode is None and not self.alive:  # the event loop stood still, and has not heard of it yet
+        if self.returncode is None and not self.alive:  # the event loop stood still, and has not heard
             await self._process.wait()
             await asyncio.wait({self._stderr_task}, timeout=_END_SECONDS)
 
