@@ -48,6 +48,8 @@ from tests.unit.readmodels.story import OBJECTS, VIDEO, analysed, submitted
 from tests.videos import Picture, Recipe, make_video, read_barcode
 
 FRAMES = 100
+LONG = 250
+"""Frames of a clip that does not begin again soon, however late a picture comes."""
 PASSES = Recipe(frames=FRAMES, gop=25, width=320, height=240)
 B_FRAMES = replace(PASSES, b_frames=2)
 WHEP = f"/whep/{VIDEO}"
@@ -149,10 +151,10 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-def following(numbers: list[int]) -> Iterator[int]:
-    """Steps from each picture to the next."""
+def following(numbers: list[int], frames: int = FRAMES) -> Iterator[int]:
+    """Steps from each picture to the next, of a clip of so many."""
     for earlier, later in itertools.pairwise(numbers):
-        yield (later - earlier) % FRAMES
+        yield (later - earlier) % frames
 
 
 async def test_packets_are_passed_through_and_show_the_clip(live: Live, tmp_path: Path) -> None:
@@ -167,15 +169,14 @@ async def test_packets_are_passed_through_and_show_the_clip(live: Live, tmp_path
 
 @pytest.mark.parametrize("codec", ["h264", "vp8"])
 async def test_b_frames_are_encoded_once_for_all(live: Live, tmp_path: Path, codec: str) -> None:
-    packets = packets_of(make_video(tmp_path, B_FRAMES))
+    packets = packets_of(make_video(tmp_path, replace(B_FRAMES, frames=LONG)))
     async with live.published(packets):
         async with live.watch(codec=codec) as first:
             assert shown(await first.picture()) > 0
             async with live.watch(codec=codec) as second:
-                pictures = [await second.picture() for _ in range(20)]
-                for earlier, later in itertools.pairwise(pictures):  # late ones are left out
-                    passed = round(((later.pts or 0) - (earlier.pts or 0)) * 25 / CLOCK_RATE)
-                    assert passed > 0 and passed % FRAMES == (shown(later) - shown(earlier)) % FRAMES
+                numbers = [shown(await second.picture()) for _ in range(20)]
+                steps = following(numbers, LONG)
+                assert all(1 <= step <= LONG // 2 for step in steps), "late ones are left out"
                 assert live.viewers.encoders == 1
             await first.picture()
         await until(lambda: not live.viewers.encoders and not len(live.viewers))
@@ -206,7 +207,7 @@ async def test_there_are_no_more_encoders_than_may_be(
 async def test_who_loses_pictures_gets_a_keyframe(live: Live, tmp_path: Path, b_frames: int) -> None:
     """Also where the publisher sends none for long: the viewer begins anew with the newest group."""
     live.viewers.options = replace(live.viewers.options, longest_group=60)
-    long = replace(PASSES, frames=250, gop=250, b_frames=b_frames)
+    long = replace(PASSES, frames=LONG, gop=LONG, b_frames=b_frames)
     async with live.published(packets_of(make_video(tmp_path, long))), live.watch() as viewer:
         while not (await viewer.picture()).key_frame:
             continue
@@ -215,7 +216,7 @@ async def test_who_loses_pictures_gets_a_keyframe(live: Live, tmp_path: Path, b_
         while not (picture := await viewer.picture()).key_frame:
             numbers.append(shown(picture))
         assert shown(picture) == 1 or b_frames
-        assert len(numbers) < 200
+        assert len(numbers) < LONG - 50
         assert live.viewers.encoders == (b_frames > 0)
 
 
