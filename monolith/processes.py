@@ -19,7 +19,7 @@ from monolith.application.log_context import LogFields
 from monolith.child import LENGTH, LOG_LINE_START, MAX_MESSAGE_BYTES, LogLine
 
 _STDERR_LINES_KEPT: Final = 50
-_END_SECONDS: Final = 1.0
+_END_SECONDS: Final = 5.0
 _STDERR_LINE_BYTES: Final = 64 * 1024
 _LAUNCH: Final = """
 trap '' INT TERM HUP
@@ -146,6 +146,9 @@ class ChildProcess:
             async with asyncio.timeout(_END_SECONDS):
                 await self._process.wait()
                 await asyncio.wait({self._stderr_task})
+        if self.returncode is None and not self.alive:  # the event loop stood still, and has not heard
+            await self._process.wait()
+            await asyncio.wait({self._stderr_task}, timeout=_END_SECONDS)
 
     async def wait(self) -> int:
         return await self._process.wait()

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.peers.processes import children_of
 
 ALL_MODELS = ("color_detection", "emotions_detection", "objects_detection")
 
@@ -32,6 +35,8 @@ class Server:
         self._port = int(settings.get("PORT", 0)) or free_port()
         self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self.variables: Mapping[str, str] = {}
+        """Of its environment, from the next start on, besides the settings."""
 
     @property
     def url(self) -> str:
@@ -54,7 +59,8 @@ class Server:
             "DATA_DIR": str(self.folder / "data"), "PORT": str(self._port), "RTMP_PORT": "0", "WORKERS": "1",
             **self._settings,
         }  # fmt: skip
-        environment = {**os.environ, **{f"VIDEO_ANALYSIS_{name}": value for name, value in settings.items()}}
+        named = {f"VIDEO_ANALYSIS_{name}": value for name, value in settings.items()}
+        environment = {**os.environ, **self.variables, **named}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "monolith", "serve"],
@@ -78,14 +84,12 @@ class Server:
         raise TimeoutError(f"the server was not ready:\n{self.output[-3000:]}")
 
     def children(self) -> dict[int, str]:
-        """Its child processes: pid → `worker` or `decoder`."""
+        """Its child processes, as far as they have begun: pid → `worker` or `decoder`."""
         found: dict[int, str] = {}
-        for path in Path(f"/proc/{self.pid}/task").glob("*/children"):
-            for pid in path.read_text().split():
-                command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-                kind = re.search(r"monolith\.(?:inference\.(worker)|ingest\.(decoder))", command)
-                if kind:
-                    found[int(pid)] = kind[1] or kind[2]
+        for pid, command in children_of(self.pid).items():
+            kind = re.match(r"\S+ -m monolith\.(?:inference\.(worker)|ingest\.(decoder)) ", command)
+            if kind:
+                found[pid] = kind[1] or kind[2]
         return found
 
     async def kill(self) -> None:
@@ -99,7 +103,7 @@ class Server:
         assert self._process is not None
         return await asyncio.to_thread(self._process.wait, timeout)
 
-    async def stop(self, timeout: float = 30) -> int:
+    async def stop(self, timeout: float = 90) -> int:
         """SIGTERM; the exit status. Raises TimeoutExpired after a SIGKILL."""
         assert self._process is not None
         self._process.terminate()
@@ -132,9 +136,19 @@ def plain_client(**options: Any) -> httpx.AsyncClient:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that is free now, and that the system gives to nobody who asks for any: it may be used later, and again."""
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("no port is free")
+
+
+_PORTS = range(12_000, 32_000)
+"""Below those that Linux takes for connections and for sockets of any port."""
 
 
 async def upload(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-async def wait_until_gone(pids: Iterable[int], seconds: float = 10.0) -> None:
+async def wait_until_gone(pids: Iterable[int], seconds: float = 60.0) -> None:
     """Raises TimeoutError when one of the processes is still at work after `seconds` (zombies are not)."""
     async with asyncio.timeout(seconds):
         while any(_alive(pid) for pid in pids):

@@ -12,7 +12,7 @@ from eventsourcing.events import CaughtUp, NewEvent, RecordedEvent
 from eventsourcing.store import EventStore, SubscriptionItem
 from eventsourcing.versions import ANY
 
-WAIT = 10.0
+WAIT = 60.0
 """Deadline in seconds of whatever a test waits for."""
 
 

@@ -15,8 +15,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         tmp_path_factory.mktemp("server"),
         PRECISION="f32",
         FETCH_READ_TIMEOUT="1",
-        FETCH_CONNECT_TIMEOUT="2",
-        FETCH_TIMEOUT="20",
+        FETCH_CONNECT_TIMEOUT="10",
+        FETCH_TIMEOUT="100",
     ) as server:
         yield server
 

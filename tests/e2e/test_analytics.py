@@ -43,7 +43,7 @@ async def document(client: httpx.AsyncClient, path: str, **parameters: Any) -> d
     return found
 
 
-async def until_files(client: httpx.AsyncClient, timeout: float = 30) -> None:
+async def until_files(client: httpx.AsyncClient, timeout: float = 90) -> None:
     """The analytics files have caught up."""
     async with asyncio.timeout(timeout):
         while True:
@@ -53,7 +53,7 @@ async def until_files(client: httpx.AsyncClient, timeout: float = 30) -> None:
             await asyncio.sleep(0.05)
 
 
-async def rebuilt(client: httpx.AsyncClient, timeout: float = 30) -> None:
+async def rebuilt(client: httpx.AsyncClient, timeout: float = 90) -> None:
     (await client.post("/rebuild", params={"projection": "analytics"})).raise_for_status()
     async with asyncio.timeout(timeout):
         while (status := await document(client, "/rebuild"))["state"] == "running":

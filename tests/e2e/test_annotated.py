@@ -16,12 +16,18 @@ import numpy as np
 import pytest
 
 from monolith.frames.jpeg import Picture, decode
-from tests.annotated import encoders, pictures, stopped_encoder, until
+from tests.annotated import encoders, pictures, until
 from tests.media import sample_clip
 from tests.program import Server, result_rows, until_ended, upload
 
 STEP = 10
 OBJECTS = "objects_detection"
+_HOLD_STILL = """
+import os, signal, sys
+if "monolith.exports.encoder" in sys.orig_argv:
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+"""Each encoder process stops at its start, by itself: from without it might be caught too late."""
 
 
 async def analysed(client: httpx.AsyncClient, models: tuple[str, ...] = (OBJECTS,)) -> str:
@@ -83,41 +89,60 @@ async def test_all_models_are_shown_and_the_documents_fit(client: httpx.AsyncCli
     assert last <= f"00:00:{state['duration'] + 0.001:06.3f}"
 
 
+async def held_encoder(server: Server) -> int:
+    """The encoder process of `server` that holds still. It goes on with SIGCONT."""
+    async with asyncio.timeout(60):
+        while not (found := [pid for pid in encoders(server.pid) if is_stopped(pid)]):
+            await asyncio.sleep(0.01)
+    return found[0]
+
+
+def is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:  # it is gone
+        return False
+
+
 async def test_kills_cancellations_and_deletions_leave_nothing(tmp_path: Path) -> None:
-    async with Server(tmp_path, PRECISION="f32") as server, server.client() as client:
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "sitecustomize.py").write_text(_HOLD_STILL)
+    server = Server(tmp_path, PRECISION="f32")
+    server.variables = {"PYTHONPATH": str(tmp_path / "python")}
+    async with server, server.client() as client:
         data = tmp_path / "data"
         video_id = await analysed(client)
         path = f"/analysis/{video_id}/annotated"
 
         await client.post(path)
-        os.kill(await stopped_encoder(server.pid), signal.SIGKILL)
+        os.kill(await held_encoder(server), signal.SIGKILL)
         assert "was killed by signal 9" in (await until(client, path, "failed"))["error"]
 
         await client.post(path)
-        await stopped_encoder(server.pid)
+        await held_encoder(server)
         assert (await client.delete(path)).status_code == 204
         assert (await client.get(path)).status_code == 404
         assert not encoders(server.pid)
 
         await client.post(path)
-        pid = await stopped_encoder(server.pid)
+        pid = await held_encoder(server)
         await server.kill()
-        with contextlib.suppress(
-            ProcessLookupError
-        ):  # held still before it knew its parent, it must look now
-            os.kill(pid, signal.SIGCONT)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while Path(f"/proc/{pid}").exists():
+                with contextlib.suppress(
+                    ProcessLookupError
+                ):  # held still before it knew its parent, it must look now
+                    os.kill(pid, signal.SIGCONT)
                 await asyncio.sleep(0.02)
         await server.start()
         assert not list((data / "annotating").iterdir())
         assert (await client.get(path)).status_code == 404
 
         await client.post(path)
-        await stopped_encoder(server.pid)
+        await held_encoder(server)
         assert (await client.delete(f"/analysis/{video_id}")).status_code == 204
         assert not encoders(server.pid)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (data / "videos" / video_id).exists():
                 await asyncio.sleep(0.02)
         assert not list((data / "annotating").iterdir())

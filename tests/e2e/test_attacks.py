@@ -35,7 +35,7 @@ QUICK = {"PRECISION": "f32", "SEGMENT_SECONDS": "2", "WORKERS": "1"}
 @pytest.fixture(scope="module")
 def rough(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A program of its own for rough treatment."""
-    server = Server(tmp_path_factory.mktemp("rough"), WORKERS="1", FETCH_TIMEOUT="5")
+    server = Server(tmp_path_factory.mktemp("rough"), WORKERS="1")
     asyncio.run(server.start())
     yield server
     asyncio.run(server.stop())
@@ -48,7 +48,7 @@ async def rough_client(rough: Server) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def until_analysed(client: httpx.AsyncClient, video_id: str, frames: int) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(90):
         while (await client.get(f"/analysis/{video_id}")).json()["frames_analyzed"] < frames:
             await asyncio.sleep(0.02)
 
@@ -111,7 +111,7 @@ async def test_of_many_deletes_one_wins(server: Server, client: httpx.AsyncClien
     codes = Counter(answer.status_code for answer in await asyncio.gather(*calls))
     assert codes[204] == 1
     assert set(codes) <= {200, 204, 404, 409}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (server.folder / "data" / "videos" / video_id).exists():
             await asyncio.sleep(0.05)
 
@@ -165,7 +165,7 @@ async def test_an_overlong_boundary_is_refused(rough_client: httpx.AsyncClient) 
 
 
 @pytest.mark.parametrize("host", ["a..b"])
-async def test_an_impossible_host_name_fails_at_once(
+async def test_an_impossible_host_name_is_not_even_looked_up(
     rough: Server, rough_client: httpx.AsyncClient, host: str
 ) -> None:
     before = rough.output.count("Traceback")
@@ -173,8 +173,9 @@ async def test_an_impossible_host_name_fails_at_once(
     answer = await rough_client.post("/analysis/start", json=order)
     error = answer.json().get("detail", "")
     if answer.status_code == 201:
-        error = (await until_ended(rough_client, answer.json()["video_id"], timeout=2))["error"]
+        error = (await until_ended(rough_client, answer.json()["video_id"]))["error"]
     assert host[:4] in error
+    assert "is no name that could be looked up" in error
     assert "codec" not in error
     assert rough.output.count("Traceback") == before
 
@@ -270,7 +271,7 @@ async def test_a_damaged_event_store_is_named_plainly(tmp_path: Path) -> None:
     }
     ended = await asyncio.to_thread(
         subprocess.run, [sys.executable, "-m", "monolith", "serve"],
-        env=environment, capture_output=True, text=True, timeout=30,
+        env=environment, capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert ended.returncode == 4
     assert "events.db" in ended.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import signal
 import sys
@@ -28,8 +27,8 @@ FRAME_STEP = 5
 SETTINGS = {
     "PRECISION": "f32",
     "SEGMENT_SECONDS": "2",
-    "FETCH_READ_TIMEOUT": "5",
-    "FETCH_CONNECT_TIMEOUT": "5",
+    "FETCH_READ_TIMEOUT": "10",
+    "FETCH_CONNECT_TIMEOUT": "10",
 }
 CAMERA = {"/live": live_mount(rate=10)}
 
@@ -141,7 +140,7 @@ async def test_a_playlist_whose_analysis_is_killed_gives_the_same(tmp_path: Path
 async def test_a_live_playlist_is_followed_until_it_ends(
     client: httpx.AsyncClient, web: Nginx, tmp_path: Path
 ) -> None:
-    async with live_hls(web.root, tmp_path):
+    async with live_hls(web.root, tmp_path, keep=40):
         video_id = await start(client, f"{web.url}/live.m3u8")
         await until(client, video_id, lambda body: body["connected"] and body["frames_analyzed"] >= 8)
     body = await until_ended(client, video_id)
@@ -154,10 +153,10 @@ async def test_a_live_playlist_is_followed_until_it_ends(
 async def test_no_picture_of_a_live_playlist_is_analysed_twice_whatever_is_killed(
     web: Nginx, tmp_path: Path
 ) -> None:
-    """Its pictures say which they are: 1 to 250, ten a second, in segments that stay listed for 40 s."""
-    video = make_video(tmp_path, Recipe(frames=250, durations=(100,)))
+    """Its pictures say which they are: 1 to 250, four a second, in segments that stay listed for two minutes."""
+    video = make_video(tmp_path, Recipe(frames=250, durations=(250,)))
     async with (
-        live_hls(web.root, tmp_path, rate=10, keep=40, of=video),
+        live_hls(web.root, tmp_path, rate=4, keep=120, of=video),
         Server(tmp_path, **SETTINGS) as server,
     ):
         async with server.client() as client:
@@ -165,23 +164,19 @@ async def test_no_picture_of_a_live_playlist_is_analysed_twice_whatever_is_kille
             answer = await client.post("/analysis/start", json=body)
             video_id = str(answer.raise_for_status().json()["video_id"])
         for connections in (1, 2):
-            await until_more(server, video_id, connections, pictures=15)
+            await until_more(server, video_id, connections, pictures=8)
             await server.kill()
             await server.start()
-        await until_more(server, video_id, 3, pictures=15)
+        await until_more(server, video_id, 3, pictures=8)
         async with server.client() as client:
             await client.post(f"/analysis/{video_id}/cancel")
             assert (await until_ended(client, video_id))["status"] == "Completed"
             shown = await pictures_of(client, video_id)
             made = (await client.get(f"/analysis/{video_id}/connections")).json()
-    steps = [(later - earlier) % 250 for earlier, later in itertools.pairwise(shown.values())]
-    assert min(steps) >= 1 and sum(steps) < 250  # each is there once at most, in its order
+    # Numbers go on as pictures do: none comes twice or in another order, and none is missing between connections.
+    assert len({(picture - number) % 250 for number, picture in shown.items()}) == 1, shown
     firsts = [connection["first_frame"] for connection in made]
-    before = [max(number for number in shown if number < first) for first in firsts[1:]]
-    assert [(shown[first] - shown[last]) % 250 for first, last in zip(firsts[1:], before, strict=True)] == [
-        1,
-        1,
-    ]
+    assert len(firsts) == 3 and firsts == sorted(set(firsts))
 
 
 async def until_more(server: Server, video_id: str, connections: int, *, pictures: int) -> None:
@@ -254,7 +249,7 @@ async def test_a_camera_whose_analysis_is_killed_goes_on(tmp_path: Path) -> None
 
 async def test_a_camera_that_stays_silent_has_ended(tmp_path: Path) -> None:
     async with (
-        Server(tmp_path, **SETTINGS, LIVE_SILENCE="2") as server,
+        Server(tmp_path, **SETTINGS, LIVE_SILENCE="8") as server,
         server.client() as client,
     ):
         port = free_port()
@@ -264,11 +259,11 @@ async def test_a_camera_that_stays_silent_has_ended(tmp_path: Path) -> None:
         body = await until_ended(client, video_id)
         assert body["status"] == "Completed"
         (ended,) = await events(client, video_id, "SourceEnded")
-        assert ended["reason"].startswith("no picture came for 2 s: ")
+        assert ended["reason"].startswith("no picture came for 8 s: ")
         never = await start(client, f"rtsp://127.0.0.1:{port}/live", 2)
         failed = await until_ended(client, never)
         assert failed["status"] == "Failed"
-        assert failed["error"].startswith("the source gave no picture within 2 s: ")
+        assert failed["error"].startswith("the source gave no picture within 8 s: ")
 
 
 async def test_the_command_line_follows_a_camera_until_ctrl_c(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ async def watching(browser: Chromium, server: Server, query: str) -> AsyncIterat
         yield page
 
 
-async def until_page(page: Page, script: str, wanted: Callable[[Any], bool], seconds: float = 60) -> Any:
+async def until_page(page: Page, script: str, wanted: Callable[[Any], bool], seconds: float = 90) -> Any:
     """What `script` says when it is as `wanted`. Raises TimeoutError with the last of it."""
     seen: Any = None
     try:
@@ -193,13 +193,14 @@ async def test_a_page_goes_on_with_a_publisher_who_comes_again(
         assert "Nobody publishes" in await until_page(page, NOTICE, lambda text: "Nobody" in text)
         async with ffmpeg_to(made["rtmp_endpoint"], clip, tmp_path / "first.log", loop=True) as ffmpeg:
             before = await until_page(page, count, lambda count: count > 0)
-            assert await page.run(NOTICE) == ""
+            await until_page(page, NOTICE, lambda text: text == "")
             ffmpeg.kill()
             await ffmpeg.wait()
         assert "The publisher is away" in await until_page(page, NOTICE, lambda text: "away" in text)
-        async with ffmpeg_to(made["rtmp_endpoint"], clip, tmp_path / "second.log"):
+        async with ffmpeg_to(made["rtmp_endpoint"], clip, tmp_path / "second.log", loop=True) as ffmpeg:
             await until_page(page, count, lambda count: count > before)
             await until_page(page, NOTICE, lambda text: text == "")
+            ffmpeg.terminate()  # it ends in order then
             over = await until_page(page, NOTICE, lambda text: "over" in text)
     assert over == "The video is over. Results"
 
@@ -211,13 +212,14 @@ async def test_what_cannot_be_watched_is_said(
     async with browser.page(f"{server.url}/live?video={unknown}") as page:
         assert "no video" in (await until_page(page, NOTICE, lambda text: "video" in text)).lower()
         await page.go(f"{server.url}/live")
-        assert "Which video?" in await page.run("document.body.innerText")
+        await until_page(page, "document.body.innerText", lambda text: "Which video?" in text)
         async with (
             published(client, clip, tmp_path) as video_id,
             watching(browser, server, f"video={video_id}") as first,
-            watching(browser, server, f"video={video_id}"),
+            watching(browser, server, f"video={video_id}") as second,
         ):
-            await until_page(first, FIGURES, lambda text: "640 × 360" in text)
+            for one in (first, second):
+                await until_page(one, FIGURES, lambda text: "640 × 360" in text)
             await page.go(f"{server.url}/live?video={video_id}")
             notice = await until_page(page, NOTICE, lambda text: "Waiting" in text)
             assert "2 viewers watch already" in notice and "Waiting for a place" in notice

@@ -47,7 +47,7 @@ async def served(folder: Path, inside: Namespace, **settings: str) -> AsyncItera
 
 
 async def endpoint(url: str, kind: str) -> dict[str, Any]:
-    async with plain_client(base_url=url, timeout=30) as client:
+    async with plain_client(base_url=url, timeout=60) as client:
         answer = await client.post(f"/analysis/{kind}-endpoint", json=BODY)
         made: dict[str, Any] = answer.raise_for_status().json()
         return made
@@ -55,7 +55,7 @@ async def endpoint(url: str, kind: str) -> dict[str, Any]:
 
 async def until_connected(url: str, video_id: str, log: Path) -> None:
     """Pictures come."""
-    async with plain_client(base_url=url, timeout=30) as client:
+    async with plain_client(base_url=url, timeout=60) as client:
         try:
             async with asyncio.timeout(90):
                 while not (await client.get(f"/analysis/{video_id}")).json().get("connected"):
@@ -180,7 +180,7 @@ async def publishing(made: dict[str, Any], *, by_relay: bool) -> AsyncIterator[N
     policy = RTCIceTransportPolicy.RELAY if by_relay else RTCIceTransportPolicy.ALL
     async with Publisher(configuration=RTCConfiguration(servers, iceTransportPolicy=policy)) as publisher:
         headers = {"Authorization": f"Bearer {made['token']}", "Content-Type": "application/sdp"}
-        async with plain_client(timeout=30) as client:
+        async with plain_client(timeout=60) as client:
             offer = await publisher.offer()
             assert (b"typ host" in offer) is not by_relay
             answer = await client.post(made["whip_endpoint"], content=offer, headers=headers)

@@ -39,7 +39,7 @@ async def test_a_deleted_video_leaves_nothing_behind(server: Server, tmp_path: P
         assert list(folder.rglob("*.mjpeg"))
         assert (await client.delete(f"/analysis/{video_id}")).status_code in (200, 202, 204)
         assert (await client.get(f"/analysis/{video_id}")).status_code == 404
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while folder.exists():
                 await asyncio.sleep(0.05)
 
@@ -48,7 +48,7 @@ async def test_sources_go_when_they_are_no_longer_needed(server: Server, tmp_pat
     async with server.client() as client:
         video_id = await upload(client, make_video(tmp_path), models=("color_detection",))
         await until_ended(client, video_id)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while list((server.folder / "data" / "uploads").iterdir()):
             await asyncio.sleep(0.05)
 
@@ -90,7 +90,7 @@ async def test_no_child_outlives_a_killed_program(tmp_path: Path) -> None:
         children = server.children()
         assert set(children.values()) >= {"worker"}
         await server.kill()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while any(Path(f"/proc/{pid}").exists() for pid in children):
                 await asyncio.sleep(0.05)
         await server.start()
@@ -99,17 +99,21 @@ async def test_no_child_outlives_a_killed_program(tmp_path: Path) -> None:
 async def test_many_videos_share_the_machine_fairly(server: Server, tmp_path: Path) -> None:
     """Small videos do not wait for a big one that came first."""
     async with server.client() as client:
-        big = await upload(client, sample_clip("bikes.mp4"), frame_step=2)
-        small = [
-            await upload(
-                client, make_video(tmp_path, name=f"v{n}"), frame_step=20, models=("color_detection",)
-            )
-            for n in range(6)
-        ]
-        bodies = await asyncio.gather(*(until_ended(client, video_id) for video_id in small))
+        clips = [make_video(tmp_path, name=f"v{number}") for number in range(6)]
+        big = await upload(client, sample_clip("bikes.mp4"), models=("color_detection", "objects_detection"))
+        uploads = (upload(client, clip, frame_step=20, models=("color_detection",)) for clip in clips)
+        videos = [*await asyncio.gather(*uploads), big]
+        bodies = await asyncio.gather(*(until_ended(client, video_id) for video_id in videos))
         assert {body["status"] for body in bodies} == {"Completed"}
-        assert (await client.get(f"/analysis/{big}")).json()["status"] == "Processing"
-        assert (await until_ended(client, big))["status"] == "Completed"
+        ends = [await end_of(client, video_id) for video_id in videos]
+        assert max(ends) == ends[-1]
+
+
+async def end_of(client: httpx.AsyncClient, video_id: str) -> int:
+    """The commit position at which it was complete."""
+    events = (await client.get(f"/analysis/{video_id}/events", params={"limit": 1000})).json()
+    (end,) = (event["commit_position"] for event in events if event["event_type"] == "RunCompleted")
+    return int(end)
 
 
 async def test_events_tell_the_whole_story(client: httpx.AsyncClient, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ SDP = {"Content-Type": "application/sdp"}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(
-        tmp_path_factory.mktemp("server"), PRECISION="f32", SEGMENT_SECONDS="2", FETCH_READ_TIMEOUT="5"
+        tmp_path_factory.mktemp("server"), PRECISION="f32", SEGMENT_SECONDS="2", FETCH_READ_TIMEOUT="10"
     ) as server:
         yield server
 

@@ -51,7 +51,7 @@ from tests.unit.readmodels.story import (
 )
 
 CODEC = EventCodec(DOMAIN_EVENTS)
-WAIT = 20.0
+WAIT = 60.0
 VIDEOS = 3
 RUNS = 2
 MODELS = (OBJECTS, COLORS)

@@ -294,7 +294,7 @@ async def test_a_folder_that_is_removed_meanwhile_is_not_made_again(api: Api, tm
     await api.client.post(HERE)
     pid = await stopped_encoder()
     folder = tmp_path / "videos" / VIDEO / "annotated"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not folder.is_dir():
             await asyncio.sleep(0.01)
     folder.rmdir()
@@ -311,7 +311,7 @@ async def test_a_video_that_is_deleted_meanwhile_leaves_nothing(api: Api, tmp_pa
     os.kill(pid, signal.SIGCONT)
     videos = api.services.annotated
     assert videos is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while videos.running or videos.waiting:
             await asyncio.sleep(0.01)
     assert (await api.get(HERE)).status_code == 404

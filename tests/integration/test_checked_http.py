@@ -164,7 +164,10 @@ class TestWaits:
             with pytest.raises(FetchError, match="sent nothing for too long") as caught:
                 await asyncio.to_thread(read, f"{server.base}/a", read_timeout=0.2)
             assert not caught.value.permanent
-            assert len(server.requests) == 4
+            async with asyncio.timeout(60):
+                while len(server.requests) < 4:
+                    await asyncio.sleep(0.01)
+        assert len(server.requests) == 4
 
 
 class TestAnswers:

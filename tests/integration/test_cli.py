@@ -19,7 +19,7 @@ from monolith.cli.exits import Exit
 from tests.program import Server
 from tests.videos import Recipe, make_video
 
-_DEADLINE = 90
+_DEADLINE = 200
 
 
 class Ended(msgspec.Struct):

@@ -246,7 +246,7 @@ async def test_a_stored_picture_too_great_for_a_slot_is_not_given_up(
 async def test_a_decoder_waits_for_slots(slots: FrameSlots, tmp_path: Path) -> None:
     """With one slot lent, one frame comes; it is not taken for silence that the decoder has nowhere to write."""
     path = make_video(tmp_path, Recipe(frames=10))
-    async with DecoderPool(slots, 1, silence_timeout=0.6) as pool:
+    async with DecoderPool(slots, 1, silence_timeout=2.5) as pool:
         info = await probe(pool, path)
         async with pool.open(segment_request(path, info)) as session:
             await session.lend([2])
@@ -254,7 +254,7 @@ async def test_a_decoder_waits_for_slots(slots: FrameSlots, tmp_path: Path) -> N
             assert isinstance(first, FrameReady) and (first.slot, first.frame.frame_number) == (2, 1)
             synced = await anext(session)
             waiting = asyncio.ensure_future(anext(session))
-            done, _ = await asyncio.wait({waiting}, timeout=1.5)
+            done, _ = await asyncio.wait({waiting}, timeout=3.5)
             assert not done
             await session.lend([3])
             second = await waiting

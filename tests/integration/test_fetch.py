@@ -290,7 +290,7 @@ class TestLimits:
                 await writer.drain()
                 await asyncio.sleep(0.02)
 
-        limits = msgspec.structs.replace(LIMITS, read_timeout=0.2, min_rate=1000, attempts=1)
+        limits = msgspec.structs.replace(LIMITS, read_timeout=2.5, min_rate=1000, attempts=1)
         async with serving(drip) as server:
             error = await failing(f"{server.base}/a", target, limits)
         assert error.reason.endswith("less than 1000 (VIDEO_ANALYSIS_FETCH_MIN_RATE)")

@@ -306,7 +306,7 @@ class TestLive:
     ) -> None:
         make_video(web.root, Recipe(".ts", frames=10), "a")
         (web.root / "live.m3u8").write_bytes(media_playlist("#EXTINF:0.4", "a.ts", live=True))
-        access = access_to(f"{web.url}/live.m3u8", "hls", read_timeout=1.0)
+        access = access_to(f"{web.url}/live.m3u8", "hls", read_timeout=2.9)
         story = await follow(pool, slots, follow_request(access, tmp_path, live=True), tmp_path)
         assert story.done is not None and not story.done.end_of_source
         assert story.done.broken == "the playlist has named no new segment for 3 s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ from tests.peers.scripted_http import Handler, Request, answering, head, serving
 from tests.videos import Recipe, barcode, make_audio, make_video, remux
 
 FRAMES = 60
+
+
+@pytest.fixture
+def slots() -> Iterator[FrameSlots]:
+    """So many that no picture of a live source is lost for want of one, however busy the machine."""
+    slots = FrameSlots.create(64, 640 * 480 * 3)
+    yield slots
+    slots.close()
 
 
 def chunked(body: bytes, *, end: bool = True, **headers: str) -> bytes:
@@ -39,7 +48,7 @@ def then_silent(answer: bytes) -> Handler:
 class TestTransportOf:
     async def asked(self, answer: bytes) -> str:
         limits = FetchLimits(
-            max_bytes=10**7, connect_timeout=5, read_timeout=5, total_timeout=9, min_rate=1, first_pause=0.01
+            max_bytes=10**7, connect_timeout=5, read_timeout=5, total_timeout=60, min_rate=1, first_pause=0.01
         )
         fetcher = Fetcher(AddressPolicy(loopback_only=True), limits)
         async with serving(answering(answer)) as server:
@@ -185,7 +194,7 @@ class TestLive:
     async def test_silence_breaks_it(self, pool: DecoderPool, slots: FrameSlots, tmp_path: Path) -> None:
         data = make_video(tmp_path, Recipe(".ts", frames=30)).read_bytes()
         async with serving(then_silent(chunked(data, end=False))) as server:
-            access = access_to(f"{server.base}/live", "http", read_timeout=0.6)
+            access = access_to(f"{server.base}/live", "http", read_timeout=2.5)
             story = await follow(pool, slots, follow_request(access, tmp_path, live=True), tmp_path)
         assert story.done is not None and story.done.broken is not None
         assert "sent nothing for too long" in story.done.broken
@@ -204,9 +213,9 @@ class TestLive:
                 await asyncio.sleep(0.05)
 
         async with serving(handler) as server:
-            access = access_to(f"{server.base}/live", "http", read_timeout=0.4)
+            access = access_to(f"{server.base}/live", "http", read_timeout=2.0)
             story = await follow(pool, slots, follow_request(access, tmp_path, live=True), tmp_path)
-        assert story.done is not None and story.done.broken == "no picture came for 1.6 s"
+        assert story.done is not None and story.done.broken == "no picture came for 8 s"
 
     async def test_a_silent_server_is_left_when_the_request_is_cancelled(
         self, pool: DecoderPool, slots: FrameSlots, tmp_path: Path

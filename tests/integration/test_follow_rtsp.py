@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ FRAMES = 40
 TRIES = 5
 USER, PASSWORD = "camera man", "p@ss:w/rd%41?"
 ESCAPED = "camera%20man:p%40ss%3Aw%2Frd%2541%3F"
+
+
+@pytest.fixture
+def slots() -> Iterator[FrameSlots]:
+    """So many that no picture of a live source is lost for want of one, however busy the machine."""
+    slots = FrameSlots.create(64, 640 * 480 * 3)
+    yield slots
+    slots.close()
 
 
 @pytest.fixture

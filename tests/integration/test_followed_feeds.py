@@ -24,7 +24,7 @@ from tests.videos import Recipe, make_video
 
 GOP = 10
 STEP = CLOCK_RATE // 25
-SECONDS = 20
+SECONDS = 60
 
 
 class World:

@@ -26,7 +26,7 @@ from monolith.inference.pool import WorkerPool
 from monolith.inference.service import InferenceService, ServiceLimits
 from monolith.inference.shared_memory import FrameSlots
 from tests.workers import scripted
-from tests.workers.harness import LIMITS, SLOTS, Bench, number_of, until
+from tests.workers.harness import DEADLINE, LIMITS, SLOTS, Bench, number_of, until
 
 
 @pytest.fixture
@@ -116,9 +116,10 @@ async def _kill_each_worker_that_has_a_frame(service: InferenceService, times: i
 
 
 async def test_kills_from_outside_are_not_the_frames_fault(bench: Bench) -> None:
-    async with bench.service("slow:0.3") as service:
-        answer = asyncio.create_task(service.infer("slow:0.3", bench.frame(1), key="a"))
+    async with bench.service() as service:
+        answer = asyncio.create_task(service.infer("plain", bench.held(1), key="a"))
         await _kill_each_worker_that_has_a_frame(service, 5)
+        bench.let_go(1)
         assert number_of(await answer) == 1
 
 
@@ -180,15 +181,14 @@ async def test_all_workers_killed_at_once_is_survived(bench: Bench) -> None:
 
 async def test_a_full_queue_refuses_at_once(bench: Bench) -> None:
     limits = ServiceLimits(max_batch_size=1, max_queue_size=3)
-    async with bench.service("slow:0.2", limits=limits) as service:
-        answers = [asyncio.create_task(service.infer("slow:0.2", bench.frame(n), key="a")) for n in range(2)]
+    async with bench.service(limits=limits) as service:
+        answers = [asyncio.create_task(service.infer("plain", bench.held(n), key="a")) for n in range(2)]
         await until(lambda: service.states()[0].batches_in_flight == 2)
-        answers += [
-            asyncio.create_task(service.infer("slow:0.2", bench.frame(n), key="a")) for n in range(2, 5)
-        ]
-        await until(lambda: service.waiting()["slow:0.2"] == 3)
+        answers += [asyncio.create_task(service.infer("plain", bench.frame(n), key="a")) for n in range(2, 5)]
+        await until(lambda: service.waiting()["plain"] == 3)
         with pytest.raises(QueueFullError, match="3 frames wait already"):
-            await service.infer("slow:0.2", bench.frame(5), key="b")
+            await service.infer("plain", bench.frame(5), key="b")
+        bench.let_go(0, 1)
         assert [number_of(result) for result in await asyncio.gather(*answers)] == list(range(5))
 
 
@@ -210,21 +210,23 @@ async def test_a_video_with_many_frames_does_not_starve_another(bench: Bench) ->
 
 async def test_a_cancelled_frame_that_waits_is_never_sent(bench: Bench) -> None:
     limits = ServiceLimits(max_batch_size=1)
-    async with bench.service("slow:0.2", limits=limits) as service:
-        answers = [asyncio.create_task(service.infer("slow:0.2", bench.frame(n), key="a")) for n in range(4)]
-        await until(lambda: service.waiting()["slow:0.2"] == 2)
+    async with bench.service(limits=limits) as service:
+        answers = [asyncio.create_task(service.infer("plain", bench.held(n), key="a")) for n in range(4)]
+        await until(lambda: service.waiting()["plain"] == 2)
         answers[2].cancel()
         await asyncio.wait({answers[2]})
-        assert service.waiting()["slow:0.2"] == 1
+        assert service.waiting()["plain"] == 1
+        bench.let_go(*range(4))
         assert [number_of(await answers[n]) for n in (0, 1, 3)] == [0, 1, 3]
         assert service.states()[0].frames_done == 3
 
 
 async def test_a_cancelled_frame_in_flight_leaves_its_batch_alone(bench: Bench) -> None:
-    async with bench.service("slow:0.1") as service:
-        answers = [asyncio.create_task(service.infer("slow:0.1", bench.frame(n), key="a")) for n in range(3)]
+    async with bench.service() as service:
+        answers = [asyncio.create_task(service.infer("plain", bench.held(n), key="a")) for n in range(3)]
         await until(lambda: service.states()[0].frames_in_flight == 3)
         answers[1].cancel()
+        bench.let_go(*range(3))
         assert [number_of(await answers[n]) for n in (0, 2)] == [0, 2]
         assert answers[1].cancelled()
 
@@ -241,21 +243,24 @@ async def test_a_cancelled_frame_of_a_lost_batch_is_not_tried_again(bench: Bench
 
 
 async def test_a_frame_waits_for_others_as_long_as_the_delay_says(bench: Bench) -> None:
-    limits = ServiceLimits(max_batch_size=3, max_queue_delay=0.2)
-    async with bench.service(limits=limits) as service:
+    async with bench.service(limits=ServiceLimits(max_batch_size=3, max_queue_delay=0.2)) as service:
         assert number_of(await service.infer("plain", bench.frame(1), key="a")) == 1
+
+
+async def test_a_frame_waits_for_others_until_its_batch_is_full(bench: Bench) -> None:
+    async with bench.service(limits=ServiceLimits(max_batch_size=2, max_queue_delay=DEADLINE)) as service:
         first = asyncio.create_task(service.infer("plain", bench.frame(2), key="a"))
         await until(lambda: service.waiting()["plain"] == 1)
         second = asyncio.create_task(service.infer("plain", bench.frame(3), key="b"))
         assert [number_of(result) for result in await asyncio.gather(first, second)] == [2, 3]
-        assert service.states()[0].batches_done == 2
+        assert service.states()[0].batches_done == 1
 
 
 async def test_no_answer_within_the_deadline_is_an_error(bench: Bench) -> None:
     limits = ServiceLimits(answer_timeout=0.2)
-    async with bench.service("slow:1", limits=limits) as service:
+    async with bench.service(limits=limits) as service:
         with pytest.raises(AnswerTimeoutError, match=r"no answer within 0\.2 s: the workers are behind"):
-            await service.infer("slow:1", bench.frame(1), key="a")
+            await service.infer("plain", bench.held(1), key="a")
 
 
 async def test_without_a_worker_for_the_retry_the_frame_is_not_blamed(bench: Bench) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,14 @@ from tests.videos import Recipe, make_video
 GOP = 25
 STEP = 5
 DEADLINE = 60.0
+
+
+@pytest.fixture
+def slots() -> Iterator[FrameSlots]:
+    """So many that no picture of a live source is lost for want of one, however busy the machine."""
+    slots = FrameSlots.create(64, 640 * 480 * 3)
+    yield slots
+    slots.close()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from monolith.readmodels.rebuilds import Rebuilds
 from tests.unit.api.harness import Api, running_api
 from tests.unit.readmodels.story import COLORS, OBJECTS, VIDEO, whole_video
 
-WAIT = 20.0
+WAIT = 60.0
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from monolith.metrics import ReadingsCollector, retention_readings
 from tests.unit.api.harness import Api, running_api
 from tests.unit.readmodels.story import OBJECTS, VIDEO, whole_video
 
-WAIT = 20.0
+WAIT = 60.0
 UNKNOWN = "0199aaaa-0000-7000-8000-00000000000f"
 
 

@@ -31,7 +31,7 @@ from tests.videos import Picture, Recipe, make_video, read_barcode
 
 FRAMES = 60
 H264 = Recipe(frames=FRAMES, gop=15, b_frames=2)
-WAIT = 30.0
+WAIT = 60.0
 DECODERS = {"av1": "libdav1d"}
 """Where FFmpeg's decoder in software has another name than the codec."""
 

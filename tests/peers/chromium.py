@@ -98,9 +98,16 @@ class Chromium:
 
     @contextlib.asynccontextmanager
     async def page(self, url: str) -> AsyncIterator[Page]:
-        async with httpx.AsyncClient(base_url=f"http://{self._place}", verify=False) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://{self._place}", verify=False, timeout=_ANSWER_SECONDS
+        ) as client:
             made = (await client.put("/json/new?about:blank")).raise_for_status().json()
-            async with connect(made["webSocketDebuggerUrl"], max_size=1 << 26) as connection:
+            async with connect(
+                made["webSocketDebuggerUrl"],
+                max_size=1 << 26,
+                open_timeout=_ANSWER_SECONDS,
+                ping_interval=None,
+            ) as connection:
                 page = Page(connection)
                 await page.go(url)
                 yield page

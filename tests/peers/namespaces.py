@@ -71,7 +71,7 @@ def namespaces(count: int) -> Iterator[list[Namespace]]:
         yield made
     finally:
         for one in made:
-            subprocess.run(["ip", "netns", "del", one.name], check=False, capture_output=True, timeout=20)
+            subprocess.run(["ip", "netns", "del", one.name], check=False, capture_output=True, timeout=60)
 
 
 def _make(one: Namespace) -> None:
@@ -84,7 +84,7 @@ def _make(one: Namespace) -> None:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, check=False, timeout=20, text=True)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60, text=True)
     assert done.returncode == 0, f"{command}: {done.stderr}"
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 START_SECONDS = 60.0
-_END_SECONDS = 5.0
+_END_SECONDS = 15.0
 
 
 @contextlib.asynccontextmanager
@@ -29,6 +29,17 @@ async def running(
         yield process
     finally:
         await end(process)
+
+
+def children_of(pid: int) -> dict[int, str]:
+    """The child processes of a process that are there now: pid → command line, empty where one has ended just now."""
+    found: dict[int, str] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            _, parent, *_ = (path / "stat").read_text().rpartition(")")[2].split()
+            if int(parent) == pid:
+                found[int(path.name)] = (path / "cmdline").read_text(errors="replace").replace("\0", " ")
+    return found
 
 
 async def end(process: asyncio.subprocess.Process) -> None:

@@ -56,7 +56,7 @@ def refused_by(url: str, clip: Path) -> str:
     """FFmpeg's words where it may not publish; AssertionError where it may."""
     done = subprocess.run(
         [ffmpeg(), "-hide_banner", "-loglevel", "info", "-re", "-i", clip, "-c", "copy", "-f", "flv", url],
-        stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=30, text=True,
+        stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=90, text=True,
     )  # fmt: skip
     assert done.returncode != 0, done.stderr
     return done.stderr

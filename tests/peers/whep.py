@@ -54,7 +54,7 @@ class Viewer:
         for source in receiver.getSynchronizationSources():
             await receiver._send_rtcp_pli(source.source)
 
-    async def picture(self, seconds: float = 20) -> VideoFrame:
+    async def picture(self, seconds: float = 60) -> VideoFrame:
         """The next one."""
         async with asyncio.timeout(seconds):
             picture = await self._transceiver.receiver.track.recv()

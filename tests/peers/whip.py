@@ -61,6 +61,10 @@ def call(function: str, *arguments: object) -> str:
     return f"{function}({', '.join(map(json.dumps, arguments))})"
 
 
+_QUALITY = "30"
+"""FFmpeg sends nothing twice. So two seconds fit into the buffer of a socket, for a program that is held up so long."""
+
+
 def push(url: str, token: str, clip: Path, seconds: float, folder: Path) -> int:
     """Publish `clip`, again and again, as fast as it plays; how many pictures."""
     options = muxer_options(token, folder)
@@ -70,7 +74,12 @@ def push(url: str, token: str, clip: Path, seconds: float, folder: Path) -> int:
         assert rate is not None
         stream = target.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = pictures.width, pictures.height, "yuv420p"
-        stream.options = {"profile": "baseline", "preset": "ultrafast", "tune": "zerolatency"}
+        stream.options = {
+            "profile": "baseline",
+            "preset": "ultrafast",
+            "tune": "zerolatency",
+            "crf": _QUALITY,
+        }
         stream.codec_context.gop_size, stream.codec_context.max_b_frames = int(rate), 0
         number, begun = 0, time.monotonic()
         while number < seconds * rate:
@@ -89,7 +98,12 @@ def push(url: str, token: str, clip: Path, seconds: float, folder: Path) -> int:
 
 def muxer_options(token: str, folder: Path) -> dict[str, str]:
     """Of FFmpeg's WHIP muxer; `folder`: for a certificate."""
-    return {"authorization": token, "whip_flags": "dtls_active", **_certificate(folder)}
+    return {
+        "authorization": token,
+        "whip_flags": "dtls_active",
+        "handshake_timeout": "60000",
+        **_certificate(folder),
+    }
 
 
 def _certificate(folder: Path) -> dict[str, str]:

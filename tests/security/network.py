@@ -88,7 +88,7 @@ def available() -> bool:
 def fetch_all(scenarios: Sequence[Scenario]) -> list[Outcome]:
     """What comes of each scenario, by the program's own fetcher."""
     with TemporaryDirectory() as folder:
-        (Path(folder) / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+        (Path(folder) / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:1\n")
         (Path(folder) / "nsswitch.conf").write_text("hosts: files dns\n")
         (Path(folder) / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
         addresses = " ".join(f"{a}/{ip_address(a).max_prefixlen}" for a in SERVED)
@@ -218,9 +218,9 @@ async def _sent(scenario: Scenario, policy: AddressPolicy) -> tuple[str | None, 
 async def _fetched(scenario: Scenario, policy: AddressPolicy) -> tuple[str | None, str | None]:
     limits = FetchLimits(
         max_bytes=1000,
-        connect_timeout=2,
-        read_timeout=2,
-        total_timeout=8,
+        connect_timeout=30,
+        read_timeout=30,
+        total_timeout=60,
         min_rate=0,
         attempts=2,
         first_pause=0.01,

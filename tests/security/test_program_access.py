@@ -243,7 +243,7 @@ def test_what_opens_the_door_is_kept_from_other_users(guarded: GuardedServer) ->
 
 async def test_plain_http_is_shown_the_way(guarded: GuardedServer) -> None:
     plain = guarded.url.replace("https:", "http:")
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         answer = await client.get(f"{plain}/docs")
     assert (answer.status_code, answer.headers["location"]) == (308, f"{guarded.url}/docs")
 

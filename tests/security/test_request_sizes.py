@@ -28,7 +28,7 @@ async def sent(api: Api, head: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", api.server.port)
     try:
         writer.write(head)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await reader.readline()
     except ConnectionError:
         return b""

@@ -9,8 +9,8 @@ import random
 import re
 import signal
 import socket
-from pathlib import Path
 
+from tests.peers.processes import children_of
 from tests.peers.rtmp import ffmpeg_to
 from tests.soak.stage import ENDED, Stage
 
@@ -54,18 +54,8 @@ async def killed_while_it_is_looked_at(stage: Stage, chance: random.Random) -> N
         await publisher.wait()
 
 
-def children(pid: int) -> dict[int, str]:
-    """Its child processes: pid → command line."""
-    found = {}
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in path.read_text().split():
-                found[int(child)] = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
-    return found
-
-
 async def _kill(stage: Stage, chance: random.Random, module: str) -> None:
-    pids = [pid for pid, line in children(stage.server.pid).items() if re.search(module, line)]
+    pids = [pid for pid, line in children_of(stage.server.pid).items() if re.search(module, line)]
     if pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(chance.choice(pids), signal.SIGKILL)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from tests.peers.rtmp_publisher import RtmpPublisher
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 """Whoever must be sent away is sent away by then."""
 
 

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 import httpx
 
+from tests.peers.processes import children_of
 from tests.program import Server
-from tests.soak.other_acts import children
 from tests.soak.stage import DELETED, Stage
 
 NOTHING_LEFT: Final = (
@@ -101,7 +101,7 @@ def _left(metrics: dict[str, float]) -> dict[str, float]:
 
 def _level(server: Server, metrics: dict[str, float], videos: int) -> Level:
     process = Path(f"/proc/{server.pid}")
-    family = children(server.pid)
+    family = children_of(server.pid)
     workers = [pid for pid, line in family.items() if "inference.worker" in line]
     databases = metrics["database_memory_bytes"] / (1 << 20)
     return Level(

@@ -63,7 +63,7 @@ async def gstreamer(stage: Stage, chance: random.Random) -> None:
             await asyncio.sleep(chance.uniform(0.1, 1.5))
             await _kill(publisher)
         else:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await publisher.wait()
 
 
@@ -96,7 +96,7 @@ async def cancelled(stage: Stage, chance: random.Random) -> None:
         else:
             stage.may_end(endpoint, ENDED)  # Failed where no picture had come yet
             await stage.client.post(f"/analysis/{endpoint.video_id}/cancel")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await one.wait() != 0
 
 
@@ -217,7 +217,7 @@ async def deaf(stage: Stage, chance: random.Random) -> None:
         deaf_socket(stage.rtmp_port) as client,
         contextlib.suppress(ConnectionError),
     ):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await asyncio.get_running_loop().sock_sendall(client, pings)
     await stage.client.delete(f"/analysis/{endpoint.video_id}")
 

@@ -18,19 +18,19 @@ from tests.soak.raw import Wire, wire_to
 PICTURES: Final = 50
 """Of a clip: two seconds."""
 FRAME_STEP: Final = 5
-SILENCE: Final = 6.0
+SILENCE: Final = 15.0
 """Seconds until a publisher that does not come again has ended its video."""
-NOBODY: Final = 20.0
+NOBODY: Final = 25.0
 """Seconds until an endpoint without a publisher is given up."""
 SETTINGS: Final = {
     "PRECISION": "f32",
     "SEGMENT_SECONDS": "1",
     "LIVE_SILENCE": f"{SILENCE:g}",
     "PUBLISH_WAIT": f"{NOBODY:g}",
-    "RTMP_HANDSHAKE_TIMEOUT": "6",
-    "RTMP_IDLE_TIMEOUT": "4",
+    "RTMP_HANDSHAKE_TIMEOUT": "10",
+    "RTMP_IDLE_TIMEOUT": "8",
     "RTMP_MAX_CONNECTIONS_PER_CLIENT": "48",
-    "WEBRTC_CONNECT_TIMEOUT": "6",
+    "WEBRTC_CONNECT_TIMEOUT": "15",
 }
 
 COMPLETED: Final = frozenset({"Completed"})

@@ -59,7 +59,7 @@ async def ffmpegs_whip(stage: Stage, chance: random.Random) -> None:
             await asyncio.sleep(chance.uniform(0.5, 3.0))
             with contextlib.suppress(ProcessLookupError):  # it has ended by itself
                 publisher.kill()
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(80):
             await publisher.wait()
 
 
@@ -178,7 +178,7 @@ async def _watch(stage: Stage, video_id: str, chance: random.Random, *, wants_pi
             assert not wants_picture
             return
         if wants_picture:
-            await viewer.picture(40)
+            await viewer.picture(80)
         await asyncio.sleep(chance.uniform(0.0, 1.0))
         match chance.randrange(3):
             case 0:

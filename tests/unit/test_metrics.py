@@ -41,7 +41,7 @@ async def test_the_lag_of_the_read_models_and_what_is_parked(tmp_path: Path) -> 
         await store.append(stream, [codec.encode(event)], expected_version=ANY)
     assert (projection("lag_events"), projection("running")) == (len(events), 0)
     async with runner:
-        await runner.wait_for(store.last_position, 10)
+        await runner.wait_for(store.last_position, 60)
         assert (projection("lag_events"), projection("lag_seconds"), projection("running")) == (0, 0, 1)
         assert (value("event_store_position"), value("event_store_queue_length")) == (len(events), 0)
     await models.projection.park(recorded([analysed([1])], 200)[0], ValueError("bad"))

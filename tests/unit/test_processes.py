@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -31,7 +32,7 @@ async def _child(behaviour: str) -> AsyncIterator[ChildProcess]:
 async def _until_python(pid: int) -> None:
     """Until the process has become the interpreter."""
     program = Path(sys.executable).resolve()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while Path(f"/proc/{pid}/exe").resolve() != program:
             await asyncio.sleep(0)
 
@@ -109,6 +110,21 @@ async def test_an_exception_is_told_with_its_last_words() -> None:
     async with _child("raise") as child:
         await child.send(b"x")
         with pytest.raises(ChildDiedError, match=r"exited with 1: .*RuntimeError: cannot do this"):
+            await child.receive()
+
+
+async def test_how_a_child_ended_is_told_however_late_the_event_loop_hears_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("monolith.processes._END_SECONDS", 0.01)
+    async with _child("echo") as child:
+        transport: Any = child._process._transport  # type: ignore[attr-defined]
+        exited, loop = transport._process_exited, asyncio.get_running_loop()
+        monkeypatch.setattr(transport, "_process_exited", lambda code: loop.call_later(0.1, exited, code))
+        child.kill()
+        while child.alive:
+            await asyncio.sleep(0.001)
+        with pytest.raises(ChildDiedError, match="was killed by signal 9"):
             await child.receive()
 
 

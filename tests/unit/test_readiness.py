@@ -19,7 +19,7 @@ async def test_a_projection_that_retries_or_has_stopped_is_trouble(tmp_path: Pat
     runner = ProjectionRunner(store, models.projection)
     assert projection_trouble(runner) == "the read models have not been started"
     async with runner:
-        await runner.wait_for(0, 5)
+        await runner.wait_for(0, 60)
         assert projection_trouble(runner) is None
         runner.state, runner.last_error = RunnerState.RETRYING, StoreUnavailableError("the disk is full")
         assert projection_trouble(runner) == (

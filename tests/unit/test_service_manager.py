@@ -18,7 +18,7 @@ from monolith.settings_loading import ServiceManagerSettings, service_manager
 def systemd(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "notify"))
-        listening.settimeout(5)
+        listening.settimeout(60)
         yield listening
 
 
@@ -38,7 +38,7 @@ def test_an_abstract_socket_is_one_too() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(f"\0notify-{os.getpid()}")
         ServiceManager(ServiceManagerSettings(f"@notify-{os.getpid()}")).stopping()
-        listening.settimeout(5)
+        listening.settimeout(60)
         assert heard(listening).startswith("STOPPING=1")
 
 

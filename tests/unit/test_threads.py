@@ -22,13 +22,13 @@ async def test_a_cancelled_caller_waits_for_the_end(fails: bool) -> None:
 
     def work() -> None:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(60)
         ended.set()
         if fails:
             raise OSError("nobody wants to know")
 
     task = asyncio.create_task(in_thread(work))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, 60)
     task.cancel()
     await asyncio.sleep(0.05)
     assert not task.done()

@@ -21,13 +21,13 @@ from tests.workers import scripted
 
 SLOTS: Final = 256
 LIMITS: Final = PoolLimits(
-    start_timeout=20,
-    batch_timeout=20,
-    stop_timeout=5,
+    start_timeout=60,
+    batch_timeout=60,
+    stop_timeout=10,
     backoff_first=0.05,
     backoff_max=0.2,
 )
-DEADLINE: Final = 20.0
+DEADLINE: Final = 60.0
 
 
 class Bench(msgspec.Struct):
@@ -38,6 +38,14 @@ class Bench(msgspec.Struct):
     def frame(self, number: int, action: int = scripted.ANSWER, deaths: int = 0) -> FrameRef:
         self.slots.view(number, 1, 1)[0, 0] = action, number % 256, deaths
         return FrameRef(number, 1, 1)
+
+    def held(self, number: int) -> FrameRef:
+        """One that is not judged before it is let go."""
+        return self.frame(number, scripted.HELD, 1)
+
+    def let_go(self, *numbers: int) -> None:
+        for number in numbers:
+            self.slots.view(number, 1, 1)[0, 0, 2] = 0
 
     def launch(self, *models: str, module: str = "tests.workers.scripted") -> WorkerLaunch:
         return WorkerLaunch(

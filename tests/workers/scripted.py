@@ -1,9 +1,9 @@
 """An inference worker whose models do what they are told: by their names at the start, by pixels for each frame.
 
-Names: `plain`; `slow:SECONDS` a frame; `late:SECONDS` to load; `missing` fails to load; `changing` has another
-digest in every process.
+Names: `plain`; `slow:SECONDS` a frame; `late:SECONDS` to load; `gated:PATH` is loaded when that file is there;
+`missing` fails to load; `changing` has another digest in every process.
 The first byte of a frame is one of the actions below, the second comes back as `class_id`, the third is the number of
-workers that a `MORTAL` frame still ends before it is judged.
+workers that a `MORTAL` frame still ends before it is judged, or not 0 while a `HELD` one is not to be judged yet.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -30,6 +31,7 @@ SEGFAULT: Final = 3
 HANG: Final = 4
 FREEZE: Final = 5
 MORTAL: Final = 6
+HELD: Final = 7
 
 
 class ScriptedModel:
@@ -39,6 +41,8 @@ class ScriptedModel:
         self._version = "cold"
         if self._script == "late":
             time.sleep(float(self._argument))
+        while self._script == "gated" and not Path(self._argument).exists():
+            time.sleep(0.005)
         if self._script == "missing":
             raise FileNotFoundError("the weights of 'missing' are not there: run `models pull`")
 
@@ -64,6 +68,8 @@ class ScriptedModel:
         if action == MORTAL and rgb[0, 0, 2] > 0:
             rgb[0, 0, 2] -= 1
             os._exit(3)
+        while action == HELD and rgb[0, 0, 2] > 0:
+            time.sleep(0.002)
         _act(action)
         return (ObjectDetection(class_id=number, class_name="number", confidence=1.0, xyxy=(0, 0, 1, 1)),)
 

@@ -77,6 +77,8 @@ class ViewerTrack(MediaStreamTrack):
         self._small_helps = False
         self._ask_keyframe: Callable[[], object] = _nothing
         self._packets = self._all_packets()
+        self._asking: asyncio.Task[object] | None = None
+        """Who waits for a packet now."""
 
     def sent_by(self, sender: RTCRtpSender) -> None:
         """Hear from `sender` what the viewer reports."""
@@ -128,7 +130,7 @@ class ViewerTrack(MediaStreamTrack):
         self._on_sent()
         if self.sender is not None:
             self.sender.pace(self._pace)
-        packet = await anext(self._packets, None) if self.readyState == "live" else None
+        packet = await self._next() if self.readyState == "live" else None
         if packet is None:
             self.stop()
             raise MediaStreamError
@@ -143,9 +145,20 @@ class ViewerTrack(MediaStreamTrack):
         return coded
 
     async def close(self) -> None:
-        """Leave what it reads. For when nobody asks for pictures any more."""
+        """Leave what it reads. For when nobody asks for pictures any more; who does, as the connection was not closed
+        in time, is cancelled."""
         self.stop()
+        while (asking := self._asking) is not None:
+            asking.cancel()
+            await asyncio.wait({asking}, timeout=_RETRY_SECONDS)
         await self._packets.aclose()
+
+    async def _next(self) -> LivePacket | None:
+        self._asking = asyncio.current_task()
+        try:
+            return await anext(self._packets, None)
+        finally:
+            self._asking = None
 
     def _learn_origin(self) -> None:
         """aiortc adds a random number to all times; what it made of the last one tells it."""

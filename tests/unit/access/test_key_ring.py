@@ -35,9 +35,17 @@ async def ring(file: KeyFile) -> AsyncIterator[KeyRing]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.02)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """At once: nobody sees half of it."""
+    beside = path.with_suffix(".new")
+    beside.write_bytes(content)
+    beside.chmod(path.stat().st_mode)
+    beside.replace(path)
 
 
 def let_in(ring: KeyRing, key: str) -> bool:
@@ -112,11 +120,11 @@ async def test_a_damaged_file_leaves_the_keys_and_says_so_once(
     key, _ = file.add("", READ, None)
     await until(lambda: let_in(ring, key))
     sound = file.path.read_bytes()
-    file.path.write_text("{")
+    replace(file.path, b"{")
     await until(lambda: "the keys stay as they were" in caplog.text)
     assert let_in(ring, key)
     assert caplog.text.count("the keys stay as they were") == 1
-    file.path.write_bytes(sound.replace(b'"read"', b'"write"'))
+    replace(file.path, sound.replace(b'"read"', b'"write"'))
     await until(lambda: ring.identify(key).scopes == (Scope.WRITE,))
 
 

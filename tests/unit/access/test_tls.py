@@ -182,7 +182,7 @@ async def test_another_certificate_is_taken_over_while_it_runs(
     loop = asyncio.get_running_loop()
     watching = asyncio.create_task(tls.watch(lambda new: loop.call_soon_threadsafe(changed.put_nowait, new)))
     try:
-        async with serving(tls.context) as port, asyncio.timeout(20):
+        async with serving(tls.context) as port, asyncio.timeout(60):
             other = keep_self_signed(tmp_path / "other", NAMES)
             shutil.copy(other.certificate, files.certificate)
             while "the old TLS certificate stays in use" not in caplog.text:  # its key is not there yet

@@ -54,7 +54,7 @@ from monolith.settings import Settings
 from monolith.storage import FileStorage, FrameGoneError
 from tests.program import plain_client
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 class Api:

@@ -57,7 +57,7 @@ class World(SegmentWorld):
     async def work(self) -> None:
         """One process's life: it may crash at the store's word."""
         pipeline = SegmentPipeline(self.segments())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await pipeline.run(SegmentJob(VIDEO, RUN, 0))
 
 

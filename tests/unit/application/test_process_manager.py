@@ -145,7 +145,7 @@ class World:
             live_sources=self.live_sources,
         )
         task = asyncio.create_task(manager.run())
-        await manager.wait_until_started(5)
+        await manager.wait_until_started(60)
         try:
             yield manager
         finally:
@@ -161,7 +161,7 @@ class World:
         return (await self.streams.load(submitted.video_id)).runs[submitted.run_id]
 
     async def until(self, submitted: Submitted, status: str) -> Run:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (run := await self.run_of(submitted)).status != status:
                 await asyncio.sleep(0.005)
         return run
@@ -174,7 +174,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 async def until_gone(path: Path) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while path.exists():
             await asyncio.sleep(0.005)
 
@@ -195,7 +195,7 @@ async def test_what_was_submitted_while_nothing_ran_is_analysed_at_the_start(wor
 async def test_an_interrupted_life_goes_on_in_the_next(world: World) -> None:
     submitted = await world.upload()
     async with world.running():
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not world.decoders.decoded:
                 await asyncio.sleep(0)
     assert (await world.run_of(submitted)).status == "active"
@@ -207,7 +207,7 @@ async def test_an_interrupted_life_goes_on_in_the_next(world: World) -> None:
 async def test_finished_videos_are_not_looked_at_again(world: World) -> None:
     async with world.running() as manager:
         await world.until(await world.upload(), "completed")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while manager.open_videos():
                 await asyncio.sleep(0.005)
     snapshot = await world.snapshots.load()
@@ -261,7 +261,7 @@ async def test_a_url_is_fetched_with_its_password(world: World) -> None:
     async with world.running():
         submitted = await world.handlers.submit_url(url=url, models=MODELS)
         await world.until(submitted, "completed")
-        async with asyncio.timeout(10):  # it goes once the end of the run is seen
+        async with asyncio.timeout(60):  # it goes once the end of the run is seen
             while any((world.folder / "secrets").iterdir()):
                 await asyncio.sleep(0.01)
     assert world.fetcher.fetched == [url]
@@ -293,7 +293,7 @@ async def test_cancelling_ends_the_work(world: World) -> None:
         submitted = await world.upload()
         await world.handlers.cancel(submitted.video_id)
         await world.until(submitted, "cancelled")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while manager.scheduler.running():
                 await asyncio.sleep(0.005)
         with pytest.raises(NotPossibleError):
@@ -305,7 +305,7 @@ async def test_deleting_removes_files_and_streams(world: World) -> None:
         submitted = await world.upload()
         await world.until(submitted, "completed")
         await world.handlers.delete(submitted.video_id)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not (await world.streams.load(submitted.video_id)).purged:
                 await asyncio.sleep(0.005)
     assert not (world.folder / "videos" / submitted.video_id).exists()
@@ -351,7 +351,7 @@ async def test_a_purge_that_fails_is_tried_again_for_as_long_as_the_program_runs
         submitted = await world.upload()
         await world.until(submitted, "completed")
         await world.handlers.delete(submitted.video_id)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (await world.streams.load(submitted.video_id)).purged:
                 await asyncio.sleep(0.005)
     assert failures == -2  # once before the streams go, once behind them

@@ -119,7 +119,7 @@ async def test_losses_are_written_though_nothing_else_is(store: HeldStore) -> No
     recorder = await live_recorder(store)
     writer = asyncio.create_task(recorder.write())
     recorder.lost((1,), "late")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not recorder.log.given_up():
             await asyncio.sleep(0.01)
     recorder.end()

@@ -159,7 +159,7 @@ async def test_waiting_until_a_job_is_the_only_one_of_its_video() -> None:
         await settle()
         assert not alone.done()
         work.finish(segments("a", 2)[1])
-        await asyncio.wait_for(alone, 5)
+        await asyncio.wait_for(alone, 60)
 
 
 @pytest.fixture

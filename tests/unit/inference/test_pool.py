@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -46,13 +47,14 @@ async def test_an_exception_is_the_result_of_its_frame_alone(bench: Bench) -> No
 
 
 async def test_batches_go_to_the_least_loaded_worker_up_to_the_depth(bench: Bench) -> None:
-    async with bench.pool("slow:0.2", workers=2) as pool:
-        answers = [await pool.submit("slow:0.2", [bench.frame(n) for n in range(size)]) for size in (3, 1, 1)]
+    async with bench.pool(workers=2) as pool:
+        answers = [await pool.submit("plain", [bench.held(n) for n in range(size)]) for size in (3, 1, 1)]
         assert [state.frames_in_flight for state in pool.states()] == [3, 2]
         assert pool.has_room()
-        answers.append(await pool.submit("slow:0.2", [bench.frame(9)]))
+        answers.append(await pool.submit("plain", [bench.held(9)]))
         assert [state.batches_in_flight for state in pool.states()] == [2, 2]
         assert not pool.has_room()
+        bench.let_go(0, 1, 2, 9)
         await asyncio.gather(*answers)
         assert [state.frames_done for state in pool.states()] == [4, 2]
 
@@ -113,27 +115,29 @@ async def test_a_killed_workers_batches_fail_at_once_and_it_comes_back(bench: Be
         assert state.restarts == 1 and "killed by signal 9" in str(state.last_error)
 
 
-async def test_a_worker_killed_while_it_starts_is_started_again(bench: Bench) -> None:
+async def test_a_worker_killed_while_it_starts_is_started_again(bench: Bench, tmp_path: Path) -> None:
     limits = msgspec.structs.replace(LIMITS, start_attempts=100)
-    pool = WorkerPool(bench.launch("late:0.3"), workers=1, limits=limits)
+    gate = tmp_path / "open"
+    pool = WorkerPool(bench.launch(f"gated:{gate}"), workers=1, limits=limits)
     start = asyncio.create_task(pool.start())
     for _ in range(2):
         await until(lambda: len(pids(pool)) == 1)
         (pid,) = pids(pool)
         os.kill(pid, signal.SIGKILL)
         await until(lambda pid=pid: pid not in pids(pool))  # type: ignore[misc]
+    gate.touch()
     await start
     assert pool.states()[0].restarts == 2
     await pool.close()
 
 
 async def test_a_hung_batch_is_ended_by_its_deadline(bench: Bench) -> None:
-    limits = msgspec.structs.replace(LIMITS, batch_timeout=0.3)
+    limits = msgspec.structs.replace(LIMITS, batch_timeout=3)
     async with bench.pool(limits=limits) as pool:
         hung = await pool.submit("plain", [bench.frame(0, scripted.HANG)])
         behind = await pool.submit("plain", [bench.frame(1)])
         for answer in (hung, behind):
-            with pytest.raises(WorkerDiedError, match=r"did not answer a batch within 0\.3 s") as caught:
+            with pytest.raises(WorkerDiedError, match=r"did not answer a batch within 3 s") as caught:
                 await answer
             assert not caught.value.from_outside  # though it was killed by SIGKILL: our own
         await until(lambda: pool.healthy)
@@ -141,19 +145,19 @@ async def test_a_hung_batch_is_ended_by_its_deadline(bench: Bench) -> None:
 
 
 async def test_the_deadline_is_of_one_batch_not_of_the_queue(bench: Bench) -> None:
-    limits = msgspec.structs.replace(LIMITS, batch_timeout=1.0)
-    async with bench.pool("slow:0.6", limits=limits) as pool:
-        answers = [await pool.submit("slow:0.6", [bench.frame(n)]) for n in range(2)]
-        assert [number_of((await answer)[0]) for answer in answers] == [0, 1]
+    limits = msgspec.structs.replace(LIMITS, batch_timeout=3.5, depth=8)
+    async with bench.pool("slow:0.5", limits=limits) as pool:
+        answers = [await pool.submit("slow:0.5", [bench.frame(n)]) for n in range(8)]
+        assert [number_of((await answer)[0]) for answer in answers] == list(range(8))
 
 
 async def test_an_idle_worker_that_stops_answering_pings_is_replaced(bench: Bench) -> None:
-    limits = msgspec.structs.replace(LIMITS, ping_interval=0.1, ping_timeout=0.5)
+    limits = msgspec.structs.replace(LIMITS, ping_interval=0.1, ping_timeout=3)
     async with bench.pool(limits=limits) as pool:
         (pid,) = pids(pool)
         os.kill(pid, signal.SIGSTOP)
         await until(lambda: pool.healthy and pids(pool) != [pid])
-        assert "did not answer a ping within 0.5 s" in str(pool.states()[0].last_error)
+        assert "did not answer a ping within 3 s" in str(pool.states()[0].last_error)
 
 
 async def test_pings_leave_a_healthy_worker_alone(bench: Bench) -> None:
@@ -186,14 +190,16 @@ async def test_close_ends_the_workers_and_may_be_repeated(bench: Bench) -> None:
 
 
 async def test_alone_means_nothing_else_on_that_worker(bench: Bench) -> None:
-    async with bench.pool("slow:0.2") as pool:
-        busy = await pool.submit("slow:0.2", [bench.frame(1)])
-        alone = asyncio.create_task(pool.run_alone("slow:0.2", bench.frame(2), timeout=DEADLINE))
+    async with bench.pool() as pool:
+        busy = await pool.submit("plain", [bench.held(1)])
+        alone = asyncio.create_task(pool.run_alone("plain", bench.held(2), timeout=DEADLINE))
         await until(lambda: not pool.has_room())
         assert pool.states()[0].frames_in_flight == 1
+        bench.let_go(1)
         await busy
         await until(lambda: pool.states()[0].frames_in_flight == 1)
         assert not pool.has_room()
+        bench.let_go(2)
         assert number_of(await alone) == 2
         assert pool.has_room()
 

@@ -74,7 +74,11 @@ def put_all_at_once(folder: Path, slots: FrameSlots, parent: Parent, transport: 
     out.finish(lambda: None)
 
 
-def test_what_was_published_before_it_is_followed_waits_for_slots(tmp_path: Path, slots: FrameSlots) -> None:
+def test_what_was_published_before_it_is_followed_waits_for_slots(
+    tmp_path: Path, slots: FrameSlots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for patience in ("_CATCH_UP_PATIENCE", "_CATCH_UP_SECONDS"):
+        monkeypatch.setattr(outbox, patience, 60.0)
     parent = Parent(gives_back=True)
     put_all_at_once(tmp_path, slots, parent, "rtmp")
     assert (parent.ready, parent.lost) == (list(ALL), [])

@@ -296,7 +296,7 @@ async def test_a_runner_keeps_the_files_up_to_date(tmp_path: Path) -> None:
         await made.happened([*whole_segment(0), *whole_segment(1)])
         head = await made.store.head()
         assert head is not None
-        await runner.wait_for(head, 10)
+        await runner.wait_for(head, 60)
         assert names(made) == ["000000.parquet", "000001.parquet"]
 
 
@@ -307,7 +307,7 @@ async def test_a_poisonous_event_of_a_video_is_parked(tmp_path: Path) -> None:
         async with ProjectionRunner(made.store, made.projection) as runner:
             head = await made.store.head()
             assert head is not None
-            await runner.wait_for(head, 10)
+            await runner.wait_for(head, 60)
         assert made.projection.parked == 1
         assert await made.projection.parked_streams() == [video_stream(VIDEO)]
 
@@ -330,7 +330,7 @@ async def test_rebuilt_files_equal_live_ones_beside_a_runner(tmp_path: Path, sma
             await made.happened(whole_segment(5))
             head = await made.store.head()
             assert head is not None
-            await runner.wait_for(head, 10)
+            await runner.wait_for(head, 60)
         assert names(made) == ["000004.parquet", "000005.parquet", "group-000000-000003.parquet"]
         assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
             "analytics",

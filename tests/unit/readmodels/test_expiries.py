@@ -48,7 +48,7 @@ from tests.unit.readmodels.story import (
 
 CODEC = EventCodec(DOMAIN_EVENTS)
 EXPIRED_AT = 1_700_500_000.0
-WAIT = 10.0
+WAIT = 60.0
 
 
 class World:

@@ -273,7 +273,7 @@ async def test_the_rebuilt_equals_the_live_one(tmp_path: Path) -> None:
         await store.append(results_stream(RUN, 0), [bad], expected_version=ANY)
         await fill(store, [analysed([72]), *submitted(video_id=OTHER_VIDEO, run_id=OTHER_RUN)])
         await fill(store, [(video_stream(OTHER_VIDEO), VideoDeleted(video_id=OTHER_VIDEO, deleted_at=1.0))])
-        await runner.wait_for(await store.head() or 0, 10)
+        await runner.wait_for(await store.head() or 0, 60)
     await live.clean()
     await live.close()
     count = await rebuild(store, CODEC, tmp_path / "again.db")
@@ -360,7 +360,7 @@ async def test_a_big_deleted_video_goes_at_once_and_its_rows_in_slices(
         recorded([(video_stream(VIDEO), VideoDeleted(video_id=VIDEO, deleted_at=1.0))], 900)
     )
     assert await models.find_video(VIDEO) is None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await models._database.read(cleaning.count_doomed):
             await asyncio.sleep(0.01)
     assert sum(removed) > 300
@@ -372,7 +372,7 @@ async def test_rows_that_an_earlier_process_left_go(models: ReadModels, tmp_path
     await models._database.write(lambda c: cleaning.doom(c, "results", 0, 2**62))
     await models.close()
     again = await ReadModels.open(tmp_path / "read.db", CODEC)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await again._database.read(cleaning.count_doomed):
             await asyncio.sleep(0.01)
     assert await result_rows(again, await again.video(VIDEO)) == []

@@ -43,7 +43,7 @@ from tests.unit.readmodels.story import (
 CODEC = EventCodec(DOMAIN_EVENTS)
 OTHER_VIDEO = "0199aaaa-0000-7000-8000-00000000000a"
 OTHER_RUN = "0199aaaa-0000-7000-8000-00000000000b"
-WAIT = 20.0
+WAIT = 60.0
 
 
 class Forgiving:

@@ -9,7 +9,7 @@ import pytest
 from monolith.ingest.checked_network import WatchedSocket
 from monolith.ingest.rtsp.relay import Relay
 
-_TIMEOUT = 10.0
+_TIMEOUT = 60.0
 
 
 @pytest.fixture

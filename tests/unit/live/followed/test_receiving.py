@@ -12,7 +12,7 @@ from monolith.live.feeds import LiveFeed, LiveFeeds
 from monolith.live.followed.messages import Begun
 from monolith.live.followed.receiving import FollowedFeeds
 
-WAIT = 10.0
+WAIT = 60.0
 
 
 def test_a_decoder_that_has_just_gone_is_not_told_that_somebody_watches() -> None:

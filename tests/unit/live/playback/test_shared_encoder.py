@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -103,7 +102,8 @@ async def test_where_nothing_can_be_decoded_it_ends_with_the_reason(
     assert encoder.damaged == (3 if codec == "hevc" else 0)
 
 
-async def test_keyframes_are_asked_for_now_and_then_only(tmp_path: Path) -> None:
+async def test_keyframes_are_asked_for_now_and_then_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monolith.live.playback.shared_encoder.KEYFRAME_SECONDS", 60.0)
     encoder = SharedEncoder(LiveFeed("v"), BEGIN)
     assert encoder.ask_keyframe()
     assert not encoder.ask_keyframe()
