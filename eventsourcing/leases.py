@@ -151,7 +151,8 @@ class Leases:
 
 
 class _Keeper:
-    """Renews a lease three times in its time to live. `leaving`: its holder has no more use for it."""
+    """Renews a lease three times in its time to live, and gives it up when a third of that is left. `leaving`: its
+    holder has no more use for it."""
 
     def __init__(
         self, leases: Leases, lease: Lease, clock: Callable[[], float], lost: Callable[[], None]
@@ -171,17 +172,18 @@ class _Keeper:
                 self._lost()
 
     async def _renew(self) -> None:
-        pause = self._lease.ttl / 3
-        while True:
-            await asyncio.sleep(pause)
+        third = self._lease.ttl / 3
+        pause = third
+        while (left := self._lease.expires_at - third - self._clock()) > 0:
+            await asyncio.sleep(min(pause, left))
             try:
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(min(third, left)):
                     self._lease = await self._leases.renew(self._lease)
+                pause = third
             except (StoreUnavailableError, TimeoutError) as error:
-                reason = str(error) or f"no answer from the store within {pause:g} s"
+                reason = str(error) or "no answer from the store in time"
                 logger.warning("lease %s could not be renewed: %s", self._lease.name, reason)
-                if self._clock() >= self._lease.expires_at - pause:
-                    return
+                pause = third / 2
             except LeaseLostError as error:
                 logger.warning("%s", error)
                 return

@@ -253,3 +253,39 @@ async def test_kept_tells_whatever_ends_the_renewing(clock: Clock, failure: Base
         async with asyncio.timeout(10):
             await lost.wait()
         store.failure = None
+
+
+class Slow(MemoryEventStore):
+    """A store that takes nearly as long to fail as it is given."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.away = False
+
+    async def append(
+        self, stream_name: str, events: Sequence[NewEvent], *, expected_version: ExpectedVersion
+    ) -> AppendResult:
+        if self.away:
+            self.clock.now += 4.95
+            raise StoreUnavailableError("the store is away")
+        return await super().append(stream_name, events, expected_version=expected_version)
+
+
+async def test_kept_tells_before_the_time_is_up_however_slowly_the_store_fails(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        clock.now += seconds
+        await real(0)
+
+    store = Slow(clock)
+    told: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+    async with Leases(store, clock=clock).kept("relay", "a", 15, lost=lambda: told.set_result(clock.now)):
+        begun, store.away = clock.now, True
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        async with asyncio.timeout(10):
+            assert await told < begun + 15
+        store.away = False
