@@ -49,6 +49,8 @@ _LONGEST_WAIT: Final = 600.0
 """What was put in so long ago, and is not held, may be lost, even where others wait."""
 _ANSWER_SECONDS: Final = 10.0
 _GIVE_BACK_SECONDS: Final = 10.0
+_STOP_SECONDS: Final = 2.0
+"""A broker that blocks a connection does not answer; what it delivers then is nacked."""
 _CLOSE_SECONDS: Final = 5.0
 
 _SEGMENTS: Final = RabbitQueue(
@@ -140,7 +142,7 @@ class RabbitSegmentQueue:
     async def _give_back(self) -> None:
         """What is being done ends now, and goes back into the queue, to other copies."""
         if self._stop_taking is not None:
-            await _answer(self._stop_taking())
+            await _answer(self._stop_taking(), _STOP_SECONDS)
         if handlers := set(self._handlers):
             logger.info("%d segments are given back to the queue", len(handlers))
             for handler in handlers:
@@ -322,10 +324,10 @@ async def _ended(task: asyncio.Task[None]) -> None:
         await asyncio.wait([task], timeout=_CLOSE_SECONDS)
 
 
-async def _answer(answer: Awaitable[Any]) -> None:
+async def _answer(answer: Awaitable[Any], seconds: float = _ANSWER_SECONDS) -> None:
     """To a delivery; where its connection is lost, the broker delivers it again anyway."""
     try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(seconds):
             await answer
     except _NOT_ANSWERED as error:
         logger.debug("a delivery could not be answered: %s", error)
