@@ -34,7 +34,6 @@ async def copy_on(folder: Path, uri: str, name: str) -> AsyncIterator[tuple[Worl
         yield here, leadership
 
 
-@pytest.mark.timeout(120)
 async def test_another_copy_goes_on_when_the_one_that_sends_ends(tmp_path: Path) -> None:
     async with kurrent_process(tmp_path) as server, receiver() as there:
         async with copy_on(tmp_path, server.uri, "first") as (first, leads):
@@ -55,7 +54,6 @@ async def test_another_copy_goes_on_when_the_one_that_sends_ends(tmp_path: Path)
         assert all(one.is_signed_by(added.secret) for one in there.taken)
 
 
-@pytest.mark.timeout(120)
 async def test_a_store_that_goes_away_and_comes_back_loses_nothing(tmp_path: Path) -> None:
     async with kurrent_process(tmp_path) as server, receiver() as there:
         async with copy_on(tmp_path, server.uri, "only") as (copy, leads):
