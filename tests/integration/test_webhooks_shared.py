@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import pytest
-
 from eventsourcing.adapters.kurrentdb import KurrentDbEventStore
 from eventsourcing.adapters.sqlite import SqliteEventStore
 from eventsourcing.leases import Leases
