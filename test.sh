@@ -4,7 +4,7 @@
 #   ./test.sh [--full] [PYTEST ARGUMENT…]
 #
 # Makes or mends the environment (.venv) first; on Debian as root also the packages that tests need.
-# Files of tests run side by side, one process more than there are cores, since many tests wait for real programs;
+# Files of tests run side by side, two processes more than there are cores, since many tests wait for real programs;
 # `-n 0` runs them one after the other, as a debugger needs it.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/tools/environment.sh"
@@ -33,6 +33,6 @@ step "ruff format" "$python" -m ruff format --check .
 step "mypy" "$python" -m mypy
 step "installed packages" "$python" -m tools.check_lock
 processes=$(nproc)
-processes=$((processes < 7 ? processes + 1 : 8))
+processes=$((processes < 7 ? processes + 2 : 8))
 step "pytest" "$python" -m pytest -n "$processes" --dist loadfile --no-loadscope-reorder \
   ${marker[@]+"${marker[@]}"} "$@"
