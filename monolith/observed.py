@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from eventsourcing.events import AppendResult, NewEvent, RecordedEvent
+from eventsourcing.forwarding import ForwardingProjection, ForwardingStore
 from eventsourcing.projection import Projection
-from eventsourcing.store import EventStore, SubscriptionItem
+from eventsourcing.store import EventStore
 from eventsourcing.versions import ExpectedVersion
 from monolith.application.ports import (
     DecodeRequest,
@@ -166,11 +167,11 @@ class _ObservedFollowSession:
             yield message
 
 
-class ObservedStore:
+class ObservedStore(ForwardingStore):
     """The `EventStore` port."""
 
     def __init__(self, store: EventStore, metrics: WorkMetrics) -> None:
-        self._store = store
+        super().__init__(store)
         self._metrics = metrics
 
     async def append(
@@ -181,76 +182,15 @@ class ObservedStore:
         self._metrics.stored(events)
         return result
 
-    async def read_stream(
-        self,
-        stream_name: str,
-        *,
-        from_position: int | None = None,
-        backwards: bool = False,
-        limit: int = 1000,
-    ) -> list[RecordedEvent]:
-        return await self._store.read_stream(
-            stream_name, from_position=from_position, backwards=backwards, limit=limit
-        )
 
-    async def stream_version(self, stream_name: str) -> int | None:
-        return await self._store.stream_version(stream_name)
-
-    async def read_all(
-        self,
-        *,
-        after: int | None = None,
-        prefixes: Sequence[str] = (),
-        backwards: bool = False,
-        limit: int = 1000,
-    ) -> list[RecordedEvent]:
-        return await self._store.read_all(after=after, prefixes=prefixes, backwards=backwards, limit=limit)
-
-    async def head(self) -> int | None:
-        return await self._store.head()
-
-    def subscribe(
-        self, *, after: int | None = None, prefixes: Sequence[str] = ()
-    ) -> AbstractAsyncContextManager[AsyncIterator[SubscriptionItem]]:
-        return self._store.subscribe(after=after, prefixes=prefixes)
-
-    async def delete_stream(self, stream_name: str) -> None:
-        await self._store.delete_stream(stream_name)
-
-    async def tombstone_stream(self, stream_name: str) -> None:
-        await self._store.tombstone_stream(stream_name)
-
-    async def close(self) -> None:
-        await self._store.close()
-
-
-class ObservedProjection:
+class ObservedProjection(ForwardingProjection):
     """The `Projection` of a runner."""
 
     def __init__(self, projection: Projection, metrics: WorkMetrics) -> None:
-        self._projection = projection
+        super().__init__(projection)
         self._metrics = metrics
-
-    @property
-    def name(self) -> str:
-        return self._projection.name
-
-    @property
-    def prefixes(self) -> Sequence[str]:
-        return self._projection.prefixes
 
     async def apply(self, events: list[RecordedEvent]) -> None:
         with timed(self._metrics, "project"):
             await self._projection.apply(events)
         self._metrics.projected(self.name, time.time() - events[0].recorded_at)
-
-    async def checkpoint(self) -> int | None:
-        return await self._projection.checkpoint()
-
-    async def park(self, event: RecordedEvent, error: BaseException) -> None:
-        await self._projection.park(event, error)
-
-    async def parked_streams(self) -> Collection[str]:
-        """None where the projection does not remember them."""
-        remember = getattr(self._projection, "parked_streams", None)
-        return await remember() if remember is not None else ()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -11,8 +11,9 @@ import msgspec
 
 from eventsourcing.errors import EventStoreError
 from eventsourcing.events import AppendResult, NewEvent, RecordedEvent
+from eventsourcing.forwarding import ForwardingProjection, ForwardingStore
 from eventsourcing.projection import Projection
-from eventsourcing.store import EventStore, SubscriptionItem
+from eventsourcing.store import EventStore
 from eventsourcing.versions import ExpectedVersion
 from monolith.application.log_context import fields_of, log_context, name_of
 from monolith.application.ports import DecodeRequest, Decoders, DecodeSession, Fetcher, FollowSession
@@ -26,12 +27,12 @@ _VIDEOS_REMEMBERED: Final = 1000
 _BEGINNING: Final = VideoSubmitted.__name__
 
 
-class TracedStore:
+class TracedStore(ForwardingStore):
     """The `EventStore` port. What is appended within a span carries its traceparent; what is not within one (leases)
     makes no trace of its own, but for a video that is submitted by no request (on the command line)."""
 
     def __init__(self, store: EventStore, tracing: Tracing) -> None:
-        self._store = store
+        super().__init__(store)
         self._tracing = tracing
 
     async def append(
@@ -47,48 +48,6 @@ class TracedStore:
         with self._tracing.span("append", about):
             told = _with_trace(events, self._tracing.here())
             return await self._store.append(stream_name, told, expected_version=expected_version)
-
-    async def read_stream(
-        self,
-        stream_name: str,
-        *,
-        from_position: int | None = None,
-        backwards: bool = False,
-        limit: int = 1000,
-    ) -> list[RecordedEvent]:
-        return await self._store.read_stream(
-            stream_name, from_position=from_position, backwards=backwards, limit=limit
-        )
-
-    async def stream_version(self, stream_name: str) -> int | None:
-        return await self._store.stream_version(stream_name)
-
-    async def read_all(
-        self,
-        *,
-        after: int | None = None,
-        prefixes: Sequence[str] = (),
-        backwards: bool = False,
-        limit: int = 1000,
-    ) -> list[RecordedEvent]:
-        return await self._store.read_all(after=after, prefixes=prefixes, backwards=backwards, limit=limit)
-
-    async def head(self) -> int | None:
-        return await self._store.head()
-
-    def subscribe(
-        self, *, after: int | None = None, prefixes: Sequence[str] = ()
-    ) -> AbstractAsyncContextManager[AsyncIterator[SubscriptionItem]]:
-        return self._store.subscribe(after=after, prefixes=prefixes)
-
-    async def delete_stream(self, stream_name: str) -> None:
-        await self._store.delete_stream(stream_name)
-
-    async def tombstone_stream(self, stream_name: str) -> None:
-        await self._store.tombstone_stream(stream_name)
-
-    async def close(self) -> None:
-        await self._store.close()
 
 
 def _with_trace(events: Iterable[NewEvent], traceparent: str) -> list[NewEvent]:
@@ -173,20 +132,12 @@ class TracedDecoders:
                 yield session
 
 
-class TracedProjection:
+class TracedProjection(ForwardingProjection):
     """The `Projection` of a runner: a batch is a step of each trace that its events are of."""
 
     def __init__(self, projection: Projection, tracing: Tracing) -> None:
-        self._projection = projection
+        super().__init__(projection)
         self._tracing = tracing
-
-    @property
-    def name(self) -> str:
-        return self._projection.name
-
-    @property
-    def prefixes(self) -> Sequence[str]:
-        return self._projection.prefixes
 
     async def apply(self, events: list[RecordedEvent]) -> None:
         with ExitStack() as spans:
@@ -194,16 +145,6 @@ class TracedProjection:
                 about: dict[str, str | int] = {"projection": self.name, "events": count}
                 spans.enter_context(self._tracing.continued(traceparent, "project", about))
             await self._projection.apply(events)
-
-    async def checkpoint(self) -> int | None:
-        return await self._projection.checkpoint()
-
-    async def park(self, event: RecordedEvent, error: BaseException) -> None:
-        await self._projection.park(event, error)
-
-    async def parked_streams(self) -> Collection[str]:
-        remember = getattr(self._projection, "parked_streams", None)
-        return await remember() if remember is not None else ()
 
 
 def _traces_of(events: Iterable[RecordedEvent]) -> dict[str, int]:
