@@ -18,7 +18,7 @@ from tests.program import Server, result_rows, until_ended, upload
 
 CLIP = sample_clip("bikes.mp4")
 SETTINGS = {"SEGMENT_SECONDS": "1", "MAX_CONCURRENT_SEGMENTS": "1"}
-FRAME_STEP = 3
+FRAME_STEP = 4
 
 
 @pytest.fixture(scope="module")
