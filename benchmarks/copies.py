@@ -28,7 +28,7 @@ _SETTINGS: Final = {
     "WORKERS": "1",
     "WORKER_THREADS": "1",
     "MAX_CONCURRENT_SEGMENTS": "1",
-    "SEGMENT_SECONDS": "20",
+    "SEGMENT_SECONDS": "10",
 }
 
 
