@@ -22,22 +22,22 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
+from monolith.messaging.rabbit import listens
 from monolith.messaging.schemas import CONTENT_TYPE, Outgoing
 
 Confirmation: TypeAlias = asyncio.Future[ConfirmationFrameType]
 """Done with the broker's Ack; fails with DeliveryError where it is a Nack."""
 
 _PERSISTENT: Final = 2
-_LISTENS_SECONDS: Final = 0.1
 
 
 class EventChannel:
     """For one sender. Make it with `open_event_channel`; it is closed with its connection."""
 
-    def __init__(self, channel: Channel, exchange: str, app_id: str | None) -> None:
+    def __init__(self, rabbit: RabbitBroker, channel: Channel, exchange: str) -> None:
+        self._rabbit = rabbit
         self._channel = channel
         self._exchange = exchange
-        self._app_id = app_id
         self._heads: dict[str, bytes] = {}
         """Routing key → the frame that begins each message with it; there are as many as event types."""
 
@@ -54,12 +54,7 @@ class EventChannel:
 
     async def listens(self) -> bool:
         """Whether the broker hears this connection; it says so when it does not, being short of memory or disk."""
-        try:
-            async with asyncio.timeout(_LISTENS_SECONDS):
-                await self._channel.connection.ready()
-        except TimeoutError:
-            return False
-        return True
+        return await listens(self._rabbit)
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[Confirmation]:
         """Send them in order; returns when the socket has room for more. Where it is cancelled, some may be sent.
@@ -101,7 +96,7 @@ class EventChannel:
             message_id=message.message_id,
             timestamp=datetime.fromtimestamp(message.recorded_at, UTC),
             message_type=message.routing_key,
-            app_id=self._app_id,
+            app_id=self._rabbit.config.app_id,
         )
 
 
@@ -112,4 +107,4 @@ async def open_event_channel(rabbit: RabbitBroker, exchange: str) -> EventChanne
         raise ChannelInvalidStateError("the connection was closed")
     channel = await connection.transport.connection.channel()
     assert isinstance(channel, Channel)
-    return EventChannel(channel, exchange, rabbit.config.app_id)
+    return EventChannel(rabbit, channel, exchange)

@@ -67,16 +67,13 @@ class Rabbit(RabbitBroker):
 
     async def listens(self) -> bool:
         """Whether the broker takes messages of this connection; while it does not, deadlines move on."""
-        try:
-            async with asyncio.timeout(_ASK_SECONDS):
-                await until_it_listens(self)
-        except TimeoutError:
-            now = asyncio.get_running_loop().time()
-            for deadline, seconds in self._deadlines.items():
-                if not deadline.expired():
-                    deadline.reschedule(now + seconds)
-            return False
-        return True
+        if await listens(self):
+            return True
+        now = asyncio.get_running_loop().time()
+        for deadline, seconds in self._deadlines.items():
+            if not deadline.expired():
+                deadline.reschedule(now + seconds)
+        return False
 
 
 async def until_it_listens(rabbit: RabbitBroker) -> None:
@@ -84,3 +81,13 @@ async def until_it_listens(rabbit: RabbitBroker) -> None:
     connection = await rabbit.connect()
     if connection.transport is not None:
         await connection.transport.ready()
+
+
+async def listens(rabbit: RabbitBroker) -> bool:
+    """Whether it does now."""
+    try:
+        async with asyncio.timeout(_ASK_SECONDS):
+            await until_it_listens(rabbit)
+    except TimeoutError:
+        return False
+    return True
